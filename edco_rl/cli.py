@@ -1,0 +1,161 @@
+"""The `edco-rl` command: parses, calls, prints. Everything heavy is imported once a subcommand needs it."""
+
+import argparse
+import dataclasses
+import os
+import signal
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import __version__
+from .config import ConfigurationError, EngineConfig
+
+_INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. Exits with 2 after a wrong command line or setting, 1 after a failure, 130 after Ctrl-C."""
+    # A stop request unwinds like Ctrl-C does, so that every server that was started is ended.
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        _dispatch(arguments)
+    except ConfigurationError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", _INTERRUPTED)
+    except _user_facing_errors() as error:
+        _fail(str(error), 1)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="edco-rl", description="Entropy-driven curricula for TRL.")
+    parser.add_argument("--version", action="version", version=f"edco-rl {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _add_serve(commands)
+    train = commands.add_parser("train", help="train with a curriculum", add_help=False)
+    train.add_argument("method", nargs="?")
+    train.add_argument("rest", nargs=argparse.REMAINDER)
+    if arguments[:1] == ["train"]:  # TRL's own parser reads what follows the method
+        _train(arguments[1:])
+        return
+    options = parser.parse_args(arguments)
+    _serve(options)
+
+
+def _train(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="edco-rl train",
+        description="Train with a curriculum. Takes --config FILE.yaml and any field of it as a flag, as trl does.",
+    )
+    parser.add_argument("method", choices=["grpo"], help="training method; METHOD --help lists its fields")
+    method = parser.parse_args(arguments[:1]).method
+    _train_methods()[method](arguments[1:])
+
+
+def _train_methods() -> dict[str, Any]:
+    return {"grpo": _train_grpo}
+
+
+def _train_grpo(arguments: list[str]) -> None:
+    from trl import GRPOConfig, ModelConfig, TrlParser
+    from trl.scripts.grpo import GRPOScriptArguments
+
+    from .config import CurriculumConfig, RunConfig
+
+    parser = TrlParser(
+        (GRPOScriptArguments, GRPOConfig, ModelConfig, CurriculumConfig, EngineConfig, RunConfig),
+        prog="edco-rl train grpo",
+    )
+    parsed = _parse_with_config(parser, arguments)
+
+    from .benchmark.run import run_grpo
+
+    run_grpo(*parsed)
+
+
+def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:
+    """TRL's parser, with its complaints about files and keys as messages for the user."""
+    for index, argument in enumerate(arguments):
+        path = arguments[index + 1] if argument == "--config" and index + 1 < len(arguments) else None
+        if path is not None and not Path(path).is_file():
+            raise ConfigurationError(f"--config {path}: there is no such file.")
+    try:
+        return parser.parse_args_and_config(args=arguments, fail_with_unknown_args=True)
+    except ConfigurationError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _add_serve(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="start a vLLM server that is ready for weight sync",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--model", required=True, help="model folder or hub id")
+    for field in dataclasses.fields(EngineConfig):
+        if field.name in ("engine_mode", "engine_url", "transport_dir", "engine_request_timeout"):
+            continue  # the trainer's side
+        flag = "--" + field.name.removeprefix("engine_").replace("_", "-")
+        default = 8000 if field.name == "engine_port" else field.default
+        options: dict[str, Any] = {"dest": field.name, "default": default, "help": field.metadata["help"]}
+        kind = _scalar_type(field.type)
+        if kind is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif kind is list:
+            options["nargs"] = argparse.REMAINDER
+        elif isinstance(kind, tuple):
+            options["choices"] = kind
+        else:
+            options["type"] = kind
+        parser.add_argument(flag, **options)
+
+
+def _scalar_type(annotation: Any) -> Any:
+    """`str | None` to `str`, a `Literal` to the tuple of its choices, `list[str]` to `list`."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not types.NoneType)
+    if typing.get_origin(annotation) is typing.Literal:
+        return typing.get_args(annotation)
+    return typing.get_origin(annotation) or annotation
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from .engine.server import VLLMServer
+
+    values = {name: value for name, value in vars(options).items() if name not in ("command", "model")}
+    config = EngineConfig(**values)
+    with VLLMServer(options.model, config, config.engine_log or "engine.log") as server:
+        print(f"{server.url} serves {options.model}. Ctrl-C stops it; its log is {server.log_path}.", flush=True)
+        code = server.wait()
+    raise SystemExit(code)
+
+
+def _user_facing_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message says it all; only those of modules that were imported can have been raised."""
+    names = {
+        "edco_rl.engine.server": ("EngineStartError",),
+        "edco_rl.engine.client": ("EngineError",),
+        "edco_rl.engine.weights": ("WeightVersionError",),
+    }
+    return tuple(
+        getattr(sys.modules[module], name)
+        for module, found in names.items()
+        if module in sys.modules
+        for name in found
+    )
+
+
+def _raise_interrupt(signum: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if int(os.environ.get("RANK", "0")) == 0:  # with several processes, one message is enough
+        print(f"edco-rl: error: {message}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,236 @@
+"""Configuration of what this package adds to TRL: the curriculum, its entropy estimator, the engine and the run.
+
+Every field is also a YAML key and a command-line flag, beside TRL's own. Names never clash with TRL's.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Transport = Literal["auto", "file", "adapter", "nccl", "ipc"]
+EngineMode = Literal["server", "colocate", "none"]
+
+
+class ConfigurationError(ValueError):
+    """A setting, file or data row the user has to change. The command line prints its message alone."""
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
+
+
+def _check_at_least(name: str, value: float | None, minimum: float) -> None:
+    if value is not None and value < minimum:
+        raise ConfigurationError(f"{name} must be at least {minimum}; got {value}.")
+
+
+def _as_dict(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    """A mapping from YAML, or from JSON on the command line."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{name} must be a JSON object; got {value!r} ({error}).") from None
+    if not isinstance(parsed, dict):
+        raise ConfigurationError(f"{name} must be a JSON object; got {value!r}.")
+    return parsed
+
+
+@dataclass
+class EstimatorConfig:
+    """How a prompt is scored: EDCO's prefix entropy with quick-answer prompting (arXiv 2601.03725)."""
+
+    prefix_tokens: int = field(
+        default=16,
+        metadata={"help": "Generated tokens whose next-token entropy is averaged into the score of a prompt."},
+    )
+    scoring_samples: int = field(
+        default=1,
+        metadata={"help": "Continuations averaged a prompt. More than one needs scoring_temperature above 0."},
+    )
+    scoring_temperature: float = field(
+        default=0.0,
+        metadata={"help": "Temperature of the scored continuation. 0 is greedy, and deterministic."},
+    )
+    scoring_top_logprobs: int = field(
+        default=20,
+        metadata={"help": "Log-probabilities a token the entropy is computed from; the engine's cap bounds it."},
+    )
+    quick_answer: bool = field(
+        default=True,
+        metadata={"help": "Whether to ask for the answer at once when scoring. Training prompts stay as they are."},
+    )
+    quick_answer_instruction: str = field(
+        default="Give only the final answer, at once, without any reasoning.",
+        metadata={"help": "What quick_answer appends to the prompt."},
+    )
+
+    def __post_init__(self) -> None:
+        _check_at_least("prefix_tokens", self.prefix_tokens, 1)
+        _check_at_least("scoring_samples", self.scoring_samples, 1)
+        _check_at_least("scoring_temperature", self.scoring_temperature, 0.0)
+        _check_at_least("scoring_top_logprobs", self.scoring_top_logprobs, 2)
+        if self.scoring_samples > 1 and self.scoring_temperature == 0:
+            raise ConfigurationError(
+                f"scoring_samples is {self.scoring_samples} but scoring_temperature is 0: greedy continuations are "
+                "all the same. Set scoring_temperature above 0, or scoring_samples to 1."
+            )
+
+
+@dataclass
+class CurriculumConfig(EstimatorConfig):
+    """Which prompts come next, and how often that is decided anew."""
+
+    strategy: str = field(
+        default="edco",
+        metadata={"help": "Name of a strategy (edco, random), or the import path of your own (package.module:Class)."},
+    )
+    strategy_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for the strategy's constructor."}
+    )
+    interval: int = field(
+        default=10, metadata={"help": "Optimizer steps between two scorings of the pool; each makes a new curriculum."}
+    )
+    size: int | None = field(
+        default=None,
+        metadata={"help": "Prompts in a curriculum. By default as many as the optimizer uses in an interval."},
+    )
+    candidates: int | None = field(
+        default=None,
+        metadata={"help": "Prompts of the pool, drawn at random, that are scored each time. By default all of them."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.strategy_kwargs = _as_dict("strategy_kwargs", self.strategy_kwargs)
+        _check_at_least("interval", self.interval, 1)
+        _check_at_least("size", self.size, 1)
+        _check_at_least("candidates", self.candidates, 1)
+
+
+@dataclass
+class EngineConfig:
+    """The vLLM engine that serves rollouts and log-probabilities, and how the policy's weights reach it."""
+
+    engine_mode: EngineMode = field(
+        default="server",
+        metadata={
+            "help": "server: a vLLM server in a process of its own, started unless engine_url names one. colocate: "
+            "vLLM inside the trainer's process. none: TRL's own generation, and scoring on the model being trained."
+        },
+    )
+    engine_url: str | None = field(
+        default=None,
+        metadata={"help": "URL of a running server (`edco-rl serve`), as http://localhost:8000."},
+    )
+    engine_host: str = field(
+        default="127.0.0.1",
+        metadata={
+            "help": "Address a started server listens on. Its weight-sync routes are not authenticated: leave it on "
+            "loopback, or on a network you trust."
+        },
+    )
+    engine_port: int = field(default=0, metadata={"help": "Port of a started server; 0 takes a free one."})
+    engine_dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "Data type of the engine's weights. auto: the model's own, but float32 on a CPU without AVX-512, "
+            "where bfloat16 is emulated and several times slower."
+        },
+    )
+    engine_max_model_len: int | None = field(
+        default=None, metadata={"help": "Longest prompt and completion together, in tokens. By default the model's."}
+    )
+    engine_max_num_seqs: int | None = field(
+        default=None, metadata={"help": "Most sequences in one engine step. By default vLLM's."}
+    )
+    engine_max_logprobs: int = field(
+        default=128, metadata={"help": "Cap on the log-probabilities a request may ask for at each token."}
+    )
+    engine_gpu_memory_utilization: float = field(
+        default=0.3, metadata={"help": "Share of the GPU's memory the engine takes. Raise it on a GPU of its own."}
+    )
+    engine_cpu_kv_cache_gib: int = field(default=2, metadata={"help": "Size of the key-value cache on a CPU, in GiB."})
+    engine_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs one engine is spread over."})
+    engine_enforce_eager: bool | None = field(
+        default=None, metadata={"help": "Whether to skip compilation. By default on a CPU only: it starts faster."}
+    )
+    engine_max_lora_rank: int | None = field(
+        default=None,
+        metadata={"help": "Largest LoRA rank the engine takes; enables LoRA. A trainer with LoRA sets it by itself."},
+    )
+    engine_startup_timeout: float = field(
+        default=600.0, metadata={"help": "Seconds to wait until a server is healthy."}
+    )
+    engine_request_timeout: float = field(
+        default=600.0, metadata={"help": "Seconds to wait for the answer to one request."}
+    )
+    engine_log: str | None = field(
+        default=None, metadata={"help": "Log file of a started server. By default engine.log in the run's folder."}
+    )
+    engine_args: list[str] | None = field(
+        default=None, metadata={"help": "Further vLLM server arguments, passed on as they are."}
+    )
+    transport: Transport = field(
+        default="auto",
+        metadata={
+            "help": "How weights reach the engine. file: safetensors in shared memory or transport_dir. adapter: only "
+            "the LoRA adapter. nccl (server) and ipc (colocate): vLLM's own, CUDA only. auto: adapter with LoRA, ipc "
+            "for colocate on CUDA, nccl for engine_url on CUDA, file otherwise."
+        },
+    )
+    transport_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder for file and adapter, seen by trainer and engine. By default shared memory."},
+    )
+
+    def __post_init__(self) -> None:
+        _check_choice("engine_mode", self.engine_mode, get_args(EngineMode))
+        _check_choice("transport", self.transport, get_args(Transport))
+        if self.engine_url is not None and self.engine_mode != "server":
+            raise ConfigurationError(f"engine_url needs engine_mode server; got engine_mode {self.engine_mode}.")
+        if self.engine_url is not None and not self.engine_url.startswith(("http://", "https://")):
+            raise ConfigurationError(f"engine_url must start with http:// or https://; got {self.engine_url!r}.")
+        if self.transport == "nccl" and self.engine_mode != "server":
+            raise ConfigurationError("transport nccl needs engine_mode server; use ipc or file with colocate.")
+        if self.transport == "ipc" and self.engine_mode != "colocate":
+            raise ConfigurationError("transport ipc needs engine_mode colocate; use nccl or file with a server.")
+        _check_at_least("engine_max_logprobs", self.engine_max_logprobs, 2)
+
+
+@dataclass
+class RunConfig:
+    """What `edco-rl train` needs to know beyond the trainer: the tasks, and the evaluation before and after."""
+
+    task_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Settings of a generated task (dataset_name reasoning_gym:<task>), as reasoning-gym has them."
+        },
+    )
+    prompt_template: str = field(
+        default="{question}",
+        metadata={
+            "help": "Prompt of a generated task: text with {question}, {answer} or a field of the task's metadata, "
+            "as {expression}."
+        },
+    )
+    conversational: bool = field(
+        default=True,
+        metadata={"help": "Whether prompts of a generated task go through the chat template, or stay plain text."},
+    )
+    train_prompts: int | None = field(
+        default=None,
+        metadata={"help": "Prompts in the pool. By default the whole split; 1,000 of a generated task."},
+    )
+    held_out_prompts: int = field(
+        default=200,
+        metadata={"help": "Held-out prompts answered greedily before and after training; 0 skips the evaluation."},
+    )
+
+    def __post_init__(self) -> None:
+        self.task_kwargs = _as_dict("task_kwargs", self.task_kwargs)
+        _check_at_least("train_prompts", self.train_prompts, 1)
+        _check_at_least("held_out_prompts", self.held_out_prompts, 0)

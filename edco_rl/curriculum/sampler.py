@@ -1,0 +1,53 @@
+"""Batches of a curriculum in the layout of TRL's `RepeatSampler`, cut to one rank."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .curriculum import Curriculum
+
+
+class CurriculumBatchSampler:
+    """A batch sampler for a `DataLoader` that draws from the curriculum when a batch is needed, not ahead of it.
+
+    A generation batch holds each drawn prompt `group_size` times in a row and is spread over the ranks in contiguous
+    slices; it is yielded `repeat_count` times before the next one is drawn. That is the contract of TRL's
+    `RepeatSampler` behind accelerate's sharding. Give it to a plain `DataLoader`: accelerate's fetches one batch
+    ahead, which would choose prompts before the policy that should choose them exists.
+
+    Args:
+        curriculum (`Curriculum`):
+            Where prompts come from; in the same state on every rank.
+        group_size (`int`, *optional*, defaults to `1`):
+            Completions a prompt.
+        repeat_count (`int`, *optional*, defaults to `1`):
+            Times a generation batch is reused.
+        rank (`int`, *optional*, defaults to `0`):
+            This process.
+        world_size (`int`, *optional*, defaults to `1`):
+            Processes.
+    """
+
+    def __init__(
+        self, curriculum: Curriculum, *, group_size: int = 1, repeat_count: int = 1, rank: int = 0, world_size: int = 1
+    ) -> None:
+        total = curriculum.batch_size * group_size
+        if total % world_size:
+            raise ValueError(
+                f"A generation batch of {total} completions cannot be spread over {world_size} processes."
+            )
+        self.curriculum = curriculum
+        self.group_size = group_size
+        self.repeat_count = repeat_count
+        self.rank = rank
+        self.local_size = total // world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(len(self) // self.repeat_count):
+            rows = np.repeat(self.curriculum.next_batch(), self.group_size)
+            local = rows[self.rank * self.local_size : (self.rank + 1) * self.local_size].tolist()
+            for _ in range(self.repeat_count):
+                yield local
+
+    def __len__(self) -> int:
+        return len(self.curriculum.pool) // self.curriculum.batch_size * self.repeat_count

@@ -1,0 +1,101 @@
+"""Rows to prompts: checked before anything is loaded, with an id that stays the same when rows move."""
+
+import hashlib
+import json
+from typing import Any
+
+from datasets import Dataset
+
+from ..config import ConfigurationError
+
+Prompt = str | list[dict[str, Any]]
+
+
+def check_prompts(dataset: Any) -> None:
+    """Check that every row has a prompt TRL can use.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            Rows with a column `prompt`: text, or a list of messages with `role` and `content`.
+
+    Raises:
+        ConfigurationError: Names the column or the first bad row.
+    """
+    if not isinstance(dataset, Dataset):
+        raise ConfigurationError(
+            f"A curriculum chooses rows, so train_dataset must be a datasets.Dataset; got {type(dataset).__name__}."
+        )
+    if "prompt" not in dataset.column_names:
+        raise ConfigurationError(f"The data set has no column 'prompt'; its columns are {dataset.column_names}.")
+    for row, prompt in enumerate(dataset["prompt"]):
+        problem = _problem(prompt)
+        if problem:
+            raise ConfigurationError(f"Row {row}, column 'prompt': {problem}.")
+
+
+def _problem(prompt: Any) -> str | None:
+    if isinstance(prompt, str):
+        return None if prompt.strip() else "the prompt is empty"
+    if not isinstance(prompt, list):
+        return f"expected text or a list of messages, got {type(prompt).__name__}"
+    if not prompt:
+        return "the prompt is empty"
+    for message in prompt:
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            return f"expected messages with role and content, got {message!r}"
+    return None if str(prompt[-1]["content"]).strip() else "the last message is empty"
+
+
+def prompt_ids(dataset: Dataset) -> list[str]:
+    """A stable id for each row: its column `id` where there is one, else a hash of the prompt.
+
+    Equal prompts without an id are told apart by their number of occurrence.
+
+    Raises:
+        ConfigurationError: The column `id` holds a value twice.
+    """
+    ids: list[str] = []
+    rows: dict[str, int] = {}
+    given = "id" in dataset.column_names
+    for row, value in enumerate(dataset["id" if given else "prompt"]):
+        base = str(value) if given else _digest(value)
+        if given and base in rows:
+            raise ConfigurationError(f"Row {row}, column 'id': {base!r} is also the id of row {rows[base]}.")
+        rows.setdefault(base, row if given else 0)
+        if given:
+            ids.append(base)
+        else:
+            rows[base] += 1
+            ids.append(base if rows[base] == 1 else f"{base}-{rows[base]}")
+    return ids
+
+
+def _digest(prompt: Prompt) -> str:
+    text = json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def quick_answer(prompt: Prompt, instruction: str) -> Prompt:
+    """The quick-answer form of a prompt (EDCO, arXiv 2601.03725): it asks for the answer at once.
+
+    Args:
+        prompt (`str` or `list[dict]`):
+            Text, or messages; it is not changed.
+        instruction (`str`):
+            Appended to the text, or to the last message of the user.
+    """
+    if isinstance(prompt, str):
+        return f"{prompt}\n{instruction}\n"
+    last_user = max((i for i, message in enumerate(prompt) if message["role"] == "user"), default=len(prompt) - 1)
+    messages = list(prompt)
+    messages[last_user] = {**prompt[last_user], "content": f"{prompt[last_user]['content']}\n\n{instruction}"}
+    return messages
+
+
+def tokenize_prompt(prompt: Prompt, tokenizer: Any, chat_template_kwargs: dict[str, Any] | None = None) -> list[int]:
+    """Token ids of a prompt, as TRL's GRPO trainer makes them: messages through the chat template, text as it is."""
+    if isinstance(prompt, str):
+        return tokenizer(text=prompt)["input_ids"]
+    return tokenizer.apply_chat_template(
+        prompt, add_generation_prompt=True, tokenize=True, return_dict=True, **(chat_template_kwargs or {})
+    )["input_ids"]

@@ -1,0 +1,222 @@
+"""Client of a vLLM server: generation with top-k log-probabilities, and the routes of weight sync."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+
+from ..config import ConfigurationError
+from .completion import Completion
+
+_TOKEN_PREFIX = "token_id:"
+# Requests in flight, and prompts in each: large enough to fill the engine's batch, small enough to parse as they come.
+_CONCURRENT_REQUESTS = 4
+_PROMPTS_PER_REQUEST = 64
+
+
+class EngineError(RuntimeError):
+    """The server did not answer, or answered with an error."""
+
+
+class EngineClient:
+    """Talks to one vLLM server.
+
+    Args:
+        url (`str`):
+            Base URL, for example `http://localhost:8000`.
+        timeout (`float`, *optional*, defaults to `600.0`):
+            Seconds to wait for the answer to one request.
+
+    Raises:
+        EngineError: No healthy server answers at `url`.
+
+    Example:
+
+    ```python
+    >>> client = EngineClient("http://localhost:8000")
+    >>> [[completion]] = client.generate([[1, 2, 3]], max_tokens=4, temperature=0.0, top_logprobs=20)
+    >>> completion.top_logprobs.shape
+    (4, 20)
+    ```
+    """
+
+    def __init__(self, url: str, timeout: float = 600.0) -> None:
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self._session = requests.Session()
+        # A request that generates is not repeated on its own: the engine may still be working on the first one.
+        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_CONCURRENT_REQUESTS))
+        self.base_model: str = self.models()[0]
+        self.model = self.base_model
+
+    def request(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Send one request and return its JSON.
+
+        Raises:
+            EngineError: The server cannot be reached or reports an error; the message holds its answer.
+        """
+        try:
+            response = self._session.request(method, f"{self.url}{path}", timeout=self.timeout, **kwargs)
+        except requests.RequestException as error:
+            raise EngineError(
+                f"No answer from the vLLM server at {self.url}{path} ({type(error).__name__}). Is it still running?"
+            ) from error
+        if response.status_code != 200:
+            raise EngineError(
+                f"The vLLM server at {self.url} answered {path} with {response.status_code}: {response.text[:1000]}"
+            )
+        return response.json() if "json" in response.headers.get("content-type", "") else response.text
+
+    def models(self) -> list[str]:
+        """Names the server answers to: the base model first, then its LoRA adapters."""
+        return [model["id"] for model in self.request("GET", "/v1/models")["data"]]
+
+    def config(self) -> dict[str, Any]:
+        """vLLM's resolved configuration.
+
+        Raises:
+            ConfigurationError: The server has no weight-sync routes.
+        """
+        try:
+            info = self.request("GET", "/server_info", params={"config_format": "json"})
+        except EngineError as error:
+            if "with 404" not in str(error):
+                raise
+            raise ConfigurationError(
+                f"The server at {self.url} has no routes for weight sync. Start it with `edco-rl serve`, or with "
+                "VLLM_SERVER_DEV_MODE=1 in its environment."
+            ) from None
+        return info["vllm_config"]
+
+    def dtype(self) -> str:
+        """Data type of the engine's weights, as torch names it (`"float32"`)."""
+        return self.config()["model_config"]["dtype"].removeprefix("torch.")
+
+    def weight_transfer_backend(self) -> str | None:
+        """Name of vLLM's weight-transfer backend, or `None` without one."""
+        config = self.config()["weight_transfer_config"]
+        return None if config is None else config["backend"]
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int,
+        n: int = 1,
+        temperature: float = 1.0,
+        top_logprobs: int = 0,
+        **sampling: Any,
+    ) -> list[list[Completion]]:
+        """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`].
+
+        Args:
+            sampling:
+                Further sampling parameters of vLLM (`top_p`, `min_p`, `stop`, ...), sent as they are.
+
+        Raises:
+            ConfigurationError: `seed` is among them: on a CPU, vLLM 0.31 ends with the first seeded request whose
+                prompt is prefilled in chunks.
+            EngineError: The server fails.
+        """
+        if sampling.get("seed") is not None:
+            raise ConfigurationError("seed: a seeded request can end a vLLM engine on a CPU. Leave it out.")
+        body = {
+            "model": self.model,
+            "max_tokens": max_tokens,
+            "n": n,
+            "temperature": temperature,
+            "logprobs": top_logprobs,
+            "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
+            **sampling,
+        }
+        batches = [list(map(list, prompts[i : i + _PROMPTS_PER_REQUEST])) for i in _starts(len(prompts))]
+
+        def send(batch: list[list[int]]) -> list[Completion]:
+            choices = self.request("POST", "/v1/completions", json={**body, "prompt": batch})["choices"]
+            return [_parse_choice(choice, top_logprobs) for choice in sorted(choices, key=lambda c: c["index"])]
+
+        with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool:
+            flat = [completion for completions in pool.map(send, batches) for completion in completions]
+        if len(flat) != n * len(prompts):
+            raise EngineError(f"Asked for {n * len(prompts)} completions, got {len(flat)} from {self.url}.")
+        return [flat[i : i + n] for i in range(0, len(flat), n)]
+
+    # Weight sync, with the method names vLLM's own trainer-side API expects of its client.
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Let the engine prepare its side of a transfer."""
+        self.request("POST", "/init_weight_transfer_engine", json={"init_info": init_info})
+
+    def start_weight_update(self) -> None:
+        """Open a round of weight updates."""
+        self.request("POST", "/start_weight_update")
+
+    def update_weights(self, update_info: Any) -> None:
+        """Let the engine receive weights."""
+        self.request("POST", "/update_weights", json={"update_info": update_info})
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Close the round and stamp the weights with their version."""
+        body = None if weight_version is None else {"weight_version": weight_version}
+        self.request("POST", "/finish_weight_update", json=body)
+
+    def update_weight_version(self, version: str) -> None:
+        """Stamp the weights with a version."""
+        self.request("POST", "/update_weight_version", json={"new_version": version})
+
+    def weight_version(self) -> str:
+        """Version of the weights the engine serves, as it reports it."""
+        return self.request("GET", "/weight_info")["weight_version"]
+
+    def reset_prefix_cache(self) -> None:
+        """Forget keys and values computed with earlier weights."""
+        self.request("POST", "/reset_prefix_cache")
+
+    def world_size(self) -> int:
+        """Workers of the engine (tensor times data parallel)."""
+        return self.request("GET", "/get_world_size")["world_size"]
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Load a LoRA adapter under `name` from a folder and answer with it from now on."""
+        self.request("POST", "/v1/load_lora_adapter", json={"lora_name": name, "lora_path": path})
+        self.model = name
+
+    def unload_adapter(self, name: str) -> None:
+        """Drop a LoRA adapter."""
+        self.request("POST", "/v1/unload_lora_adapter", json={"lora_name": name})
+
+    def adapters(self) -> list[str]:
+        """Names of the LoRA adapters the server answers with."""
+        return self.models()[1:]
+
+    def close(self) -> None:
+        """Close the connections. The server goes on."""
+        self._session.close()
+
+
+def _starts(count: int) -> Iterator[int]:
+    yield from range(0, count, _PROMPTS_PER_REQUEST)
+
+
+def _parse_choice(choice: dict[str, Any], top_logprobs: int) -> Completion:
+    logprobs = choice["logprobs"]
+    return Completion(
+        token_ids=choice["token_ids"],
+        logprobs=np.array(logprobs["token_logprobs"], dtype=np.float64),
+        top_logprobs=_top(logprobs["top_logprobs"], logprobs["tokens"], top_logprobs),
+        finished=choice["finish_reason"] == "stop",
+    )
+
+
+def _top(positions: list[dict[str, float] | None] | None, tokens: list[str], k: int) -> NDArray[np.float64]:
+    # The server adds the generated token where it is not among the top k: only the k largest are wanted.
+    top = np.full((len(tokens), k), -np.inf)
+    if k:
+        for row, position in zip(top, positions or [], strict=True):
+            values = sorted((position or {}).values(), reverse=True)[:k]
+            row[: len(values)] = values
+    return top

@@ -1,0 +1,134 @@
+"""vLLM inside the trainer's process, behind the same methods as [`~edco_rl.engine.client.EngineClient`]."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..config import EngineConfig
+from .completion import Completion
+from .hardware import has_avx512, has_cuda
+from .server import check_model_path, llm_arguments
+
+
+class ColocatedEngine:
+    """A vLLM engine that shares this process, and its device, with the trainer.
+
+    Args:
+        model (`str`):
+            Model folder or hub id.
+        config (`EngineConfig`):
+            Settings; those of a server's address are not used.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the sampler; give every rank its own.
+    """
+
+    def __init__(self, model: str, config: EngineConfig, seed: int = 0) -> None:
+        check_model_path(model)
+        # The engine core must live in this process for its workers to see the trainer's memory (CUDA IPC).
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.engine_cpu_kv_cache_gib))
+        from vllm import LLM
+
+        arguments = llm_arguments(model, config, cuda=has_cuda(), avx512=has_avx512())
+        self._llm = LLM(**arguments, seed=seed)
+        self._adapter: Any = None
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int,
+        n: int = 1,
+        temperature: float = 1.0,
+        top_logprobs: int = 0,
+        **sampling: Any,
+    ) -> list[list[Completion]]:
+        """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`]."""
+        from vllm import SamplingParams
+
+        parameters = SamplingParams(
+            max_tokens=max_tokens, n=n, temperature=temperature, logprobs=top_logprobs, **sampling
+        )
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": list(prompt)} for prompt in prompts],
+            sampling_params=parameters,
+            lora_request=self._adapter,
+            use_tqdm=False,
+        )
+        return [[_to_completion(output, top_logprobs) for output in request.outputs] for request in outputs]
+
+    def dtype(self) -> str:
+        """Data type of the engine's weights, as torch names it (`"float32"`)."""
+        return str(self._llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
+
+    def weight_transfer_backend(self) -> str | None:
+        """Name of vLLM's weight-transfer backend, or `None` without one."""
+        config = self._llm.llm_engine.vllm_config.weight_transfer_config
+        return None if config is None else config.backend
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Let the engine prepare its side of a transfer."""
+        self._llm.init_weight_transfer_engine({"init_info": init_info})
+
+    def start_weight_update(self) -> None:
+        """Open a round of weight updates."""
+        self._llm.start_weight_update()
+
+    def update_weights(self, update_info: Any) -> None:
+        """Let the engine receive weights."""
+        self._llm.update_weights({"update_info": update_info})
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Close the round and stamp the weights with their version."""
+        self._llm.finish_weight_update(weight_version)
+
+    def update_weight_version(self, version: str) -> None:
+        """Stamp the weights with a version."""
+        self._llm.update_weight_version(version)
+
+    def weight_version(self) -> str:
+        """Version of the weights the engine serves, as it reports it."""
+        return self._llm.get_weight_version()
+
+    def reset_prefix_cache(self) -> None:
+        """Forget keys and values computed with earlier weights."""
+        self._llm.reset_prefix_cache()
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Load a LoRA adapter under `name` from a folder and answer with it from now on."""
+        from vllm.lora.request import LoRARequest
+
+        number = 1 if self._adapter is None else self._adapter.lora_int_id + 1
+        adapter = LoRARequest(name, number, path)
+        self._llm.llm_engine.add_lora(adapter)
+        self._adapter = adapter
+
+    def unload_adapter(self, name: str) -> None:
+        """Drop the LoRA adapter loaded before the one in use."""
+        self._llm.llm_engine.remove_lora(self._adapter.lora_int_id - 1)
+
+    def adapters(self) -> list[str]:
+        """Names of the LoRA adapters that are loaded and in use."""
+        loaded = self._llm.llm_engine.list_loras()
+        return [self._adapter.lora_name] if self._adapter and self._adapter.lora_int_id in loaded else []
+
+    def close(self) -> None:
+        """Shut the engine down."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+
+def _to_completion(output: Any, top_logprobs: int) -> Completion:
+    top = np.full((len(output.token_ids), top_logprobs), -np.inf)
+    for row, position in zip(top, output.logprobs, strict=True):
+        values = sorted((entry.logprob for entry in position.values()), reverse=True)[:top_logprobs]
+        row[: len(values)] = values
+    sampled = [position[token].logprob for token, position in zip(output.token_ids, output.logprobs, strict=True)]
+    return Completion(
+        token_ids=list(output.token_ids),
+        logprobs=np.array(sampled, dtype=np.float64),
+        top_logprobs=top,
+        finished=output.finish_reason == "stop",
+    )

@@ -1,0 +1,201 @@
+"""The engine behind TRL's own generation interface: what a TRL trainer calls to sync weights and to generate."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from peft.tuners.lora import LoraLayer
+from trl.distributed import DistributedBackend
+from trl.generation.vllm_generation import VLLMGeneration
+
+from ..config import ConfigurationError
+from .client import EngineClient
+from .completion import Completion
+from .weights import AdapterTransport, Engine, WeightTransport
+
+
+class EngineGeneration(VLLMGeneration):
+    """TRL's `VLLMGeneration` over an engine and a transport of this package.
+
+    Gathering parameters under FSDP and ZeRO-3, and handing each rank its share of the completions, stay TRL's. What
+    differs: weights go through the transport, a LoRA adapter is never merged into the trainer's own weights, and the
+    engine's log-probabilities are those of the sampled tokens.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`):
+            The policy.
+        accelerator (`Accelerator`):
+            The trainer's accelerator.
+        processing_class (`PreTrainedTokenizerBase`):
+            The trainer's tokenizer.
+        engine (`EngineClient`, `ColocatedEngine` or `None`):
+            This rank's engine: the main process alone has a client of a server, every rank a colocated one.
+        transport (`WeightTransport`):
+            Moves the weights.
+        version (`Callable[[], int]`):
+            Returns the optimizer step of the current weights.
+        timer (`Callable[[str], AbstractContextManager]`, *optional*):
+            Context manager that is told what the time goes to: `"sync"` or `"rollout"`.
+        sampling:
+            `max_completion_length`, `temperature`, `top_p`, `top_k`, `min_p`, `repetition_penalty` and
+            `generation_kwargs`, as TRL's class takes them.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        accelerator: Any,
+        processing_class: Any,
+        *,
+        engine: Engine | None,
+        transport: WeightTransport,
+        version: Callable[[], int],
+        timer: Callable[[str], AbstractContextManager] = lambda part: nullcontext(),
+        **sampling: Any,
+    ) -> None:
+        self.engine = engine
+        self.transport = transport
+        self.version = version
+        self.timer = timer
+        # TRL calls its client for all ranks' prompts at once in server mode, and an engine a rank in colocate mode.
+        self._per_rank = engine is not None and not isinstance(engine, EngineClient)
+        super().__init__(model, accelerator, processing_class, mode="server", **sampling)
+
+    def _init_vllm(self) -> None:
+        self.vllm_client = _TRLClient(self.engine)
+        self.transport.connect()
+        self.accelerator.wait_for_everyone()
+
+    def _iter_named_params(self) -> Iterator[tuple[str, torch.Tensor]]:
+        if isinstance(self.transport, AdapterTransport):
+            return iter_adapter(self.model, self._dist)
+        if is_peft_model(self.model):
+            return iter_merged(self.model, self._dist)
+        return super()._iter_named_params()
+
+    def sync_weights(self) -> None:
+        """Push the policy to the engine, and verify that it arrived.
+
+        Raises:
+            WeightVersionError: The engine reports another version than the optimizer step pushed.
+        """
+        with self.timer("sync"):
+            self.transport.push(_Reiterable(self._iter_named_params), self.version())
+            if self.engine is not None:
+                self.engine.reset_prefix_cache()
+
+    def generate(
+        self, prompts: list[list[int]], images: list | None, num_generations: int, profiler: Any = None
+    ) -> tuple:
+        """Continue token ids: see TRL's `VLLMGeneration.generate`. Images are refused."""
+        if images is not None and any(images):
+            raise ConfigurationError("The engine takes text prompts only; use engine none with TRL's own vLLM modes.")
+        with self.timer("rollout"):
+            if not self._per_rank:
+                return super().generate(prompts, None, num_generations, profiler)
+            with profiler or nullcontext():
+                # A group can be spread over ranks, so each rank continues its own copies of a prompt.
+                output = self.vllm_client.generate(prompts, **self._sampling_parameters())
+            return prompts, output["completion_ids"], output["logprobs"], None
+
+    def _sampling_parameters(self) -> dict[str, Any]:
+        return {
+            "n": 1,
+            "repetition_penalty": self.repetition_penalty,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p or 0.0,
+            "max_tokens": self.max_completion_length,
+            "generation_kwargs": self.generation_kwargs,
+        }
+
+
+class _Reiterable:
+    """An iterable that starts anew each time: vLLM's transports walk the parameters more than once."""
+
+    def __init__(self, make_iterator: Callable[[], Iterator[tuple[str, torch.Tensor]]]) -> None:
+        self._make_iterator = make_iterator
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return self._make_iterator()
+
+
+class _TRLClient:
+    """An engine under the signature of TRL's `VLLMClient.generate`."""
+
+    def __init__(self, engine: Engine | None) -> None:
+        self._engine = engine
+
+    def generate(
+        self,
+        prompts: list[list[int]],
+        *,
+        n: int,
+        max_tokens: int,
+        temperature: float,
+        generation_kwargs: dict[str, Any] | None = None,
+        features: None = None,
+        logprobs: int | None = None,
+        structured_outputs_regex: str | None = None,
+        **sampling: Any,
+    ) -> dict[str, Any]:
+        if structured_outputs_regex is not None:
+            raise ConfigurationError("vllm_structured_outputs_regex is not supported with an engine of this package.")
+        assert self._engine is not None
+        groups = self._engine.generate(
+            prompts, max_tokens=max_tokens, n=n, temperature=temperature, **sampling, **(generation_kwargs or {})
+        )
+        completions: list[Completion] = [completion for group in groups for completion in group]
+        return {
+            "prompt_ids": prompts,
+            "completion_ids": [completion.token_ids for completion in completions],
+            # TRL reads the first entry of each position: the sampled token's.
+            "logprobs": [[[value] for value in completion.logprobs.tolist()] for completion in completions],
+        }
+
+
+def iter_adapter(model: Any, distributed: DistributedBackend) -> Iterator[tuple[str, torch.Tensor]]:
+    """Full tensors of a LoRA adapter under the names PEFT saves them with. A collective where they are sharded."""
+    parameters = [(name, p) for name, p in model.named_parameters() if model.prefix in name]
+    adapter = f".{model.active_adapter}."
+    with distributed.gather_params([p for _, p in parameters]):
+        for name, p in parameters:
+            if adapter in name:
+                yield name.replace(adapter, "."), p.full_tensor() if hasattr(p, "full_tensor") else p.data
+
+
+def iter_merged(model: Any, distributed: DistributedBackend) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters of the base model with the LoRA adapter merged into a copy, one layer at a time.
+
+    The model itself is read only. The sum is formed in float32 and rounded once.
+
+    Raises:
+        ConfigurationError: The adapter cannot be merged this way (FSDP, DoRA, or a method other than LoRA).
+    """
+    if distributed.is_fsdp:
+        raise ConfigurationError("A LoRA adapter sharded by FSDP cannot be merged for sync; use transport adapter.")
+    layers = {f"{name}.base_layer.weight": module for name, module in model.named_modules() if _is_lora(module)}
+    if not layers or any(getattr(config, "use_dora", False) for config in model.peft_config.values()):
+        raise ConfigurationError("Only plain LoRA adapters can be merged for sync; use transport adapter.")
+    with distributed.gather_params(list(model.parameters())):
+        for full_name, p in model.named_parameters():
+            if model.prefix in full_name or "original_module" in full_name:
+                continue
+            weight = p.data
+            if full_name in layers:
+                layer = layers[full_name]
+                weight = weight.float()
+                for adapter in layer.active_adapters:
+                    weight = weight + layer.get_delta_weight(adapter).float()
+                weight = weight.to(p.dtype)
+            name = full_name.removeprefix("base_model.model.")
+            for part in (".base_layer", "modules_to_save.default.", "_checkpoint_wrapped_module."):
+                name = name.replace(part, "")
+            yield name, weight
+
+
+def _is_lora(module: Any) -> bool:
+    return isinstance(module, LoraLayer)

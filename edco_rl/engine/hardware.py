@@ -1,0 +1,20 @@
+"""What the engine needs to know about the machine it starts on."""
+
+from pathlib import Path
+
+
+def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether an x86-64 CPU has AVX-512. True where it cannot be told: only its known absence changes a default."""
+    try:
+        text = cpuinfo.read_text()
+    except OSError:
+        return True
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), None)
+    return flags is None or "avx512f" in flags.split()
+
+
+def has_cuda() -> bool:
+    """Whether torch sees a CUDA device."""
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,108 @@
+"""From an `EngineConfig` to an engine that answers and a transport that reaches it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ..config import ConfigurationError, EngineConfig, Transport
+from .client import EngineClient
+from .colocate import ColocatedEngine
+from .server import VLLMServer
+from .weights import AdapterTransport, CUDATransport, Engine, FileTransport, WeightTransport, resolve_transport
+
+
+@dataclass
+class EngineConnection:
+    """An engine as one rank of the trainer sees it.
+
+    Args:
+        engine (`EngineClient`, `ColocatedEngine` or `None`):
+            Answers requests; `None` on ranks that leave that to the main process.
+        transport (`WeightTransport`):
+            Moves weights to it.
+        server (`VLLMServer`, *optional*):
+            The process, where it was started here.
+    """
+
+    engine: Engine | None
+    transport: WeightTransport
+    server: VLLMServer | None = None
+
+    def close(self) -> None:
+        """Release the transport's files, close connections, and stop the server if it was started here."""
+        self.transport.close()
+        if self.engine is not None:
+            self.engine.close()
+        if self.server is not None:
+            self.server.stop()
+
+
+def open_engine(
+    config: EngineConfig,
+    model: str,
+    *,
+    rank: int = 0,
+    cuda: bool = False,
+    peft_config: Any = None,
+    log_path: str | Path = "engine.log",
+) -> EngineConnection:
+    """Start or reach the engine of a trainer.
+
+    Args:
+        config (`EngineConfig`):
+            Settings; `engine_mode` is `"server"` or `"colocate"`.
+        model (`str`):
+            Model folder or hub id a started engine loads.
+        rank (`int`, *optional*, defaults to `0`):
+            This process; a server is started and talked to by rank 0 only.
+        cuda (`bool`, *optional*, defaults to `False`):
+            Whether the trainer runs on CUDA.
+        peft_config (`peft.PeftConfig`, *optional*):
+            The policy's LoRA configuration.
+        log_path (`str` or `Path`, *optional*, defaults to `"engine.log"`):
+            Log of a started server, unless `engine_log` names one.
+
+    Raises:
+        ConfigurationError: Settings that cannot work together.
+        EngineStartError: The server did not start.
+        EngineError: No server answers at `engine_url`.
+    """
+    transport = resolve_transport(config, lora=peft_config is not None, cuda=cuda)
+    config = replace(config, transport=cast(Transport, transport))
+    if transport == "adapter" and config.engine_max_lora_rank is None:
+        config = replace(config, engine_max_lora_rank=_lora_rank_for_vllm(peft_config.r))
+    server: VLLMServer | None = None
+    engine: Engine | None = None
+    if config.engine_mode == "colocate":
+        engine = ColocatedEngine(model, config, seed=rank)
+    elif rank == 0:
+        url = config.engine_url
+        if url is None:
+            server = VLLMServer(model, config, config.engine_log or log_path)
+            server.start()
+            url = server.url
+        try:
+            engine = EngineClient(url, timeout=config.engine_request_timeout)
+        except BaseException:
+            if server is not None:
+                server.stop()
+            raise
+    return EngineConnection(engine, _make_transport(transport, engine, config, rank, peft_config), server)
+
+
+def _make_transport(
+    name: str, engine: Engine | None, config: EngineConfig, rank: int, peft_config: Any
+) -> WeightTransport:
+    if name == "adapter":
+        return AdapterTransport(engine, peft_config, config.transport_dir)
+    if name == "file":
+        return FileTransport(engine, config.transport_dir)
+    return CUDATransport(engine, name, rank)
+
+
+def _lora_rank_for_vllm(rank: int) -> int:
+    allowed = (8, 16, 32, 64, 128, 256, 320, 512)
+    for candidate in allowed:
+        if rank <= candidate:
+            return candidate
+    raise ConfigurationError(f"vLLM serves LoRA adapters of rank {allowed[-1]} at most; lora_r is {rank}.")

@@ -1,0 +1,283 @@
+"""Start, watch and stop a vLLM server process that is ready for weight sync."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import requests
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ..config import ConfigurationError, EngineConfig
+from .hardware import has_avx512, has_cuda
+from .vllm_plugin import FILE_BACKEND
+
+SERVED_MODEL_NAME = "policy"
+_LOG_LINES_SHOWN = 20
+_PR_SET_PDEATHSIG = 1
+
+
+class EngineStartError(RuntimeError):
+    """The server died or did not become healthy in time. The message ends with the last lines of its log."""
+
+
+def free_port(host: str) -> int:
+    """A port no process listens on right now."""
+    with socket.socket() as sock:
+        sock.bind((host, 0))
+        return sock.getsockname()[1]
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise [`ConfigurationError`] when `port` is taken or `host` is not an address of this machine."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port."
+            ) from None
+
+
+def llm_arguments(model: str, config: EngineConfig, *, cuda: bool, avx512: bool) -> dict[str, Any]:
+    """vLLM's engine arguments for `model`, the same for a server and for a colocated engine.
+
+    Args:
+        model (`str`):
+            Model folder or hub id.
+        config (`EngineConfig`):
+            Settings. A `transport` of `"nccl"` or `"ipc"` selects vLLM's own weight-transfer backend, anything else
+            the package's file backend.
+        cuda (`bool`):
+            Whether the engine runs on CUDA.
+        avx512 (`bool`):
+            Whether the CPU has AVX-512; without it the default data type is float32.
+    """
+    dtype = config.engine_dtype
+    if dtype == "auto" and not cuda and not avx512:
+        dtype = "float32"
+    eager = config.engine_enforce_eager
+    arguments = {
+        "model": model,
+        "dtype": dtype,
+        "max_logprobs": config.engine_max_logprobs,
+        # The importance-sampling correction of TRL wants the distribution that was sampled from.
+        "logprobs_mode": "processed_logprobs",
+        "weight_transfer_config": {
+            "backend": config.transport if config.transport in ("nccl", "ipc") else FILE_BACKEND
+        },
+        "tensor_parallel_size": config.engine_tensor_parallel_size,
+        "gpu_memory_utilization": config.engine_gpu_memory_utilization if cuda else None,
+        "max_model_len": config.engine_max_model_len,
+        "max_num_seqs": config.engine_max_num_seqs,
+        # Prompts share a prefix in whole blocks of the cache; 32 tokens is the least a CPU takes.
+        "block_size": None if cuda else 32,
+        "enforce_eager": (not cuda) if eager is None else eager,
+    }
+    if config.engine_max_lora_rank is not None:
+        # One adapter serves while the next one loads.
+        arguments |= {"enable_lora": True, "max_lora_rank": config.engine_max_lora_rank, "max_loras": 2}
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def server_command(arguments: dict[str, Any], config: EngineConfig, port: int) -> list[str]:
+    """The command line of a server with the engine arguments of [`llm_arguments`], listening on `port`."""
+    # `vllm serve` looks its version up under the name of the CUDA distribution; the module works for both.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    arguments = arguments | {"served_model_name": SERVED_MODEL_NAME, "host": config.engine_host, "port": port}
+    for name, value in arguments.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            command += [flag] if value else []
+        else:
+            command += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
+    return command + (config.engine_args or [])
+
+
+def server_environment(config: EngineConfig) -> dict[str, str]:
+    """The environment of a server. What the user has set stays as it is, but for the routes weight sync needs."""
+    environment = {
+        # All cores serve while the optimizer waits for rollouts; by default vLLM keeps one for itself.
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(config.engine_cpu_kv_cache_gib),
+        **os.environ,
+        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+    }
+    # A trainer started by accelerate must not make the server join its process group.
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        environment.pop(name, None)
+    return environment
+
+
+def _die_with_parent() -> None:
+    # A trainer that is killed outright cannot stop its server: the kernel does.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class VLLMServer:
+    """A vLLM server in a process group of its own.
+
+    Use it as a context manager, or call [`~VLLMServer.start`] and [`~VLLMServer.stop`]. It ends with its parent, also
+    when that is killed.
+
+    Args:
+        model (`str`):
+            Model folder or hub id.
+        config (`EngineConfig`):
+            Settings; `engine_port` 0 takes a free port.
+        log_path (`str` or `Path`):
+            File for the server's output, overwritten.
+
+    Example:
+
+    ```python
+    >>> with VLLMServer("Qwen/Qwen3-0.6B", EngineConfig(), "engine.log") as server:
+    ...     print(server.url)
+    ```
+    """
+
+    def __init__(self, model: str, config: EngineConfig, log_path: str | Path) -> None:
+        self.model = model
+        self.config = config
+        self.log_path = Path(log_path)
+        self.port = config.engine_port
+        self._process: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        """Base URL of the server."""
+        host = "127.0.0.1" if self.config.engine_host == "0.0.0.0" else self.config.engine_host
+        return f"http://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Start the server and wait until it is healthy.
+
+        Raises:
+            ConfigurationError: The port is in use, or the model folder does not exist.
+            EngineStartError: The server died, or was not healthy within `engine_startup_timeout` seconds.
+        """
+        check_model_path(self.model)
+        host = self.config.engine_host
+        if self.port == 0:
+            self.port = free_port(host)
+        check_port(host, self.port)
+        arguments = llm_arguments(self.model, self.config, cuda=has_cuda(), avx512=has_avx512())
+        command = server_command(arguments, self.config, self.port)
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.log_path.open("w") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    env=server_environment(self.config),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C reaches the trainer, which then stops the server in order
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509 (one system call, no lock)
+                )
+            self._wait_until_healthy(self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_healthy(self, process: subprocess.Popen) -> None:
+        deadline = time.monotonic() + self.config.engine_startup_timeout
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            progress.add_task(f"Starting vLLM for {self.model} on {self.url} (log: {self.log_path})")
+            while not self.is_healthy():
+                if process.poll() is not None:
+                    raise EngineStartError(self._failure(f"The vLLM server ended with exit code {process.returncode}"))
+                if time.monotonic() > deadline:
+                    raise EngineStartError(
+                        self._failure(
+                            f"The vLLM server was not healthy after {self.config.engine_startup_timeout:g} seconds "
+                            "(engine_startup_timeout)"
+                        )
+                    )
+                time.sleep(0.5)
+
+    def _failure(self, what: str) -> str:
+        with self.log_path.open(errors="replace") as log:
+            lines = "".join(deque(log, maxlen=_LOG_LINES_SHOWN))
+        return f"{what}. The last lines of {self.log_path}:\n{lines}"
+
+    def is_healthy(self) -> bool:
+        """Whether the server answers and its engine is alive."""
+        try:
+            return requests.get(f"{self.url}/health", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def wait(self) -> int:
+        """Block until the server ends, and return its exit code."""
+        if self._process is None:
+            raise RuntimeError("The server has not been started.")
+        return self._process.wait()
+
+    def stop(self, grace: float = 15.0) -> None:
+        """End the server and every process it started. Safe to call more than once.
+
+        Args:
+            grace (`float`, *optional*, defaults to `15.0`):
+                Seconds to end in order, releasing shared memory, before it is killed.
+        """
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            family = []
+        if process.poll() is None:
+            process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=grace)
+        for member in alive:
+            # Python's resource tracker removes leaked shared memory once the others are gone, and then ends.
+            if not _is_resource_tracker(member):
+                _kill(member)
+        psutil.wait_procs(alive, timeout=5)
+        process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def check_model_path(model: str) -> None:
+    """Raise [`ConfigurationError`] for a path without a model; a hub id passes."""
+    path = Path(model).expanduser()
+    looks_local = model.startswith(("/", ".", "~")) or model.count("/") > 1 or path.exists()
+    if looks_local and not (path / "config.json").is_file():
+        reason = "it has no config.json" if path.is_dir() else "there is no such folder"
+        raise ConfigurationError(f"model_name_or_path {model!r} is not a model folder: {reason}.")
+
+
+def _is_resource_tracker(process: psutil.Process) -> bool:
+    try:
+        return "resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _kill(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()

@@ -1,0 +1,5 @@
+"""TRL's trainers with a curriculum."""
+
+from .grpo import CurriculumGRPOTrainer
+
+__all__ = ["CurriculumGRPOTrainer"]

@@ -1,0 +1,198 @@
+"""What every curriculum trainer shares: sampling, scoring, observing, logging and checkpoints of the curriculum."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from accelerate.utils import broadcast_object_list, gather_object
+from torch.utils.data import DataLoader
+from transformers import ProgressCallback, Trainer, TrainerCallback
+
+from ..config import ConfigurationError, CurriculumConfig
+from ..curriculum import Curriculum, CurriculumBatchSampler, Outcome, Pool
+from ..curriculum.pool import IndexArray
+from ..data.prompts import prompt_ids
+from ..engine.completion import Generator
+from .progress import CurriculumProgressCallback
+from .scoring import PromptScorer
+from .stopwatch import Stopwatch
+
+CURRICULUM_FILE = "curriculum.json"
+
+
+class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
+    """Puts a curriculum into a TRL trainer; inherit from it before the trainer.
+
+    The trainer calls [`~CurriculumMixin._init_curriculum`] at the end of its constructor, and defines
+    [`~CurriculumMixin.scoring_generator`].
+    """
+
+    curriculum: Curriculum
+    stopwatch: Stopwatch
+    _scores_on_every_rank: bool
+
+    def _init_curriculum(
+        self,
+        config: CurriculumConfig,
+        *,
+        batch_size: int,
+        steps_per_batch: float,
+        group_size: int,
+        repeat_count: int,
+        order: Callable[[int], IndexArray],
+    ) -> None:
+        """Build the curriculum over `self.train_dataset`.
+
+        Args:
+            config (`CurriculumConfig`):
+                Settings.
+            batch_size (`int`):
+                Different prompts in a generation batch, over all processes.
+            steps_per_batch (`float`):
+                Optimizer steps a generation batch lasts.
+            group_size (`int`), repeat_count (`int`):
+                See [`~edco_rl.curriculum.CurriculumBatchSampler`].
+            order (`Callable[[int], IndexArray]`):
+                The trainer's own order of the data set in each pass.
+        """
+        assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
+        batches = int(np.ceil(config.interval / steps_per_batch))
+        pool = Pool(prompt_ids(self.train_dataset), order)
+        self.curriculum = Curriculum(
+            pool,
+            config.strategy,
+            batch_size=batch_size,
+            size=config.size if config.size is not None else min(batches * batch_size, len(pool)),
+            seed=self.args.seed,
+            strategy_kwargs=config.strategy_kwargs,
+        )
+        self._curriculum_config = config
+        self._batch_sampler = CurriculumBatchSampler(
+            self.curriculum,
+            group_size=group_size,
+            repeat_count=repeat_count,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+        self._scorer = PromptScorer(
+            self.train_dataset, self._tokenizer, config, getattr(self, "chat_template_kwargs", None)
+        )
+        # The curriculum's position is in its own state: batches must not be drawn and thrown away on resume.
+        self.args.ignore_data_skip = True
+        self.add_callback(_CurriculumCallback(self))
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(CurriculumProgressCallback)
+
+    def scoring_generator(self) -> AbstractContextManager[Generator | None]:
+        """What continues prompts with the policy's current weights, for scoring and evaluation.
+
+        A collective: enter it on every rank. It gives `None` on ranks that leave the work to the main process.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what scores its prompts.")
+
+    def get_train_dataloader(self) -> DataLoader:
+        """A data loader that draws from the curriculum at the moment a batch is needed."""
+        if self.args.dataloader_num_workers:
+            raise ConfigurationError(
+                f"dataloader_num_workers is {self.args.dataloader_num_workers}: workers would draw prompts ahead of "
+                "the policy that should choose them. Set it to 0."
+            )
+        return DataLoader(
+            self._remove_unused_columns(self.train_dataset, description="Training")
+            if self.args.remove_unused_columns
+            else self.train_dataset,
+            batch_sampler=self._batch_sampler,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory and self.accelerator.device.type == "cuda",
+        )
+
+    def _renew_curriculum(self) -> None:
+        """Score what the strategy wants, and let it form the next curriculum. The same on every rank."""
+        step = self.state.global_step
+        wanted = self.curriculum.wants(self._curriculum_config.candidates)
+        if len(wanted):
+            self.curriculum.observe(self._score(wanted, step))
+        self.curriculum.renew(step)
+
+    def _score(self, wanted: IndexArray, step: int) -> list[Outcome]:
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        with self.scoring_generator() as generator, self.stopwatch("scoring"):
+            if self._scores_on_every_rank:
+                assert generator is not None
+                share = wanted[rank::processes].tolist()
+                return gather_object(self._scorer.score(share, generator, step))
+            outcomes = [None if generator is None else self._scorer.score(wanted.tolist(), generator, step)]
+            return broadcast_object_list(outcomes)[0]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the curriculum's metrics to those of a training step."""
+        if "loss" in logs:
+            logs |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
+        super().log(logs, start_time)
+
+    def save_curriculum(self, folder: str | Path) -> None:
+        """Write the curriculum's state to `curriculum.json` in a folder."""
+        path = Path(folder) / CURRICULUM_FILE
+        path.write_text(json.dumps(self.curriculum.state_dict(), default=_to_plain))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            self.save_curriculum(folder)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        path = Path(checkpoint) / CURRICULUM_FILE
+        if not path.is_file():
+            raise ConfigurationError(
+                f"The checkpoint {checkpoint} has no {CURRICULUM_FILE}: it is not one of a curriculum."
+            )
+        self.curriculum.load_state_dict(json.loads(path.read_text()))
+
+
+class _CurriculumCallback(TrainerCallback):
+    """Renews the curriculum at step 0 and every `interval` steps, and times the steps."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self._began = 0.0
+        self._before: dict[str, float] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._renew_if_due(state)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = time.perf_counter()
+        self._before = dict(self.trainer.stopwatch.seconds)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._renew_if_due(state)
+        seconds = self.trainer.stopwatch.seconds
+        total = time.perf_counter() - self._began
+        parts = {part: seconds[part] - self._before.get(part, 0.0) for part in seconds if part != "optimizer"}
+        parts["optimizer"] = total - sum(parts.values())  # what no other part has claimed
+        seconds["optimizer"] = seconds.get("optimizer", 0.0) + parts["optimizer"]
+        for part, value in {**parts, "step": total}.items():
+            self.trainer._metrics["train"][f"time/{part}"].append(value)
+
+    def _renew_if_due(self, state: Any) -> None:
+        step = state.global_step
+        trainer = self.trainer
+        due = step % trainer._curriculum_config.interval == 0 and step < state.max_steps
+        if due and trainer.curriculum.renewed_at != step:
+            trainer._renew_curriculum()
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"Cannot write {type(value).__name__} to {CURRICULUM_FILE}.")

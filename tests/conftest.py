@@ -1,0 +1,55 @@
+"""Fixtures shared by all tests: a small real tokenizer and model, and one vLLM server for the whole session."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edco_rl"
+
+
+@pytest.fixture(scope="session")
+def model_path() -> str:
+    """SmolLM2-135M-Instruct, as `make` prepares it."""
+    path = CACHE / "SmolLM2-135M-Instruct"
+    assert (path / "config.json").is_file(), f"{path} is missing: run `make model`"
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Llama of two layers and random weights with the real tokenizer: trains in milliseconds."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    path = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    AutoTokenizer.from_pretrained(model_path).save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def server_url(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The one vLLM server of the test session, with LoRA enabled."""
+    from edco_rl import EngineConfig
+    from edco_rl.engine.server import VLLMServer
+
+    config = EngineConfig(engine_max_model_len=512, engine_max_lora_rank=16)
+    with VLLMServer(model_path, config, tmp_path_factory.mktemp("engine") / "engine.log") as server:
+        yield server.url

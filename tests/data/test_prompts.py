@@ -1,0 +1,131 @@
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edco_rl.config import ConfigurationError
+from edco_rl.data.load import load_prompts
+from edco_rl.data.prompts import check_prompts, prompt_ids, quick_answer, tokenize_prompt
+from edco_rl.data.tasks import generate_tasks
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+
+
+def rows(prompts, **columns):
+    return Dataset.from_dict({"prompt": prompts, **columns})
+
+
+def test_good_rows_pass():
+    check_prompts(rows(["a", "b"]))
+    check_prompts(rows([CHAT]))
+
+
+@pytest.mark.parametrize("bad", ["", "  \n"])
+def test_an_empty_prompt_is_named_by_its_row(bad):
+    with pytest.raises(ConfigurationError, match="Row 17, column 'prompt': the prompt is empty"):
+        check_prompts(rows(["text"] * 17 + [bad]))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Dataset.from_dict({"question": ["a"]}), r"no column 'prompt'; its columns are \['question'\]"),
+        (Dataset.from_dict({"prompt": [1]}), "Row 0, column 'prompt': expected text or a list of messages, got int"),
+        (rows([[{"role": "user", "content": " "}]]), "the last message is empty"),
+        (rows([[{"role": "user", "text": "a"}]]), "expected messages with role and content"),
+        (rows([CHAT, []]), "Row 1, column 'prompt': the prompt is empty"),
+        ([{"prompt": "a"}], "must be a datasets.Dataset; got list"),
+    ],
+)
+def test_bad_data_sets_are_refused(dataset, message):
+    with pytest.raises(ConfigurationError, match=message):
+        check_prompts(dataset)
+
+
+@given(st.lists(st.text(), min_size=1, max_size=20), st.randoms())
+def test_ids_are_unique_and_move_with_their_rows(texts, random):
+    ids = prompt_ids(rows(texts))
+    assert len(set(ids)) == len(texts)
+    shuffled = random.sample(texts, len(texts))
+    assert sorted(prompt_ids(rows(shuffled))) == sorted(ids)
+
+
+def test_a_column_of_ids_is_kept_and_must_be_unique():
+    assert prompt_ids(rows(["a", "b"], id=[7, 8])) == ["7", "8"]
+    with pytest.raises(ConfigurationError, match="Row 2, column 'id': '7' is also the id of row 0"):
+        prompt_ids(rows(["a", "b", "c"], id=[7, 8, 7]))
+
+
+def test_quick_answer_changes_the_last_user_message_of_a_copy():
+    assert quick_answer("2 + 2?", "At once.") == "2 + 2?\nAt once.\n"
+    changed = quick_answer(CHAT, "At once.")
+    assert changed[0] == CHAT[0] and changed[1]["content"] == "2 + 2?\n\nAt once."
+    assert CHAT[1]["content"] == "2 + 2?"
+
+
+def test_prompts_are_tokenized_as_trl_does(model_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    assert tokenizer.decode(tokenize_prompt("2 + 2 =", tokenizer)) == "2 + 2 ="
+    text = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, tokenize=False)
+    assert tokenizer.decode(tokenize_prompt(CHAT, tokenizer)) == text
+
+
+def test_generated_tasks_are_disjoint_and_the_same_for_a_seed():
+    settings = {"seed": 3, "task_kwargs": {"max_terms": 2, "max_digits": 2}, "conversational": False}
+    train, held_out = generate_tasks("reasoning_gym:chain_sum", train_prompts=300, held_out_prompts=50, **settings)
+    questions = train["prompt"], held_out["prompt"]
+    assert (len(train), len(held_out)) == (300, 50)
+    assert len(set(questions[0]) | set(questions[1])) == 350
+    again, _ = generate_tasks("reasoning_gym:chain_sum", train_prompts=300, held_out_prompts=50, **settings)
+    assert again["prompt"] == questions[0]
+    other, _ = generate_tasks(
+        "reasoning_gym:chain_sum", train_prompts=300, held_out_prompts=50, **(settings | {"seed": 4})
+    )
+    assert other["prompt"] != questions[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "message"),
+    [
+        ("reasoning_gym:chain_som", None, "chain_som"),
+        ("reasoning_gym:chain_sum", {"terms": 2}, "terms"),
+        ("reasoning_gym:chain_sum", {"max_terms": 2, "max_digits": 1}, "different prompts"),
+    ],
+)
+def test_tasks_that_cannot_be_made_are_refused(name, kwargs, message):
+    with pytest.raises(ConfigurationError, match=message):
+        generate_tasks(name, train_prompts=300, held_out_prompts=10, seed=0, task_kwargs=kwargs)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "parquet", "csv"])
+def test_local_files_are_read_and_their_last_rows_held_out(tmp_path, suffix):
+    path = tmp_path / f"rows.{suffix}"
+    dataset = rows([f"question {i}" for i in range(10)], answer=[str(i) for i in range(10)])
+    if suffix == "parquet":
+        dataset.to_parquet(path)
+    elif suffix == "csv":
+        dataset.to_csv(path)
+    else:
+        dataset.to_json(path, compression="infer")
+    train, held_out = load_prompts(str(path), held_out_prompts=3, train_prompts=5)
+    assert train["prompt"] == [f"question {i}" for i in range(5)]
+    assert held_out["prompt"] == ["question 7", "question 8", "question 9"]
+
+
+@pytest.mark.parametrize("name", ["/nowhere/rows.jsonl", "rows.parquet"])
+def test_a_missing_file_is_named(name):
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        load_prompts(name)
+
+
+def test_a_template_fills_in_the_tasks_fields():
+    train, _ = generate_tasks(
+        "reasoning_gym:chain_sum", train_prompts=1, held_out_prompts=0, seed=0, prompt_template="{expression} ="
+    )
+    assert train[0]["prompt"][0]["content"].endswith(" =")
+    with pytest.raises(ConfigurationError, match=r"(?s)'colour' cannot be filled in.*expression"):
+        generate_tasks(
+            "reasoning_gym:chain_sum", train_prompts=1, held_out_prompts=0, seed=0, prompt_template="{colour}"
+        )

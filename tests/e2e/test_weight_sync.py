@@ -1,0 +1,133 @@
+"""Weights from a trainer to a real engine, over the transports that run without CUDA."""
+
+import copy
+import os
+
+import pytest
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, get_peft_model
+from trl.distributed import DistributedBackend
+from trl.generation.vllm_generation import VLLMGeneration
+
+from edco_rl.engine.generation import EngineGeneration, iter_merged
+from edco_rl.engine.weights import AdapterTransport, FileTransport, WeightVersionError
+
+from .conftest import largest_difference, tolerance
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def prompts(tokenizer, tasks):
+    return tokenizer(tasks["prompt"])["input_ids"]
+
+
+def disturb(model, scale=2e-3):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                p.add_(torch.randn(p.shape, generator=generator) * (scale if "lora" not in name else 20 * scale))
+
+
+def lora(model):
+    config = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    peft_model = get_peft_model(model, config)
+    disturb(peft_model)
+    return peft_model, config
+
+
+def test_a_pushed_model_is_what_the_engine_serves(client, model, prompts):
+    transport = FileTransport(client)
+    transport.connect()
+    try:
+        disturb(model)
+        assert largest_difference(client, model, prompts) > 10 * tolerance(client)  # without the push
+        transport.push(list(model.named_parameters()), 7)
+        client.reset_prefix_cache()
+        assert client.weight_version() == "7"
+        assert largest_difference(client, model, prompts) < tolerance(client)
+        assert not list(transport._folder.iterdir())
+    finally:
+        folder = transport._folder
+        transport.close()
+    assert not folder.exists()
+
+
+def test_a_version_that_does_not_match_names_both(client, model, monkeypatch):
+    transport = FileTransport(client)
+    transport.connect()
+    finish = client.finish_weight_update
+
+    def another_trainer_was_here(version):
+        finish(version)
+        client.update_weight_version("41")
+
+    monkeypatch.setattr(client, "finish_weight_update", another_trainer_was_here)
+    with pytest.raises(WeightVersionError, match="version 41 after version 42"):
+        transport.push(list(model.named_parameters()), 42)
+    transport.close()
+
+
+def generation(model, tokenizer, client, transport, step):
+    return EngineGeneration(
+        model, Accelerator(cpu=True), tokenizer, engine=client, transport=transport, version=lambda: step
+    )
+
+
+def test_an_adapter_goes_over_alone_and_changes_nothing_else(client, model, tokenizer, prompts):
+    file = FileTransport(client)
+    file.connect()
+    file.push(list(model.named_parameters()), 0)
+    file.close()
+    peft_model, config = lora(model)
+    base = {n: p.clone() for n, p in peft_model.named_parameters() if "lora" not in n}
+    transport = AdapterTransport(client, config)
+    for step in (1, 2):
+        disturb(peft_model)
+        generation(peft_model, tokenizer, client, transport, step).sync_weights()
+        assert client.adapters() == [f"policy-version-{step}"]
+        assert largest_difference(client, peft_model, prompts) < 2 * tolerance(client)
+    assert all(torch.equal(p, base[n]) for n, p in peft_model.named_parameters() if n in base)
+    transport.close()
+    client.unload_adapter("policy-version-2")
+
+
+def test_merging_is_done_in_a_copy(client, model, tokenizer, prompts):
+    peft_model, _ = lora(model)
+    before = copy.deepcopy(peft_model.state_dict())
+    transport = FileTransport(client)
+    generation(peft_model, tokenizer, client, transport, 3).sync_weights()
+    assert largest_difference(client, peft_model, prompts) < 2 * tolerance(client)
+    assert all(torch.equal(value, before[name]) for name, value in peft_model.state_dict().items())
+    transport.close()
+
+
+def test_trl_drifts_where_we_do_not(model):
+    """In bfloat16, merging and unmerging in place changes the base weights; merging into a copy does not."""
+    peft_model, _ = lora(model.to(torch.bfloat16))
+    distributed = DistributedBackend(Accelerator(cpu=True))
+    before = {n: p.clone() for n, p in peft_model.named_parameters() if "base_layer" in n}
+
+    def changed():
+        return sum(int((p != before[n]).sum()) for n, p in peft_model.named_parameters() if n in before)
+
+    merged = {name: tensor.clone() for name, tensor in iter_merged(peft_model, distributed)}
+    assert changed() == 0
+    trl = VLLMGeneration.__new__(VLLMGeneration)
+    trl.model, trl._dist = peft_model, distributed
+    reference = {name: tensor.clone() for name, tensor in trl._iter_named_params()}
+    assert changed() > 0
+    assert merged.keys() == reference.keys()
+    for name, tensor in merged.items():
+        torch.testing.assert_close(tensor, reference[name], rtol=0.02, atol=0.02)
+
+
+def test_a_full_disk_is_named(client, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: os.terminal_size((0, 0)) and type("Usage", (), {"free": 0}))
+    transport = FileTransport(client, str(tmp_path))
+    transport.connect()
+    with pytest.raises(Exception, match="MiB free, but the weights take"):
+        transport.push(list(model.named_parameters()), 1)
+    transport.close()

@@ -1,0 +1,138 @@
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from edco_rl import EngineConfig
+from edco_rl.config import ConfigurationError
+from edco_rl.engine.hardware import has_avx512
+from edco_rl.engine.server import (
+    EngineStartError,
+    VLLMServer,
+    check_model_path,
+    llm_arguments,
+    server_command,
+    server_environment,
+)
+
+
+def arguments(cuda=False, avx512=True, **settings):
+    return llm_arguments("some/model", EngineConfig(**settings), cuda=cuda, avx512=avx512)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "avx512", "dtype", "expected"),
+    [
+        (False, False, "auto", "float32"),
+        (False, True, "auto", "auto"),
+        (True, False, "auto", "auto"),
+        (False, False, "bfloat16", "bfloat16"),
+    ],
+)
+def test_bfloat16_is_avoided_where_it_is_emulated(cuda, avx512, dtype, expected):
+    assert arguments(cuda, avx512, engine_dtype=dtype)["dtype"] == expected
+
+
+def test_the_transport_selects_the_weight_transfer_backend():
+    backends = {t: arguments(transport=t)["weight_transfer_config"]["backend"] for t in ("auto", "file", "adapter")}
+    assert set(backends.values()) == {"edco_rl_file"}
+    assert arguments(transport="nccl")["weight_transfer_config"] == {"backend": "nccl"}
+
+
+def test_a_cpu_compiles_nothing_and_takes_no_gpu_memory():
+    assert arguments()["enforce_eager"] and "gpu_memory_utilization" not in arguments()
+    gpu = arguments(cuda=True)
+    assert not gpu["enforce_eager"] and gpu["gpu_memory_utilization"] == 0.3
+
+
+def test_the_command_line_holds_every_argument():
+    config = EngineConfig(engine_args=["--swap-space", "1"], engine_max_lora_rank=8)
+    command = server_command(llm_arguments("m", config, cuda=False, avx512=False), config, 1234)
+    pairs = dict(itertools.pairwise(command))
+    assert pairs["--port"] == "1234" and pairs["--max-lora-rank"] == "8" and pairs["--dtype"] == "float32"
+    assert json.loads(pairs["--weight-transfer-config"]) == {"backend": "edco_rl_file"}
+    assert "--enforce-eager" in command and "--enable-lora" in command
+    assert command[-2:] == ["--swap-space", "1"]
+
+
+def test_the_environment_keeps_what_the_user_set_and_drops_the_launchers(monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    environment = server_environment(EngineConfig())
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
+    assert environment["VLLM_SERVER_DEV_MODE"] == "1"
+    assert "WORLD_SIZE" not in environment
+
+
+def test_avx512_is_read_from_cpuinfo(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor : 0\nflags\t\t: fpu avx2 fma\n")
+    assert not has_avx512(cpuinfo)
+    cpuinfo.write_text("flags\t\t: avx2 avx512f avx512bw\n")
+    assert has_avx512(cpuinfo)
+    assert has_avx512(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "./model", "~/model", "a/b/c"])
+def test_a_missing_model_folder_is_named(name):
+    with pytest.raises(ConfigurationError, match="there is no such folder"):
+        check_model_path(name)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"it has no config\.json"):
+        check_model_path(str(tmp_path))
+    check_model_path("Qwen/Qwen3-4B")
+
+
+def test_a_port_in_use_is_named_before_anything_starts(tiny_model_path, tmp_path):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"Cannot listen on 127.0.0.1:{port}"):
+            VLLMServer(tiny_model_path, EngineConfig(engine_port=port), tmp_path / "log").start()
+    assert not (tmp_path / "log").exists()
+
+
+def descendants():
+    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_server_that_dies_at_start_shows_its_last_lines(tiny_model_path, tmp_path):
+    config = EngineConfig(engine_args=["--no-such-flag"])
+    with pytest.raises(EngineStartError, match=r"(?s)exit code 2.*unrecognized arguments: --no-such-flag"):
+        VLLMServer(tiny_model_path, config, tmp_path / "log").start()
+    assert not descendants()
+
+
+def test_a_server_that_is_never_healthy_is_ended(tiny_model_path, tmp_path):
+    server = VLLMServer(tiny_model_path, EngineConfig(engine_startup_timeout=1.0), tmp_path / "log")
+    with pytest.raises(EngineStartError, match="not healthy after 1 seconds"):
+        server.start()
+    assert not descendants()
+
+
+def test_a_server_ends_with_a_parent_that_is_killed(tiny_model_path, tmp_path):
+    code = (
+        "import sys; from edco_rl import EngineConfig; from edco_rl.engine.server import VLLMServer\n"
+        f"VLLMServer({tiny_model_path!r}, EngineConfig(), {str(tmp_path / 'log')!r}).start()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        deadline = time.monotonic() + 60
+        while not (children := psutil.Process(parent.pid).children(recursive=True)):
+            assert time.monotonic() < deadline and parent.poll() is None
+            time.sleep(0.2)
+    finally:
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive

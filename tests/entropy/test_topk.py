@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edco_rl.entropy import PrefixEntropy, entropy_from_top_logprobs, rollout_entropy
+
+
+def exact_entropy(logits):
+    logits = logits.astype(np.float64)
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    return -(p * np.log(np.where(p > 0, p, 1))).sum(-1), np.log(np.where(p > 0, p, 1e-300))
+
+
+LOGITS = arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 40)), elements=st.floats(-30, 30))
+
+
+@given(LOGITS, st.integers(1, 40))
+def test_the_exact_entropy_lies_within_the_bounds(logits, k):
+    entropy, logprobs = exact_entropy(logits)
+    top = -np.sort(-logprobs, axis=1)[:, : min(k, logits.shape[1])]
+    found = entropy_from_top_logprobs(top, logits.shape[1])
+    assert (found.lower <= entropy + 1e-7).all()
+    assert (entropy <= found.upper + 1e-7).all()
+    assert (found.lower <= found.estimate).all() and (found.estimate <= found.upper).all()
+
+
+@given(LOGITS)
+def test_the_whole_vocabulary_leaves_nothing_open(logits):
+    entropy, logprobs = exact_entropy(logits)
+    found = entropy_from_top_logprobs(-np.sort(-logprobs, axis=1), logits.shape[1])
+    np.testing.assert_allclose(found.estimate, entropy, atol=1e-6)
+    np.testing.assert_allclose(found.upper, found.lower, atol=1e-6)
+
+
+def test_the_bounds_are_reached():
+    # Tail mass 0.4 over 8 tokens of at most 0.2: two tokens at least, spread evenly at most.
+    found = entropy_from_top_logprobs(np.log([[0.4, 0.2]]), 10)
+    known = -0.4 * np.log(0.4) - 0.2 * np.log(0.2)
+    np.testing.assert_allclose(found.lower, known - 2 * 0.2 * np.log(0.2))
+    np.testing.assert_allclose(found.upper, known - 8 * 0.05 * np.log(0.05))
+
+
+def test_positions_cut_off_by_top_p_have_no_tail():
+    found = entropy_from_top_logprobs(np.array([[np.log(0.5), np.log(0.5), -np.inf]]), 1000)
+    np.testing.assert_allclose(found.estimate, np.log(2))
+
+
+@pytest.mark.parametrize("bad", [np.zeros(3), np.zeros((2, 0))])
+def test_a_wrong_shape_is_refused(bad):
+    with pytest.raises(ValueError, match="must have shape"):
+        entropy_from_top_logprobs(bad, 10)
+
+
+def test_what_is_no_distribution_is_refused():
+    with pytest.raises(ValueError, match=r"sum to 2\.000"):
+        entropy_from_top_logprobs(np.zeros((1, 2)), 10)
+
+
+def uniform(tokens, width):
+    return np.full((tokens, width), -np.log(width))
+
+
+def test_prefix_entropy_looks_at_the_first_tokens_only():
+    sample = np.concatenate([uniform(2, 4), np.log(np.array([[1.0, 1e-12, 1e-12, 1e-12]] * 6))])
+    score = PrefixEntropy(2, top_logprobs=4).score([sample], 4)
+    assert score.value == pytest.approx(np.log(4))
+    assert np.isnan(score.standard_error) and score.tokens == 8
+
+
+def test_prefix_entropy_averages_samples_with_a_standard_error():
+    samples = [uniform(3, 2), uniform(1, 4)]
+    score = PrefixEntropy(8, samples=2, temperature=1.0).score(
+        [np.pad(samples[0], ((0, 0), (0, 2)), constant_values=-np.inf), samples[1]], 4
+    )
+    values = np.log([2, 4])
+    assert score.value == pytest.approx(values.mean())
+    assert score.standard_error == pytest.approx(values.std(ddof=1) / np.sqrt(2))
+
+
+def test_rollout_entropy_estimates_the_entropy_without_bias():
+    rng = np.random.default_rng(0)
+    p = np.array([0.5, 0.25, 0.125, 0.125])
+    samples = [np.log(rng.choice(p, size=20, p=p)) for _ in range(4000)]
+    score = rollout_entropy(samples)
+    exact = -(p * np.log(p)).sum()
+    assert abs(score.value - exact) < 4 * score.standard_error < 0.05
+    assert rollout_entropy(samples, prefix_tokens=1).value == pytest.approx(-np.mean([s[0] for s in samples]))

@@ -1,0 +1,133 @@
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import yaml
+
+from edco_rl.cli import main
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as error:
+        main([str(argument) for argument in arguments])
+    return error.value.code, capsys.readouterr().err.strip()
+
+
+def recipe(tmp_path, **changes):
+    settings = {
+        "dataset_name": "reasoning_gym:chain_sum",
+        "train_prompts": 20,
+        "held_out_prompts": 0,
+        "output_dir": str(tmp_path / "run"),
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": "none",
+        "max_steps": 1,
+        "per_device_train_batch_size": 4,
+        "num_generations": 2,
+        "max_completion_length": 2,
+        "gradient_checkpointing": False,
+        "reward_funcs": ["math"],
+        "engine_mode": "none",
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in (settings | changes).items() if v is not None}))
+    return path
+
+
+def no_child_is_left():
+    return not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_name_or_path": "/nowhere/model"}, "'/nowhere/model' is not a model folder: there is no such folder"),
+        ({"model_name_or_path": None}, "model_name_or_path is missing"),
+        ({"strategy": "edko"}, "Unknown strategy 'edko'"),
+        ({"intervall": 3}, "intervall"),
+        ({"interval": 0}, "interval must be at least 1; got 0"),
+        ({"dataset_name": "/nowhere/rows.jsonl"}, "there is no such file"),
+        ({"dataset_name": None}, "dataset_name is missing"),
+        ({"reward_funcs": ["maths"]}, "Unknown reward 'maths'"),
+        ({"reward_funcs": None}, "reward_funcs is empty"),
+    ],
+)
+def test_a_wrong_recipe_ends_with_one_message(capsys, tmp_path, tiny_model_path, changes, message):
+    path = recipe(tmp_path, **{"model_name_or_path": tiny_model_path, **changes})
+    code, error = run(capsys, "train", "grpo", "--config", path)
+    assert code == 2
+    assert error.splitlines()[-1].startswith("edco-rl: error: ") and message in error.splitlines()[-1]
+    assert "Traceback" not in error and no_child_is_left()
+
+
+def test_a_row_without_a_prompt_is_named(capsys, tmp_path, tiny_model_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join('{"prompt": "%s", "answer": "1"}\n' % ("" if i == 17 else f"{i} =") for i in range(20)))
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name=str(rows), train_prompts=None)
+    assert run(capsys, "train", "grpo", "--config", path) == (
+        2,
+        "edco-rl: error: Row 17, column 'prompt': the prompt is empty.",
+    )
+    rows.write_text('{"question": "1 ="}\n')
+    code, error = run(capsys, "train", "grpo", "--config", path)
+    assert code == 2 and "no column 'prompt'; its columns are ['question']" in error
+
+
+def test_a_missing_recipe_is_named(capsys):
+    assert run(capsys, "train", "grpo", "--config", "nowhere.yaml") == (
+        2,
+        "edco-rl: error: --config nowhere.yaml: there is no such file.",
+    )
+
+
+def test_an_unknown_method_or_command_is_named(capsys):
+    assert "invalid choice: 'grop'" in run(capsys, "train", "grop")[1]
+    assert "invalid choice: 'trian'" in run(capsys, "trian")[1]
+
+
+def test_a_port_in_use_is_named(capsys, tiny_model_path):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        code, error = run(capsys, "serve", "--model", tiny_model_path, "--port", port)
+    assert code == 2 and f"Cannot listen on 127.0.0.1:{port}" in error and no_child_is_left()
+
+
+def test_a_server_that_is_never_healthy_ends_with_its_log(capsys, tiny_model_path, tmp_path):
+    arguments = ("--startup-timeout", 1, "--port", 0, "--log", tmp_path / "log")
+    code, error = run(capsys, "serve", "--model", tiny_model_path, *arguments)
+    assert code == 1 and "was not healthy after 1 seconds" in error and no_child_is_left()
+
+
+def test_a_recipe_trains_without_an_engine_and_flags_override_it(capsys, tmp_path, tiny_model_path):
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path)
+    main(["train", "grpo", "--config", str(path), "--strategy", "random", "--max_steps", "2"])
+    summary = yaml.safe_load((tmp_path / "run" / "summary.json").read_text())
+    assert summary["steps"] == 2 and summary["config"]["curriculum"]["strategy"] == "random"
+    assert summary["accuracy_before"] is None and summary["held_out_prompts"] == 0
+    assert summary["versions"]["trl"].startswith("1.16.")
+    files = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {"model.safetensors", "trainer_state.json", "curriculum.json", "summary.json"} <= files
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["train", "--help"]])
+def test_help_answers_at_once(arguments):
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "edco_rl", *arguments], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 2
+    assert done.stdout.startswith("usage: edco-rl")
+
+
+def test_the_package_imports_fast_and_without_vllm():
+    code = (
+        "import sys, time; sys.modules['vllm'] = None; start = time.perf_counter(); import edco_rl\n"
+        "assert time.perf_counter() - start < 1; assert 'torch' not in sys.modules\n"
+        "from edco_rl import CurriculumGRPOTrainer, available_strategies\n"
+        "assert not [m for m in sys.modules if m.startswith('vllm.')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

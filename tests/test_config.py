@@ -1,0 +1,47 @@
+import dataclasses
+
+import pytest
+
+from edco_rl.config import ConfigurationError, CurriculumConfig, EngineConfig, EstimatorConfig, RunConfig
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "message"),
+    [
+        (EstimatorConfig, {"prefix_tokens": 0}, "prefix_tokens must be at least 1; got 0"),
+        (EstimatorConfig, {"scoring_samples": 4}, "scoring_temperature is 0"),
+        (CurriculumConfig, {"interval": 0}, "interval must be at least 1"),
+        (CurriculumConfig, {"candidates": 0}, "candidates must be at least 1"),
+        (EngineConfig, {"engine_mode": "remote"}, "engine_mode must be one of server, colocate, none"),
+        (EngineConfig, {"transport": "carrier"}, "transport must be one of"),
+        (EngineConfig, {"engine_url": "localhost:8000"}, "engine_url must start with http"),
+        (EngineConfig, {"engine_mode": "colocate", "transport": "nccl"}, "nccl needs engine_mode server"),
+        (EngineConfig, {"transport": "ipc"}, "ipc needs engine_mode colocate"),
+        (EngineConfig, {"engine_mode": "colocate", "engine_url": "http://a"}, "engine_url needs engine_mode server"),
+        (RunConfig, {"task_kwargs": "{"}, "task_kwargs must be a JSON object"),
+        (CurriculumConfig, {"strategy_kwargs": "[1]"}, "strategy_kwargs must be a JSON object"),
+        (RunConfig, {"held_out_prompts": -1}, "held_out_prompts must be at least 0"),
+    ],
+)
+def test_wrong_values_are_refused_with_their_name(config, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        config(**settings)
+
+
+def test_no_field_clashes_with_another_or_with_trl():
+    from trl import GRPOConfig, ModelConfig
+    from trl.scripts.grpo import GRPOScriptArguments
+
+    classes = (CurriculumConfig, EngineConfig, RunConfig, GRPOConfig, ModelConfig, GRPOScriptArguments)
+    names = [field.name for cls in classes for field in dataclasses.fields(cls)]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_every_field_is_documented():
+    for cls in (CurriculumConfig, EngineConfig, RunConfig):
+        for field in dataclasses.fields(cls):
+            assert field.metadata["help"], field.name
+
+
+def test_mappings_can_be_json_on_the_command_line():
+    assert RunConfig(task_kwargs='{"max_terms": 2}').task_kwargs == {"max_terms": 2}
