@@ -68,10 +68,8 @@ def test_a_row_without_a_prompt_is_named(capsys, tmp_path, tiny_model_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join('{"prompt": "%s", "answer": "1"}\n' % ("" if i == 17 else f"{i} =") for i in range(20)))
     path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name=str(rows), train_prompts=None)
-    assert run(capsys, "train", "grpo", "--config", path) == (
-        2,
-        "edco-rl: error: Row 17, column 'prompt': the prompt is empty.",
-    )
+    code, error = run(capsys, "train", "grpo", "--config", path)
+    assert code == 2 and error.splitlines()[-1] == "edco-rl: error: Row 17, column 'prompt': the prompt is empty."
     rows.write_text('{"question": "1 ="}\n')
     code, error = run(capsys, "train", "grpo", "--config", path)
     assert code == 2 and "no column 'prompt'; its columns are ['question']" in error

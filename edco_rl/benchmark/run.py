@@ -87,6 +87,7 @@ def run_grpo(
         peft_config=get_peft_config(model),
         curriculum=curriculum,
         engine=engine,
+        share_prompts=run.share_prompts,
     )
     try:
         before = _evaluate(trainer, held_out, rewards)

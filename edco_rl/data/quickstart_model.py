@@ -30,6 +30,7 @@ def prepare(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf_file)
     # The file names <|im_start|>; the model ends its turns, and is padded, with <|im_end|>.
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
+    tokenizer.clean_up_tokenization_spaces = False  # decoding must give back what was generated
 
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
     model.to(torch.bfloat16).save_pretrained(unfinished)

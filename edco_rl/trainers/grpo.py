@@ -13,7 +13,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from ..config import ConfigurationError, CurriculumConfig, EngineConfig
-from ..curriculum import Outcome
+from ..curriculum import Outcome, strategy_class
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.completion import Generator
@@ -22,6 +22,7 @@ from ..engine.launch import EngineConnection, open_engine
 from ..entropy import rollout_entropy
 from .mixin import CurriculumMixin
 from .model_generator import ModelGenerator
+from .shared_prompt import completion_logprobs
 from .stopwatch import Stopwatch
 
 
@@ -38,6 +39,11 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
             `None` leaves generation to TRL (transformers, or vLLM as `args` says) and scores prompts with the model
             being trained. The URL of a server (`edco-rl serve`), or settings with which one is started, generates and
             scores with vLLM; this replaces `args.use_vllm`.
+
+        share_prompts (`bool`, *optional*, defaults to `False`):
+            Whether to compute each prompt once for all its completions in the forward and backward pass: the same
+            losses up to rounding, several times faster where completions are shorter than prompts. It materializes the
+            logits of the completions, and needs one process and no gradient checkpointing.
 
     Raises:
         ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
@@ -68,20 +74,27 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
         *positional: Any,
         curriculum: str | CurriculumConfig = "edco",
         engine: str | EngineConfig | None = None,
+        share_prompts: bool = False,
         **kwargs: Any,
     ) -> None:
         check_prompts(train_dataset)
         config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
+        strategy_class(config.strategy)
         engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
         if engine_config is not None and engine_config.engine_mode == "none":
             engine_config = None
         if engine_config is not None and args is not None:
             args.use_vllm = False  # TRL would start, or look for, a vLLM of its own
+        self.share_prompts = share_prompts
         self.stopwatch = Stopwatch()
         self._connection: EngineConnection | None = None
         self._scores_on_every_rank = engine_config is None
         super().__init__(model, reward_funcs, args, train_dataset, *positional, **kwargs)
 
+        if share_prompts and (self.accelerator.num_processes > 1 or self.args.gradient_checkpointing or self._is_vlm):
+            raise ConfigurationError(
+                "share_prompts needs one process, gradient_checkpointing false and a text-only model."
+            )
         steps_per_batch = self.args.steps_per_generation * self.num_iterations / self.args.gradient_accumulation_steps
         self._init_curriculum(
             config,
@@ -173,13 +186,44 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
             yield ModelGenerator(model, self._tokenizer.pad_token_id, self.eos_token_ids)
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        if self._connection is not None:
-            completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
-        else:
-            with self.stopwatch("rollout"):
-                completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
-        self._rollout_logprobs = logprobs
-        return completion_ids, logprobs
+        if self._connection is not None:  # the engine's generation takes its own time
+            return super()._generate_single_turn(*args, **kwargs)
+        with self.stopwatch("rollout"):
+            return super()._generate_single_turn(*args, **kwargs)
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        output = super()._generate(prompts)
+        self._rollout_logprobs = output[4]
+        return output
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **multimodal: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        if not self.share_prompts or compute_aux_loss:
+            return super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy,
+                compute_aux_loss,
+                **multimodal,
+            )
+        with self.accelerator.autocast():
+            logprobs, entropies = completion_logprobs(
+                model, input_ids, attention_mask, logits_to_keep, temperature=self.temperature
+            )
+        padding = attention_mask[:, -logits_to_keep:] == 0
+        return logprobs.masked_fill(padding, 0.0), entropies.masked_fill(padding, 0.0), None
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         with self.stopwatch("reward"):

@@ -3,9 +3,11 @@ import json
 import pytest
 import torch
 from datasets import Dataset
+from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from edco_rl import ConfigurationError, CurriculumConfig, CurriculumGRPOTrainer, EngineConfig
+from edco_rl.trainers.shared_prompt import completion_logprobs
 
 
 def length_reward(completions, **kwargs):
@@ -38,8 +40,8 @@ def arguments(folder, **changes):
 
 def losses(trainer):
     trainer.train()
-    keys = ("loss", "grad_norm", "reward", "entropy")
-    return [{key: entry[key] for key in keys} for entry in trainer.state.log_history if "loss" in entry]
+    keys = ("loss", "grad_norm", "reward", "entropy", "kl")
+    return [{k: entry[k] for k in keys if k in entry} for entry in trainer.state.log_history if "loss" in entry]
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_iterations": 2, "beta": 0.1}, {"shuffle_dataset": False}])
@@ -118,6 +120,41 @@ def test_metrics_say_what_the_time_went_to(tiny_model_path, tmp_path):
     assert sum(parts) == pytest.approx(logs["time/step"], rel=0.01)
     assert min(parts) > 0
     assert {"curriculum/entropy", "curriculum/entropy_pool", "curriculum/visited"} <= logs.keys()
+
+
+def test_sharing_prompts_changes_the_speed_only(tiny_model_path, tmp_path):
+    """Against TRL's own forward, with prompts of different lengths, completions that end early, and a KL term."""
+
+    def make(folder, **kwargs):
+        args = arguments(folder, beta=0.1, temperature=0.7, num_iterations=2)
+        return CurriculumGRPOTrainer(tiny_model_path, length_reward, args, dataset(), curriculum="random", **kwargs)
+
+    stock, shared = losses(make(tmp_path / "a")), losses(make(tmp_path / "b", share_prompts=True))
+    for expected, found in zip(stock, shared, strict=True):
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("end", [0, 3])
+def test_shared_prompts_give_the_log_probabilities_of_whole_sequences(tiny_model_path, end):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float64)
+    prompts = torch.randint(5, 1000, (2, 6)).repeat_interleave(3, dim=0)
+    mask = torch.ones(6, 10, dtype=torch.long)
+    mask[:3, :2] = 0  # the first prompt is shorter
+    mask[2, 10 - end :] = 0  # one completion is
+    ids = torch.cat([prompts, torch.randint(5, 1000, (6, 4))], dim=1)
+    order = torch.tensor([4, 0, 2, 5, 1, 3])
+    ids, mask = ids[order], mask[order]
+    found, entropies = completion_logprobs(model, ids, mask, 4, temperature=0.7)
+    rows = (model(ids, attention_mask=mask).logits[:, 5:-1] / 0.7).log_softmax(-1)
+    expected = rows.gather(-1, ids[:, 6:, None])[..., 0]
+    keep = mask[:, 6:].bool()
+    # The log-softmax is taken in float32.
+    torch.testing.assert_close(found[keep].double(), expected[keep], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropies[keep].double(), -(rows.exp() * rows).sum(-1)[keep], rtol=1e-5, atol=1e-5)
+    weight = model.model.embed_tokens.weight
+    gradients = [torch.autograd.grad(values[keep].sum(), weight)[0] for values in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
