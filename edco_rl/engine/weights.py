@@ -85,7 +85,6 @@ class FileTransport(WeightTransport):
     def __init__(self, engine: Engine | None, directory: str | None = None) -> None:
         super().__init__(engine)
         self.parent = _exchange_folder(engine, directory)
-        self._folder: Path | None = None
         self._dtype: torch.dtype | None = None
 
     def connect(self) -> None:
@@ -94,31 +93,22 @@ class FileTransport(WeightTransport):
         _check_backend(self.engine, FILE_BACKEND)
         self.engine.init_weight_transfer_engine({})
         self._dtype = getattr(torch, self.engine.dtype())
-        self._folder = Path(tempfile.mkdtemp(prefix="edco_rl-", dir=self.parent))
 
     def push(self, named_parameters: NamedParameters, version: int) -> None:
         if self.engine is None:
             for _ in named_parameters:  # take part in the gathering
                 pass
             return
-        assert self._folder is not None
         # In the engine's data type: it would cast anyway, and the file is half as large where that is bfloat16.
         tensors = {name: p.detach().to("cpu", self._dtype).contiguous() for name, p in named_parameters}
-        path = self._folder / f"weights-{version}.safetensors"
-        _check_space(self._folder, sum(t.nbytes for t in tensors.values()))
-        try:
+        with tempfile.TemporaryDirectory(prefix="edco_rl-", dir=self.parent) as folder:
+            _check_space(Path(folder), sum(t.nbytes for t in tensors.values()))
+            path = Path(folder) / "weights.safetensors"
             save_file(tensors, path)
             self.engine.start_weight_update()
             self.engine.update_weights({"path": str(path)})
             self.engine.finish_weight_update(str(version))
-        finally:
-            path.unlink(missing_ok=True)
         _verify(self.engine.weight_version(), version)
-
-    def close(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
 
 
 class AdapterTransport(WeightTransport):
@@ -137,39 +127,27 @@ class AdapterTransport(WeightTransport):
         super().__init__(engine)
         self.peft_config = peft_config
         self.parent = _exchange_folder(engine, directory)
-        self._folder: Path | None = None
         self._name: str | None = None
 
     def connect(self) -> None:
-        if self.engine is not None:
-            self._folder = Path(tempfile.mkdtemp(prefix="edco_rl-", dir=self.parent))
+        """Nothing to agree on: each adapter comes with its configuration."""
 
     def push(self, named_parameters: NamedParameters, version: int) -> None:
         tensors = {name: p.detach().cpu().contiguous() for name, p in named_parameters}
         if self.engine is None:
             return
-        assert self._folder is not None
         name = f"{_ADAPTER_PREFIX}{version}"
         if name == self._name:  # the same optimizer step again, after an evaluation for instance
             return
-        path = self._folder / name
-        path.mkdir(exist_ok=True)
-        try:
-            save_file(tensors, path / "adapter_model.safetensors")
-            self.peft_config.save_pretrained(str(path))
-            self.engine.load_adapter(name, str(path))
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix="edco_rl-", dir=self.parent) as folder:
+            save_file(tensors, Path(folder) / "adapter_model.safetensors")
+            self.peft_config.save_pretrained(folder)
+            self.engine.load_adapter(name, folder)
         previous, self._name = self._name, name
         if previous is not None:
             self.engine.unload_adapter(previous)
         adapters = [a.removeprefix(_ADAPTER_PREFIX) for a in self.engine.adapters() if a.startswith(_ADAPTER_PREFIX)]
         _verify(", ".join(adapters) or "none", version)
-
-    def close(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
 
 
 class _Source:
