@@ -1,6 +1,6 @@
 """Client of a vLLM server: generation with top-k log-probabilities, and the routes of weight sync."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -133,7 +133,10 @@ class EngineClient:
             "return_tokens_as_token_ids": True,
             **sampling,
         }
-        batches = [list(map(list, prompts[i : i + _PROMPTS_PER_REQUEST])) for i in _starts(len(prompts))]
+        batches = [
+            list(map(list, prompts[i : i + _PROMPTS_PER_REQUEST]))
+            for i in range(0, len(prompts), _PROMPTS_PER_REQUEST)
+        ]
 
         def send(batch: list[list[int]]) -> list[Completion]:
             choices = self.request("POST", "/v1/completions", json={**body, "prompt": batch})["choices"]
@@ -196,10 +199,6 @@ class EngineClient:
     def close(self) -> None:
         """Close the connections. The server goes on."""
         self._session.close()
-
-
-def _starts(count: int) -> Iterator[int]:
-    yield from range(0, count, _PROMPTS_PER_REQUEST)
 
 
 def _parse_choice(choice: dict[str, Any], top_logprobs: int) -> Completion:

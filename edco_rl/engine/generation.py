@@ -177,7 +177,9 @@ def iter_merged(model: Any, distributed: DistributedBackend) -> Iterator[tuple[s
     """
     if distributed.is_fsdp:
         raise ConfigurationError("A LoRA adapter sharded by FSDP cannot be merged for sync; use transport adapter.")
-    layers = {f"{name}.base_layer.weight": module for name, module in model.named_modules() if _is_lora(module)}
+    layers = {
+        f"{name}.base_layer.weight": module for name, module in model.named_modules() if isinstance(module, LoraLayer)
+    }
     if not layers or any(getattr(config, "use_dora", False) for config in model.peft_config.values()):
         raise ConfigurationError("Only plain LoRA adapters can be merged for sync; use transport adapter.")
     with distributed.gather_params(list(model.parameters())):
@@ -195,7 +197,3 @@ def iter_merged(model: Any, distributed: DistributedBackend) -> Iterator[tuple[s
             for part in (".base_layer", "modules_to_save.default.", "_checkpoint_wrapped_module."):
                 name = name.replace(part, "")
             yield name, weight
-
-
-def _is_lora(module: Any) -> bool:
-    return isinstance(module, LoraLayer)
