@@ -1,9 +1,10 @@
 """Fixtures shared by all tests: a small real tokenizer and model, and one vLLM server for the whole session."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -42,6 +43,18 @@ def tiny_model_path(model_path: str, tmp_path_factory: pytest.TempPathFactory) -
     LlamaForCausalLM(config).save_pretrained(path)
     AutoTokenizer.from_pretrained(model_path).save_pretrained(path)
     return str(path)
+
+
+@pytest.fixture
+def new_children() -> Callable[[], list[psutil.Process]]:
+    """Returns the processes started since the test began that still run; those of the session's server are older."""
+
+    def running() -> set[psutil.Process]:
+        children = psutil.Process().children(recursive=True)
+        return {process for process in children if process.status() != psutil.STATUS_ZOMBIE}
+
+    before = running()
+    return lambda: sorted(running() - before, key=lambda process: process.pid)
 
 
 @pytest.fixture(scope="session")

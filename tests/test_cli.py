@@ -3,7 +3,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 import yaml
 
@@ -38,10 +37,6 @@ def recipe(tmp_path, **changes):
     return path
 
 
-def no_child_is_left():
-    return not [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -56,12 +51,12 @@ def no_child_is_left():
         ({"reward_funcs": None}, "reward_funcs is empty"),
     ],
 )
-def test_a_wrong_recipe_ends_with_one_message(capsys, tmp_path, tiny_model_path, changes, message):
+def test_a_wrong_recipe_ends_with_one_message(capsys, tmp_path, tiny_model_path, new_children, changes, message):
     path = recipe(tmp_path, **{"model_name_or_path": tiny_model_path, **changes})
     code, error = run(capsys, "train", "grpo", "--config", path)
     assert code == 2
     assert error.splitlines()[-1].startswith("edco-rl: error: ") and message in error.splitlines()[-1]
-    assert "Traceback" not in error and no_child_is_left()
+    assert "Traceback" not in error and not new_children()
 
 
 def test_a_row_without_a_prompt_is_named(capsys, tmp_path, tiny_model_path):
@@ -87,19 +82,19 @@ def test_an_unknown_method_or_command_is_named(capsys):
     assert "invalid choice: 'trian'" in run(capsys, "trian")[1]
 
 
-def test_a_port_in_use_is_named(capsys, tiny_model_path):
+def test_a_port_in_use_is_named(capsys, tiny_model_path, new_children):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         port = sock.getsockname()[1]
         code, error = run(capsys, "serve", "--model", tiny_model_path, "--port", port)
-    assert code == 2 and f"Cannot listen on 127.0.0.1:{port}" in error and no_child_is_left()
+    assert code == 2 and f"Cannot listen on 127.0.0.1:{port}" in error and not new_children()
 
 
-def test_a_server_that_is_never_healthy_ends_with_its_log(capsys, tiny_model_path, tmp_path):
+def test_a_server_that_is_never_healthy_ends_with_its_log(capsys, tiny_model_path, new_children, tmp_path):
     arguments = ("--startup-timeout", 1, "--port", 0, "--log", tmp_path / "log")
     code, error = run(capsys, "serve", "--model", tiny_model_path, *arguments)
-    assert code == 1 and "was not healthy after 1 seconds" in error and no_child_is_left()
+    assert code == 1 and "was not healthy after 1 seconds" in error and not new_children()
 
 
 def test_a_recipe_trains_without_an_engine_and_flags_override_it(capsys, tmp_path, tiny_model_path):

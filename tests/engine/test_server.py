@@ -102,22 +102,18 @@ def test_a_port_in_use_is_named_before_anything_starts(tiny_model_path, tmp_path
     assert not (tmp_path / "log").exists()
 
 
-def descendants():
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-
-
-def test_a_server_that_dies_at_start_shows_its_last_lines(tiny_model_path, tmp_path):
+def test_a_server_that_dies_at_start_shows_its_last_lines(tiny_model_path, new_children, tmp_path):
     config = EngineConfig(engine_args=["--no-such-flag"])
     with pytest.raises(EngineStartError, match=r"(?s)exit code 2.*unrecognized arguments: --no-such-flag"):
         VLLMServer(tiny_model_path, config, tmp_path / "log").start()
-    assert not descendants()
+    assert not new_children()
 
 
-def test_a_server_that_is_never_healthy_is_ended(tiny_model_path, tmp_path):
+def test_a_server_that_is_never_healthy_is_ended(tiny_model_path, new_children, tmp_path):
     server = VLLMServer(tiny_model_path, EngineConfig(engine_startup_timeout=1.0), tmp_path / "log")
     with pytest.raises(EngineStartError, match="not healthy after 1 seconds"):
         server.start()
-    assert not descendants()
+    assert not new_children()
 
 
 def test_a_server_ends_with_a_parent_that_is_killed(tiny_model_path, tmp_path):
