@@ -7,6 +7,7 @@ import signal
 import sys
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,14 +37,12 @@ def _dispatch(arguments: list[str]) -> None:
     parser.add_argument("--version", action="version", version=f"edco-rl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_serve(commands)
-    train = commands.add_parser("train", help="train with a curriculum", add_help=False)
-    train.add_argument("method", nargs="?")
-    train.add_argument("rest", nargs=argparse.REMAINDER)
-    if arguments[:1] == ["train"]:  # TRL's own parser reads what follows the method
-        _train(arguments[1:])
+    for name, (summary, handler) in _COMMANDS.items():  # TRL's own parser reads what follows these
+        commands.add_parser(name, help=summary, add_help=False).set_defaults(handler=handler)
+    if arguments and arguments[0] in _COMMANDS:
+        _COMMANDS[arguments[0]][1](arguments[1:])
         return
-    options = parser.parse_args(arguments)
-    _serve(options)
+    _serve(parser.parse_args(arguments))
 
 
 def _train(arguments: list[str]) -> None:
@@ -51,23 +50,19 @@ def _train(arguments: list[str]) -> None:
         prog="edco-rl train",
         description="Train with a curriculum. Takes --config FILE.yaml and any field of it as a flag, as trl does.",
     )
-    parser.add_argument("method", choices=["grpo"], help="training method; METHOD --help lists its fields")
+    parser.add_argument("method", choices=sorted(_METHODS), help="training method; METHOD --help lists its fields")
     method = parser.parse_args(arguments[:1]).method
-    _train_methods()[method](arguments[1:])
-
-
-def _train_methods() -> dict[str, Any]:
-    return {"grpo": _train_grpo}
+    _METHODS[method](arguments[1:])
 
 
 def _train_grpo(arguments: list[str]) -> None:
     from trl import GRPOConfig, ModelConfig, TrlParser
     from trl.scripts.grpo import GRPOScriptArguments
 
-    from .config import CurriculumConfig, RunConfig
+    from .config import CurriculumConfig, DataConfig, RunConfig
 
     parser = TrlParser(
-        (GRPOScriptArguments, GRPOConfig, ModelConfig, CurriculumConfig, EngineConfig, RunConfig),
+        (GRPOScriptArguments, GRPOConfig, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
         prog="edco-rl train grpo",
     )
     parsed = _parse_with_config(parser, arguments)
@@ -75,6 +70,11 @@ def _train_grpo(arguments: list[str]) -> None:
     from .benchmark.run import run_grpo
 
     run_grpo(*parsed)
+
+
+# Each takes the rest of the command line, and imports what it needs when it is called.
+_METHODS: dict[str, Callable[[list[str]], None]] = {"grpo": _train_grpo}
+_COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {"train": ("train with a curriculum", _train)}
 
 
 def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:

@@ -201,20 +201,13 @@ class EngineConfig:
 
 
 @dataclass
-class RunConfig:
-    """What `edco-rl train` needs to know beyond the trainer: the tasks, and the evaluation before and after."""
+class DataConfig:
+    """The prompts beyond TRL's `dataset_name`: how many, and how generated tasks look."""
 
     task_kwargs: dict[str, Any] | str | None = field(
         default=None,
         metadata={
             "help": "Settings of a generated task (dataset_name reasoning_gym:<task>), as reasoning-gym has them."
-        },
-    )
-    share_prompts: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether the optimizer computes each prompt once for all its completions: several times faster "
-            "with prompts longer than completions. Needs one process and no gradient checkpointing."
         },
     )
     prompt_template: str = field(
@@ -241,3 +234,16 @@ class RunConfig:
         self.task_kwargs = _as_dict("task_kwargs", self.task_kwargs)
         _check_at_least("train_prompts", self.train_prompts, 1)
         _check_at_least("held_out_prompts", self.held_out_prompts, 0)
+
+
+@dataclass
+class RunConfig:
+    """What `edco-rl train` needs to know beyond the data and the trainer."""
+
+    share_prompts: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the optimizer computes each prompt once for all its completions: several times faster "
+            "with prompts longer than completions. Needs one process and no gradient checkpointing."
+        },
+    )

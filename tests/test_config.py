@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from edco_rl.config import ConfigurationError, CurriculumConfig, EngineConfig, EstimatorConfig, RunConfig
+from edco_rl.config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, EstimatorConfig, RunConfig
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,9 @@ from edco_rl.config import ConfigurationError, CurriculumConfig, EngineConfig, E
         (EngineConfig, {"engine_mode": "colocate", "transport": "nccl"}, "nccl needs engine_mode server"),
         (EngineConfig, {"transport": "ipc"}, "ipc needs engine_mode colocate"),
         (EngineConfig, {"engine_mode": "colocate", "engine_url": "http://a"}, "engine_url needs engine_mode server"),
-        (RunConfig, {"task_kwargs": "{"}, "task_kwargs must be a JSON object"),
+        (DataConfig, {"task_kwargs": "{"}, "task_kwargs must be a JSON object"),
         (CurriculumConfig, {"strategy_kwargs": "[1]"}, "strategy_kwargs must be a JSON object"),
-        (RunConfig, {"held_out_prompts": -1}, "held_out_prompts must be at least 0"),
+        (DataConfig, {"held_out_prompts": -1}, "held_out_prompts must be at least 0"),
     ],
 )
 def test_wrong_values_are_refused_with_their_name(config, settings, message):
@@ -32,16 +32,16 @@ def test_no_field_clashes_with_another_or_with_trl():
     from trl import GRPOConfig, ModelConfig
     from trl.scripts.grpo import GRPOScriptArguments
 
-    classes = (CurriculumConfig, EngineConfig, RunConfig, GRPOConfig, ModelConfig, GRPOScriptArguments)
+    classes = (CurriculumConfig, EngineConfig, DataConfig, RunConfig, GRPOConfig, ModelConfig, GRPOScriptArguments)
     names = [field.name for cls in classes for field in dataclasses.fields(cls)]
     assert sorted(set(names)) == sorted(names)
 
 
 def test_every_field_is_documented():
-    for cls in (CurriculumConfig, EngineConfig, RunConfig):
+    for cls in (CurriculumConfig, EngineConfig, DataConfig, RunConfig):
         for field in dataclasses.fields(cls):
             assert field.metadata["help"], field.name
 
 
 def test_mappings_can_be_json_on_the_command_line():
-    assert RunConfig(task_kwargs='{"max_terms": 2}').task_kwargs == {"max_terms": 2}
+    assert DataConfig(task_kwargs='{"max_terms": 2}').task_kwargs == {"max_terms": 2}

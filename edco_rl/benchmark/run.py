@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from trl import GRPOConfig, ModelConfig, get_peft_config, get_quantization_config
 from trl.scripts.grpo import GRPOScriptArguments
 
-from ..config import ConfigurationError, CurriculumConfig, EngineConfig, RunConfig
+from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from ..data.load import load_prompts
 from ..engine.server import check_model_path
 from ..rewards import RewardFunction, get_reward
@@ -35,6 +35,7 @@ def run_grpo(
     model: ModelConfig,
     curriculum: CurriculumConfig,
     engine: EngineConfig,
+    data: DataConfig,
     run: RunConfig,
 ) -> dict[str, Any]:
     """Train with GRPO and a curriculum, and measure held-out accuracy before and after.
@@ -48,7 +49,7 @@ def run_grpo(
     Raises:
         ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
     """
-    assert not isinstance(run.task_kwargs, str)  # the configuration has parsed it
+    assert not isinstance(data.task_kwargs, str)  # the configuration has parsed it
     if model.model_name_or_path:
         model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
     check_model(model.model_name_or_path)
@@ -62,11 +63,11 @@ def run_grpo(
         config_name=script.dataset_config,
         train_split=script.dataset_train_split,
         test_split=script.dataset_test_split,
-        train_prompts=run.train_prompts,
-        held_out_prompts=run.held_out_prompts,
-        task_kwargs=run.task_kwargs,
-        prompt_template=run.prompt_template,
-        conversational=run.conversational,
+        train_prompts=data.train_prompts,
+        held_out_prompts=data.held_out_prompts,
+        task_kwargs=data.task_kwargs,
+        prompt_template=data.prompt_template,
+        conversational=data.conversational,
         seed=training.seed,
     )
     training.model_init_kwargs = {
@@ -76,7 +77,7 @@ def run_grpo(
         **(training.model_init_kwargs or {}),
     }
     settings = {"script": script, "training": training, "model": model}
-    settings |= {"curriculum": curriculum, "engine": engine, "run": run}
+    settings |= {"curriculum": curriculum, "engine": engine, "data": data, "run": run}
     described = {name: _describe(config) for name, config in settings.items()}
     trainer = CurriculumGRPOTrainer(
         model.model_name_or_path,
