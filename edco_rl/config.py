@@ -40,11 +40,21 @@ def _as_dict(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | 
 
 @dataclass
 class EstimatorConfig:
-    """How a prompt is scored: EDCO's prefix entropy with quick-answer prompting (arXiv 2601.03725)."""
+    """How a prompt is scored. The default is EDCO's: prefix entropy with quick-answer prompting (arXiv 2601.03725)."""
 
+    estimator: str = field(
+        default="prefix_entropy",
+        metadata={
+            "help": "Name of an estimator (prefix_entropy, sequence_entropy, answer_entropy, option_entropy, "
+            "perplexity, rollout_entropy), or the import path of your own (package.module:Class)."
+        },
+    )
     prefix_tokens: int = field(
         default=16,
-        metadata={"help": "Generated tokens whose next-token entropy is averaged into the score of a prompt."},
+        metadata={"help": "Generated tokens whose next-token entropy prefix_entropy averages into a prompt's score."},
+    )
+    sequence_tokens: int = field(
+        default=512, metadata={"help": "Most tokens sequence_entropy and rollout_entropy generate for a sample."}
     )
     scoring_samples: int = field(
         default=1,
@@ -52,7 +62,10 @@ class EstimatorConfig:
     )
     scoring_temperature: float = field(
         default=0.0,
-        metadata={"help": "Temperature of the scored continuation. 0 is greedy, and deterministic."},
+        metadata={
+            "help": "Temperature of the scored continuation. 0 is greedy, and deterministic; rollout_entropy, which "
+            "has to sample, then takes 1."
+        },
     )
     scoring_top_logprobs: int = field(
         default=20,
@@ -60,7 +73,10 @@ class EstimatorConfig:
     )
     quick_answer: bool = field(
         default=True,
-        metadata={"help": "Whether to ask for the answer at once when scoring. Training prompts stay as they are."},
+        metadata={
+            "help": "Whether prefix_entropy, answer_entropy and option_entropy ask for the answer at once. Training "
+            "prompts stay as they are."
+        },
     )
     quick_answer_instruction: str = field(
         default="Give only the final answer, at once, without any reasoning.",
@@ -69,10 +85,11 @@ class EstimatorConfig:
 
     def __post_init__(self) -> None:
         _check_at_least("prefix_tokens", self.prefix_tokens, 1)
+        _check_at_least("sequence_tokens", self.sequence_tokens, 1)
         _check_at_least("scoring_samples", self.scoring_samples, 1)
         _check_at_least("scoring_temperature", self.scoring_temperature, 0.0)
         _check_at_least("scoring_top_logprobs", self.scoring_top_logprobs, 2)
-        if self.scoring_samples > 1 and self.scoring_temperature == 0:
+        if self.scoring_samples > 1 and self.scoring_temperature == 0 and self.estimator != "rollout_entropy":
             raise ConfigurationError(
                 f"scoring_samples is {self.scoring_samples} but scoring_temperature is 0: greedy continuations are "
                 "all the same. Set scoring_temperature above 0, or scoring_samples to 1."

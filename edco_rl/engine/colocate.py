@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..config import EngineConfig
 from .completion import Completion
@@ -44,21 +45,43 @@ class ColocatedEngine:
         n: int = 1,
         temperature: float = 1.0,
         top_logprobs: int = 0,
+        logprob_token_ids: Sequence[int] | None = None,
         **sampling: Any,
     ) -> list[list[Completion]]:
         """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`]."""
+        outputs = self._run(
+            prompts,
+            max_tokens=max_tokens,
+            n=n,
+            temperature=temperature,
+            logprobs=top_logprobs if logprob_token_ids is None else None,
+            logprob_token_ids=None if logprob_token_ids is None else list(logprob_token_ids),
+            detokenize=bool(sampling.get("stop")),  # text is needed to stop at it, and for nothing else
+            **sampling,
+        )
+        width = top_logprobs if logprob_token_ids is None else len(logprob_token_ids)
+        return [[_to_completion(output, width) for output in request.outputs] for request in outputs]
+
+    def completion_logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Log-probabilities of given completions: see [`~edco_rl.engine.completion.Generator.completion_logprobs`]."""
+        sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+        outputs = self._run(sequences, max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        return [
+            np.array(output.prompt_logprobs.logprobs[-len(completion) :], dtype=np.float64)
+            for output, completion in zip(outputs, completions, strict=True)
+        ]
+
+    def _run(self, prompts: Sequence[Sequence[int]], **parameters: Any) -> list[Any]:
         from vllm import SamplingParams
 
-        parameters = SamplingParams(
-            max_tokens=max_tokens, n=n, temperature=temperature, logprobs=top_logprobs, **sampling
-        )
-        outputs = self._llm.generate(
+        return self._llm.generate(
             [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-            sampling_params=parameters,
+            sampling_params=SamplingParams(flat_logprobs=True, **parameters),
             lora_request=self._adapter,
             use_tqdm=False,
         )
-        return [[_to_completion(output, top_logprobs) for output in request.outputs] for request in outputs]
 
     def dtype(self) -> str:
         """Data type of the engine's weights, as torch names it (`"float32"`)."""
@@ -120,15 +143,12 @@ class ColocatedEngine:
         self._llm.llm_engine.engine_core.shutdown()
 
 
-def _to_completion(output: Any, top_logprobs: int) -> Completion:
-    top = np.full((len(output.token_ids), top_logprobs), -np.inf)
-    for row, position in zip(top, output.logprobs, strict=True):
-        values = sorted((entry.logprob for entry in position.values()), reverse=True)[:top_logprobs]
-        row[: len(values)] = values
-    sampled = [position[token].logprob for token, position in zip(output.token_ids, output.logprobs, strict=True)]
+def _to_completion(output: Any, width: int) -> Completion:
+    # Flat log-probabilities of a position: the sampled token's, then those asked for.
+    flat = np.array(output.logprobs.logprobs, dtype=np.float64).reshape(len(output.token_ids), width + 1)
     return Completion(
         token_ids=list(output.token_ids),
-        logprobs=np.array(sampled, dtype=np.float64),
-        top_logprobs=top,
+        logprobs=flat[:, 0],
+        top_logprobs=flat[:, 1:],
         finished=output.finish_reason == "stop",
     )

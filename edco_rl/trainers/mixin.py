@@ -79,7 +79,11 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             world_size=self.accelerator.num_processes,
         )
         self._scorer = PromptScorer(
-            self.train_dataset, self._tokenizer, config, getattr(self, "chat_template_kwargs", None)
+            self.train_dataset,
+            self._tokenizer,
+            config,
+            getattr(self, "chat_template_kwargs", None),
+            vocabulary_size=self.model.config.get_text_config().vocab_size,
         )
         # The curriculum's position is in its own state: batches must not be drawn and thrown away on resume.
         self.args.ignore_data_skip = True

@@ -1,0 +1,94 @@
+"""Every estimator over a real vLLM server against transformers' full-vocabulary logits in float64."""
+
+import numpy as np
+import pytest
+
+from edco_rl.config import EstimatorConfig
+from edco_rl.data.prompts import quick_answer, tokenize_prompt
+from edco_rl.scoring import RowScorer
+
+from .conftest import tolerance, transformers_logprobs
+
+pytestmark = pytest.mark.engine
+
+CAPITALS = [("France", ["Rome", "Paris"]), ("Peru", ["Lima", "Cusco", "Quito"]), ("Kenya", ["Lagos", "Nairobi"])]
+ROWS = [
+    {
+        "prompt": [
+            {
+                "role": "user",
+                "content": f"What is the capital of {country}?\n"
+                + "\n".join(f"{label}. {city}" for label, city in zip("ABC", cities, strict=False)),
+            }
+        ],
+        "options": cities,
+        "completion": [{"role": "assistant", "content": f"It is {cities[0]}."}],
+    }
+    for country, cities in CAPITALS
+] + [{"prompt": f"{a} + {a * a} =", "options": ["yes", "no"], "completion": f" {a + a * a}"} for a in range(5)]
+
+
+def score(client, tokenizer, name, **settings):
+    scorer = RowScorer(tokenizer, EstimatorConfig(estimator=name, **settings))
+    return scorer.score(scorer.encode(ROWS), client)
+
+
+def prompt_ids(row, tokenizer, quick):
+    instruction = EstimatorConfig().quick_answer_instruction
+    return tokenize_prompt(quick_answer(row["prompt"], instruction) if quick else row["prompt"], tokenizer)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("prefix_entropy", 4), ("answer_entropy", 1), ("sequence_entropy", 8)])
+def test_the_exact_entropy_of_a_greedy_answer_lies_within_the_bounds(client, model, tokenizer, name, tokens):
+    found = score(client, tokenizer, name, prefix_tokens=tokens, sequence_tokens=tokens, scoring_top_logprobs=100)
+    slack = tolerance(client)
+    prompts = [prompt_ids(row, tokenizer, name != "sequence_entropy") for row in ROWS]
+    answers = client.generate(prompts, max_tokens=tokens, temperature=0.0)
+    for prompt, [answer], result in zip(prompts, answers, found, strict=True):
+        _, rows = transformers_logprobs(model, prompt, answer.token_ids)
+        exact = -(np.exp(rows) * rows).sum(1).mean()
+        assert result.lower - slack <= exact <= result.upper + slack
+        assert result.value == pytest.approx(exact, abs=0.1)
+        assert result.tokens == len(answer.token_ids)
+
+
+def test_option_entropy_is_that_of_the_labels_alone(client, model, tokenizer):
+    for row, result in zip(ROWS, score(client, tokenizer, "option_entropy"), strict=True):
+        _, [logprobs] = transformers_logprobs(model, prompt_ids(row, tokenizer, True), [0])
+        labels = "ABC"[: len(row["options"])]
+        p = np.exp(logprobs)
+        mass = np.array([p[tokenizer.convert_tokens_to_ids([label, f"Ġ{label}"])].sum() for label in labels])
+        mass /= mass.sum()
+        assert result.value == pytest.approx(-(mass * np.log(mass)).sum(), abs=2 * tolerance(client))
+
+
+def test_perplexity_is_that_of_the_reference_answer(client, model, tokenizer):
+    for row, result in zip(ROWS, score(client, tokenizer, "perplexity"), strict=True):
+        text = row["completion"] if isinstance(row["completion"], str) else row["completion"][0]["content"]
+        reference = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+        expected, _ = transformers_logprobs(model, prompt_ids(row, tokenizer, False), reference)
+        assert result.value == pytest.approx(-expected.mean(), abs=2 * tolerance(client))
+        assert result.tokens == len(reference)
+
+
+def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(client, model, tokenizer):
+    prompts = [prompt_ids(row, tokenizer, False) for row in ROWS]
+    scorer = RowScorer(tokenizer, EstimatorConfig(estimator="rollout_entropy", scoring_samples=3, sequence_tokens=6))
+    recorded = Recorder(client)
+    found = scorer.score(scorer.encode(ROWS), recorded)
+    for prompt, group, result in zip(prompts, recorded.groups, found, strict=True):
+        exact = [-transformers_logprobs(model, prompt, c.token_ids)[0].mean() for c in group]
+        assert result.value == pytest.approx(np.mean(exact), abs=2 * tolerance(client))
+        assert result.standard_error == pytest.approx(np.std(exact, ddof=1) / np.sqrt(3), abs=2 * tolerance(client))
+        assert result.tokens == sum(len(c.token_ids) for c in group)
+
+
+class Recorder:
+    """Passes requests on, and keeps what was sampled for them."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def generate(self, prompts, **request):
+        self.groups = self.client.generate(prompts, **request)
+        return self.groups
