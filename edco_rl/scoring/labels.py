@@ -1,4 +1,4 @@
-"""The tokens an option label can be: ` A` and `A` are two tokens of most vocabularies, and the policy means one by both."""
+"""The tokens an option label can be: `A` and ` A` are two in most vocabularies, and both mean the same option."""
 
 import string
 from typing import Any

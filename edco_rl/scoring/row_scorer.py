@@ -134,9 +134,7 @@ class RowScorer:
         # All rows ask for the labels of all: the engine takes one list for a batch.
         wanted = sorted({token for options in encoded.labels for tokens in options for token in tokens})
         if len(wanted) > MOST_TOKENS:
-            raise ConfigurationError(
-                f"Option labels are {len(wanted)} different tokens; at most {MOST_TOKENS} can be."
-            )
+            raise ConfigurationError(f"Option labels are {len(wanted)} tokens in all; at most {MOST_TOKENS} can be.")
         column = {token: number for number, token in enumerate(wanted)}
         completions = generator.generate(encoded.prompts, max_tokens=1, temperature=0.0, logprob_token_ids=wanted)
         groups = []
