@@ -72,9 +72,39 @@ def _train_grpo(arguments: list[str]) -> None:
     run_grpo(*parsed)
 
 
+def _score(arguments: list[str]) -> None:
+    from trl import TrlParser
+
+    from .config import DataConfig, EstimatorConfig, ScoreConfig, ScoringEngineConfig
+
+    parser = TrlParser((ScoreConfig, EstimatorConfig, ScoringEngineConfig, DataConfig), prog="edco-rl score")
+    parsed = _parse_with_config(parser, arguments)
+
+    from .benchmark.score import run_score
+
+    run_score(*parsed)
+
+
+def _audit(arguments: list[str]) -> None:
+    from trl import TrlParser
+
+    from .config import AuditConfig, DataConfig, EstimatorConfig, ScoringEngineConfig
+
+    parser = TrlParser((AuditConfig, EstimatorConfig, ScoringEngineConfig, DataConfig), prog="edco-rl audit")
+    parsed = _parse_with_config(parser, arguments)
+
+    from .benchmark.audit import run_audit
+
+    run_audit(*parsed)
+
+
 # Each takes the rest of the command line, and imports what it needs when it is called.
 _METHODS: dict[str, Callable[[list[str]], None]] = {"grpo": _train_grpo}
-_COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {"train": ("train with a curriculum", _train)}
+_COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "train": ("train with a curriculum", _train),
+    "audit": ("measure how good the estimators are on a data set", _audit),
+    "score": ("score the prompts of a data set with an estimator", _score),
+}
 
 
 def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:

@@ -30,6 +30,8 @@ class ColocatedEngine:
         # The engine core must live in this process for its workers to see the trainer's memory (CUDA IPC).
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+        # Standard output belongs to the command that runs the engine.
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.engine_cpu_kv_cache_gib))
         from vllm import LLM
 

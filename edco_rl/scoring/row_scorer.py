@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ..config import ConfigurationError, EstimatorConfig
-from ..data.prompts import quick_answer, tokenize_prompt
+from ..data.prompts import Prompt, quick_answer
 from ..engine.completion import Generator
 from ..entropy import Score, TokenLogprobs, make_estimator
 from .labels import MOST_TOKENS, LabelTokens, option_labels
@@ -106,7 +106,7 @@ class RowScorer:
         if self.request.quick_answer:
             prompts = [quick_answer(prompt, self.instruction) for prompt in prompts]
         return EncodedRows(
-            prompts=[tokenize_prompt(prompt, self.tokenizer, self.chat_template_kwargs) for prompt in prompts],
+            prompts=self._tokenize(prompts),
             references=list(map(self._reference, rows)) if self.request.evidence == "reference" else [],
             labels=list(map(self._labels, rows)) if self.request.evidence == "labels" else [],
         )
@@ -129,6 +129,25 @@ class RowScorer:
             )
             groups = [[TokenLogprobs(c.logprobs, c.top_logprobs) for c in group] for group in completions]
         return [self.estimator.score(group, self.vocabulary_size) for group in groups]
+
+    def _tokenize(self, prompts: list[Prompt]) -> list[list[int]]:
+        """As `tokenize_prompt` one by one; all texts at once, which is several times faster."""
+        texts = [
+            prompt
+            if isinstance(prompt, str)
+            else self.tokenizer.apply_chat_template(
+                prompt, add_generation_prompt=True, tokenize=False, **(self.chat_template_kwargs or {})
+            )
+            for prompt in prompts
+        ]
+        ids: list[list[int]] = [[]] * len(prompts)
+        for plain in (True, False):  # a chat template writes the special tokens itself
+            rows = [row for row, prompt in enumerate(prompts) if isinstance(prompt, str) == plain]
+            if rows:
+                encoded = self.tokenizer([texts[row] for row in rows], add_special_tokens=plain)["input_ids"]
+                for row, tokens in zip(rows, encoded, strict=True):
+                    ids[row] = tokens
+        return ids
 
     def _label_logprobs(self, encoded: EncodedRows, generator: Generator) -> list[list[TokenLogprobs]]:
         # All rows ask for the labels of all: the engine takes one list for a batch.
