@@ -273,8 +273,8 @@ class ScoringEngineConfig(EngineConfig):
     engine_mode: EngineMode = field(
         default="colocate",
         metadata={
-            "help": "colocate: vLLM inside this process, the fastest. server: a vLLM server, started unless engine_url "
-            "names one. none: transformers instead of vLLM."
+            "help": "colocate: vLLM inside this process, the fastest. server: a vLLM server, started unless "
+            "engine_url names one. none: transformers instead of vLLM."
         },
     )
 
@@ -337,8 +337,8 @@ class AuditConfig(InputConfig):
     estimators: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Names or import paths of the estimators compared, with the settings given. By default all of this "
-            "package that the data set allows, prefix_entropy with several settings."
+            "help": "Names or import paths of the estimators compared, with the settings given. By default all of "
+            "this package that the data set allows, prefix_entropy with several settings."
         },
     )
     reward_func: str | None = field(

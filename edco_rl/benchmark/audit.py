@@ -50,7 +50,8 @@ class Measurement:
         candidate (`Candidate`):
             The estimator.
         values (`list[NDArray[np.float64]]`):
-            Scores of each run, shape (P,): of the same prompts where it samples, else of reworded ones the second time.
+            Scores of both runs, shape (P,). The second is of the same prompts where the estimator samples, else of
+            reworded ones.
         tokens (`NDArray[np.float64]`):
             Tokens of each prompt, its own and those generated, shape (P,).
         seconds (`list[float]`):
@@ -259,8 +260,8 @@ def _entry(
     found: Measurement,
     full: Measurement,
     reference: FloatArray,
-    wrong: FloatArray | None,
-    variance: FloatArray | None,
+    wrong: NDArray[Any] | None,
+    variance: NDArray[Any] | None,
     seed: int,
 ) -> dict[str, Any]:
     first, second = found.values

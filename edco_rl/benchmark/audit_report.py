@@ -26,8 +26,8 @@ def recommend(result: dict[str, Any], cost_limit: float) -> str:
         else f"none costs at most {cost_limit:.0%} of a full sequence, and it is the cheapest"
     )
     sentence = (
-        f"Use {best['label']}: {why} (rank correlation {_interval(correlation)}, where the reference's own noise allows "
-        f"{ceiling:.2f}), at {cost:.1%} of the time"
+        f"Use {best['label']}: {why} (rank correlation {_interval(correlation)}, where the reference's own noise "
+        f"allows {ceiling:.2f}), at {cost:.1%} of the time"
     )
     auc = best["wrong_answer_auc"]
     if np.isfinite(auc["value"]):
@@ -48,16 +48,16 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
     table = Table(
         title=f"{result['dataset']}, {result['model']}, {result['prompts']} prompts",
         caption="[95 % bootstrap interval]. Reliability: rank correlation of two measurements; * of a deterministic "
-        "one, which repeats itself exactly, under a reworded prompt. AUC: for a wrong greedy answer. Costs: against one "
-        "full sequence a prompt.",
+        "one, which repeats itself exactly, under a reworded prompt. AUC: for a wrong greedy answer. Costs: against "
+        "one full sequence a prompt.",
     )
     table.add_column("estimator")
     columns = ("reference", "reliability", "AUC wrong", "reward variance", "time", "tokens")
     for column in columns:
         table.add_column(column, justify="right")
-    for entry in sorted(
-        result["estimators"], key=lambda e: -np.nan_to_num(e["reference_correlation"]["value"], nan=-2)
-    ):
+    agreement = [np.nan_to_num(entry["reference_correlation"]["value"], nan=-2) for entry in result["estimators"]]
+    for number in np.argsort(agreement)[::-1]:
+        entry = result["estimators"][number]
         star = "*" if entry["reliability_over"] == "rewording" else ""
         table.add_row(
             entry["label"],
@@ -72,13 +72,13 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
     console.print(
         f"Reference: mean of {reference['samples']} full sequences of at most {reference['max_tokens']} tokens "
         f"({reference['mean_tokens']:.0f} on average); its reliability is {_interval(reference['reliability'])} "
-        f"(of a single sequence {reference['single_sample_reliability']:.2f}), so no estimator can be expected to agree "
-        f"with it better than {reference['ceiling']:.2f}."
+        f"(of a single sequence {reference['single_sample_reliability']:.2f}), so no estimator can be expected to "
+        f"agree with it better than {reference['ceiling']:.2f}."
     )
     if result["wrong_answers"] is not None:
         console.print(
-            f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong; the rewards of "
-            f"{result['groups_with_reward_variance']:.0%} of the groups differ."
+            f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong; the rewards "
+            f"of {result['groups_with_reward_variance']:.0%} of the groups differ."
         )
     console.print(f"Plot and numbers: {folder}")
     console.print(result["recommendation"], style="bold")
