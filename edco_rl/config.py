@@ -85,7 +85,10 @@ class CurriculumConfig(EstimatorConfig):
 
     strategy: str = field(
         default="edco",
-        metadata={"help": "Name of a strategy (edco, random), or the import path of your own (package.module:Class)."},
+        metadata={
+            "help": "Name of a strategy (edco, random, combined, ...; all in edco_rl.available_strategies()), or the "
+            "import path of your own (package.module:Class)."
+        },
     )
     strategy_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the strategy's constructor."}
@@ -101,10 +104,47 @@ class CurriculumConfig(EstimatorConfig):
         default=None,
         metadata={"help": "Prompts of the pool, drawn at random, that are scored each time. By default all of them."},
     )
+    exploration: float = field(
+        default=0.0, metadata={"help": "Share of the prompts that is drawn from the whole pool at random, 0 to 1."}
+    )
+    max_visits: int | None = field(
+        default=None, metadata={"help": "Times a prompt may be drawn. By default as often as the strategy likes."}
+    )
+    half_life: float | None = field(
+        default=None,
+        metadata={"help": "Optimizer steps after which a score counts half. By default newer scores come first."},
+    )
+    gates: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Which groups the optimizer gets to see: equal_rewards drops groups without signal, truncated "
+            "those cut off by the token limit; or import paths of your own (package.module:Class)."
+        },
+    )
+    gate_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for the gates' constructors, by the names in gates."}
+    )
+    max_refills: int = field(
+        default=3,
+        metadata={
+            "help": "Times a generation batch is filled up with new prompts after gates dropped groups. What is then "
+            "still missing is filled with dropped groups, so that the batch stays full."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.strategy_kwargs = _as_dict("strategy_kwargs", self.strategy_kwargs)
+        self.gate_kwargs = _as_dict("gate_kwargs", self.gate_kwargs)
+        for name, value in (self.gate_kwargs or {}).items():
+            if not isinstance(value, dict):
+                raise ConfigurationError(f"gate_kwargs: expected a mapping for {name!r}, got {value!r}.")
+        if not 0 <= self.exploration <= 1:
+            raise ConfigurationError(f"exploration must be between 0 and 1; got {self.exploration}.")
+        if self.half_life is not None and self.half_life <= 0:
+            raise ConfigurationError(f"half_life must be above 0; got {self.half_life}.")
+        _check_at_least("max_visits", self.max_visits, 1)
+        _check_at_least("max_refills", self.max_refills, 0)
         _check_at_least("interval", self.interval, 1)
         _check_at_least("size", self.size, 1)
         _check_at_least("candidates", self.candidates, 1)

@@ -50,6 +50,11 @@ class PromptScorer:
         self.instruction = config.quick_answer_instruction
         self.chat_template_kwargs = chat_template_kwargs
 
+    def prompt_lengths(self) -> list[int]:
+        """Tokens of each prompt."""
+        prompts = self.prompts["prompt"]
+        return [len(tokenize_prompt(prompt, self.tokenizer, self.chat_template_kwargs)) for prompt in prompts]
+
     def score(self, indices: Sequence[int], generator: Generator, version: int) -> list[Outcome]:
         """Score rows under the current policy.
 
