@@ -9,6 +9,17 @@ from typing import Any, Literal, get_args
 
 Transport = Literal["auto", "file", "adapter", "nccl", "ipc"]
 EngineMode = Literal["server", "colocate", "none"]
+DATASET_FORMATS = (
+    "auto",
+    "prompt",
+    "multiple_choice",
+    "instruction",
+    "verifiable",
+    "teleqna",
+    "medqa",
+    "pubmedqa",
+    "legalbench",
+)
 
 
 class ConfigurationError(ValueError):
@@ -102,7 +113,10 @@ class CurriculumConfig(EstimatorConfig):
 
     strategy: str = field(
         default="edco",
-        metadata={"help": "Name of a strategy (edco, random), or the import path of your own (package.module:Class)."},
+        metadata={
+            "help": "Name of a strategy (edco, random, combined, ...; all in edco_rl.available_strategies()), or the "
+            "import path of your own (package.module:Class)."
+        },
     )
     strategy_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the strategy's constructor."}
@@ -118,10 +132,47 @@ class CurriculumConfig(EstimatorConfig):
         default=None,
         metadata={"help": "Prompts of the pool, drawn at random, that are scored each time. By default all of them."},
     )
+    exploration: float = field(
+        default=0.0, metadata={"help": "Share of the prompts that is drawn from the whole pool at random, 0 to 1."}
+    )
+    max_visits: int | None = field(
+        default=None, metadata={"help": "Times a prompt may be drawn. By default as often as the strategy likes."}
+    )
+    half_life: float | None = field(
+        default=None,
+        metadata={"help": "Optimizer steps after which a score counts half. By default newer scores come first."},
+    )
+    gates: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Which groups the optimizer gets to see: equal_rewards drops groups without signal, truncated "
+            "those cut off by the token limit; or import paths of your own (package.module:Class)."
+        },
+    )
+    gate_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for the gates' constructors, by the names in gates."}
+    )
+    max_refills: int = field(
+        default=3,
+        metadata={
+            "help": "Times a generation batch is filled up with new prompts after gates dropped groups. What is then "
+            "still missing is filled with dropped groups, so that the batch stays full."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.strategy_kwargs = _as_dict("strategy_kwargs", self.strategy_kwargs)
+        self.gate_kwargs = _as_dict("gate_kwargs", self.gate_kwargs)
+        for name, value in (self.gate_kwargs or {}).items():
+            if not isinstance(value, dict):
+                raise ConfigurationError(f"gate_kwargs: expected a mapping for {name!r}, got {value!r}.")
+        if not 0 <= self.exploration <= 1:
+            raise ConfigurationError(f"exploration must be between 0 and 1; got {self.exploration}.")
+        if self.half_life is not None and self.half_life <= 0:
+            raise ConfigurationError(f"half_life must be above 0; got {self.half_life}.")
+        _check_at_least("max_visits", self.max_visits, 1)
+        _check_at_least("max_refills", self.max_refills, 0)
         _check_at_least("interval", self.interval, 1)
         _check_at_least("size", self.size, 1)
         _check_at_least("candidates", self.candidates, 1)
@@ -219,24 +270,69 @@ class EngineConfig:
 
 @dataclass
 class DataConfig:
-    """The prompts beyond TRL's `dataset_name`: how many, and how generated tasks look."""
+    """The prompts beyond TRL's `dataset_name`: how rows are read, how prompts look, and how many there are."""
 
+    dataset_format: str = field(
+        default="auto",
+        metadata={
+            "help": "How rows are read. auto: the adapter of a hub data set that has one, else by columns: prompt "
+            "(prompt or messages), multiple_choice (options or choices), instruction (instruction), verifiable "
+            "(question or problem). teleqna, medqa, pubmedqa, legalbench: copies of these data sets."
+        },
+    )
+    column_mapping: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Columns with other names, as {ours: theirs}: {question: Frage, options: Antworten}. Ours are "
+            "prompt, messages, completion, question, context, options, answer_index, answer, instruction, response, "
+            "explanation, subject, id."
+        },
+    )
+    eval_dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "A file or hub data set of held-out prompts, as dataset_name. By default they are the test split "
+            "of the hub data set, or the last rows of a single file or split."
+        },
+    )
     task_kwargs: dict[str, Any] | str | None = field(
         default=None,
         metadata={
             "help": "Settings of a generated task (dataset_name reasoning_gym:<task>), as reasoning-gym has them."
         },
     )
-    prompt_template: str = field(
-        default="{question}",
+    prompt_template: str | None = field(
+        default=None,
         metadata={
-            "help": "Prompt of a generated task: text with {question}, {answer} or a field of the task's metadata, "
-            "as {expression}."
+            "help": "Text of a prompt, with {question}, {context} and, of multiple choice, {options} and {labels}; of "
+            "a generated task {question}, {answer} or a field of its metadata, as {expression}. By default one that "
+            "fits the form. Prompts the data set has ready stay as they are."
         },
+    )
+    system_prompt: str | None = field(
+        default=None,
+        metadata={"help": "System message of every prompt that has none; in plain text, what stands before it."},
     )
     conversational: bool = field(
         default=True,
-        metadata={"help": "Whether prompts of a generated task go through the chat template, or stay plain text."},
+        metadata={
+            "help": "Whether prompts that are made here go through the chat template, or stay plain text. Prompts the "
+            "data set has ready stay what they are."
+        },
+    )
+    max_prompt_characters: int = field(
+        default=100_000, metadata={"help": "A row with a longer prompt is invalid: it is most likely a broken one."}
+    )
+    skip_invalid: bool = field(
+        default=False,
+        metadata={"help": "Whether to skip invalid rows, count and list them, instead of ending with an error."},
+    )
+    skipped_rows_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "JSONL file that lists skipped rows. By default skipped_rows.jsonl in the run's folder, or where "
+            "the command runs."
+        },
     )
     train_prompts: int | None = field(
         default=None,
@@ -249,6 +345,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         self.task_kwargs = _as_dict("task_kwargs", self.task_kwargs)
+        self.column_mapping = _as_dict("column_mapping", self.column_mapping)
+        _check_choice("dataset_format", self.dataset_format, DATASET_FORMATS)
+        _check_at_least("max_prompt_characters", self.max_prompt_characters, 1)
         _check_at_least("train_prompts", self.train_prompts, 1)
         _check_at_least("held_out_prompts", self.held_out_prompts, 0)
 

@@ -19,6 +19,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from ..data.load import load_prompts
+from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.server import check_model_path
 from ..rewards import RewardFunction, get_reward
 from ..trainers import CurriculumGRPOTrainer
@@ -49,7 +50,6 @@ def run_grpo(
     Raises:
         ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
     """
-    assert not isinstance(data.task_kwargs, str)  # the configuration has parsed it
     if model.model_name_or_path:
         model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
     check_model(model.model_name_or_path)
@@ -63,12 +63,8 @@ def run_grpo(
         config_name=script.dataset_config,
         train_split=script.dataset_train_split,
         test_split=script.dataset_test_split,
-        train_prompts=data.train_prompts,
-        held_out_prompts=data.held_out_prompts,
-        task_kwargs=data.task_kwargs,
-        prompt_template=data.prompt_template,
-        conversational=data.conversational,
         seed=training.seed,
+        **vars(data) | {"skipped_rows_file": data.skipped_rows_file or Path(training.output_dir) / SKIPPED_ROWS_FILE},
     )
     training.model_init_kwargs = {
         "revision": model.model_revision,

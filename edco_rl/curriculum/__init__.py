@@ -2,20 +2,22 @@
 
 from .buffer import PriorityBuffer
 from .curriculum import Curriculum
+from .gates import Gate
 from .pool import Pool
+from .registry import available_gates, available_strategies, make_gates, strategy_class
 from .sampler import CurriculumBatchSampler
-from .strategies import EDCO, Random, available_strategies, strategy_class
 from .strategy import Outcome, Strategy
 
 __all__ = [
-    "EDCO",
     "Curriculum",
     "CurriculumBatchSampler",
+    "Gate",
     "Outcome",
     "Pool",
     "PriorityBuffer",
-    "Random",
     "Strategy",
+    "available_gates",
     "available_strategies",
+    "make_gates",
     "strategy_class",
 ]

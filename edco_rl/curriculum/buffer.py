@@ -1,66 +1,77 @@
-"""The priority buffer: the last score of each prompt, and the prompts of highest score."""
+"""The priority buffer: the last value of each prompt, the policy version that made it, and an order of preference."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .pool import IndexArray, Pool
+from .pool import FloatArray, IndexArray, Pool
 
 UNSCORED = -1
 
 
 class PriorityBuffer:
-    """Scores of a pool's prompts, with the policy version each was made by.
+    """A value for each prompt of a pool; the higher, the more it is preferred.
 
     Args:
         pool (`Pool`):
             The prompts.
+        half_life (`float`, *optional*):
+            Optimizer steps after which a value has moved half-way to the mean of all.
+        newest_first (`bool`, *optional*, defaults to `False`):
+            Whether, without a half-life, values of the newest version come before older ones, and prompts without a
+            value last. Otherwise versions do not matter, and a prompt without a value counts as the average one.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, half_life: float | None = None, newest_first: bool = False) -> None:
         self.pool = pool
-        self.scores: NDArray[np.float64] = np.full(len(pool), np.nan)
+        self.half_life = half_life
+        self.newest_first = newest_first
+        self.scores: FloatArray = np.full(len(pool), np.nan)
         self.versions: NDArray[np.int64] = np.full(len(pool), UNSCORED, dtype=np.int64)
 
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which prompts have a value, shape (N,)."""
+        return self.versions != UNSCORED
+
     def update(self, index: int, score: float, version: int) -> None:
-        """Set the score of a prompt.
+        """Set the value of a prompt.
 
         Raises:
-            ValueError: The score is not a finite number.
+            ValueError: The value is not a finite number.
         """
         if not np.isfinite(score):
             raise ValueError(f"The score of prompt {self.pool.ids[index]!r} is {score}; it must be a finite number.")
         self.scores[index] = score
         self.versions[index] = version
 
-    def top(self, n: int, rng: np.random.Generator) -> IndexArray:
-        """The `n` prompts to prefer, best first, or the whole pool where it is smaller.
-
-        Prompts with a score of the newest version come first, by score; then those with an older score, by score; then
-        those never scored. Ties, and the never scored, are in random order, so that the order of the data set does
-        not decide.
+    def order(self, step: int, rng: np.random.Generator) -> IndexArray:
+        """All prompts, those to prefer first, shape (N,). Ties are in random order.
 
         Args:
-            n (`int`):
-                Prompts wanted.
+            step (`int`):
+                The optimizer step values have aged until.
             rng (`np.random.Generator`):
-                Breaks ties.
+                Breaks ties, so that the order of the data set does not decide.
         """
-        tie_break = rng.permutation(len(self.pool))
-        scored = self.versions != UNSCORED
-        newest = scored & (self.versions == self.versions.max())
+        known = self.known
+        mean = self.scores[known].mean() if known.any() else 0.0
+        values = np.where(known, self.scores, mean)
+        tiers = np.zeros(len(self.pool), dtype=np.int64)
+        if self.half_life is not None:
+            values = mean + (values - mean) * 0.5 ** ((step - self.versions) / self.half_life)
+        elif self.newest_first:
+            tiers = np.where(self.versions == self.versions.max(), 0, 1)
+            tiers[~known] = 2
         # lexsort sorts by its last key first, ascending.
-        order = np.lexsort((tie_break, -np.where(scored, self.scores, 0.0), -scored.astype(int), -newest.astype(int)))
-        return order[:n]
+        return np.lexsort((rng.permutation(len(self.pool)), -values, tiers))
 
     def state_dict(self) -> dict[str, Any]:
-        """Scores and versions by prompt id."""
-        scored = np.flatnonzero(self.versions != UNSCORED)
-        return {self.pool.ids[i]: [float(self.scores[i]), int(self.versions[i])] for i in scored}
+        """Values and versions by prompt id."""
+        return {self.pool.ids[i]: [float(self.scores[i]), int(self.versions[i])] for i in np.flatnonzero(self.known)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore scores of the prompts that are still in the pool; new prompts are unscored."""
+        """Restore what [`~PriorityBuffer.state_dict`] returned; prompts that are new since have no value."""
         for prompt_id, (score, version) in state.items():
-            if prompt_id in self.pool.index:
-                self.update(self.pool.index[prompt_id], score, version)
+            self.update(self.pool.index[prompt_id], score, version)

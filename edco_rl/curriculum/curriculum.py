@@ -1,17 +1,17 @@
 """The curriculum: a strategy over a pool, checked at each step, with visits counted and state that survives."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..config import ConfigurationError
 from .pool import IndexArray, Pool
-from .strategies import strategy_class
+from .registry import strategy_class
 from .strategy import Outcome, Strategy
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Curriculum:
@@ -28,8 +28,12 @@ class Curriculum:
             Prompts in a curriculum.
         seed (`int`, *optional*, defaults to `0`):
             The same seed and observations give the same batches.
-        strategy_kwargs (`dict`, *optional*):
+        strategy_kwargs (`Mapping[str, Any]`, *optional*):
             Further arguments of the strategy.
+        exploration (`float`, *optional*, defaults to `0.0`):
+            Share of the prompts that is drawn from the whole pool at random, 0 to 1.
+        half_life (`float`, *optional*):
+            See [`~edco_rl.curriculum.Strategy`].
 
     Raises:
         ConfigurationError: The strategy is unknown, or pool or size are smaller than a batch.
@@ -43,7 +47,9 @@ class Curriculum:
         batch_size: int,
         size: int,
         seed: int = 0,
-        strategy_kwargs: dict[str, Any] | None = None,
+        strategy_kwargs: Mapping[str, Any] | None = None,
+        exploration: float = 0.0,
+        half_life: float | None = None,
     ) -> None:
         if len(pool) < batch_size:
             raise ConfigurationError(
@@ -57,36 +63,95 @@ class Curriculum:
         self.pool = pool
         self.batch_size = batch_size
         self.name = strategy
+        self.exploration = exploration
+        kwargs = dict(strategy_kwargs or {})
+        if half_life is not None:
+            kwargs["half_life"] = half_life
         try:
-            self.strategy: Strategy = strategy_class(strategy)(pool, size=size, seed=seed, **(strategy_kwargs or {}))
+            self.strategy: Strategy = strategy_class(strategy)(pool, size=size, seed=seed, **kwargs)
         except TypeError as error:
-            raise ConfigurationError(
-                f"strategy {strategy!r} with strategy_kwargs {strategy_kwargs}: {error}."
-            ) from error
-        self.visits: NDArray[np.int64] = np.zeros(len(pool), dtype=np.int64)
+            raise ConfigurationError(f"strategy {strategy!r} with strategy_kwargs {kwargs}: {error}.") from error
+        self.settings = {
+            "strategy": strategy,
+            "strategy_kwargs": dict(strategy_kwargs or {}),
+            "batch_size": batch_size,
+            "size": size,
+            "seed": seed,
+            "exploration": exploration,
+            "half_life": half_life,
+            "max_visits": pool.max_visits,
+        }
         self.batch: IndexArray = np.empty(0, dtype=np.int64)
         self.renewed_at: int | None = None
+        self.digest = ""
+        """Hash of all that was drawn and observed: two ranks with the same one are in the same state."""
+        self._rng = np.random.default_rng((seed, 1))
+        self._explored = 0.0
+        # Prompts drawn since the last renewal, and between the one before and it.
+        self._drawn: set[int] = set()
+        self._drawn_before: set[int] = set()
 
     def next_batch(self) -> IndexArray:
-        """The next `batch_size` prompts, as indices into the pool.
+        """The prompts of the next generation batch, as indices into the pool, shape (batch_size,).
 
         Raises:
             ValueError: The strategy selected too few prompts, the same one twice, or one outside the pool.
+            ConfigurationError: Every prompt was drawn as often as `max_visits` allows.
         """
-        batch = np.asarray(self.strategy.select(self.batch_size))
-        if batch.shape != (self.batch_size,) or not np.issubdtype(batch.dtype, np.integer):
+        self.batch = np.empty(0, dtype=np.int64)
+        return self.draw(self.batch_size)
+
+    def draw(self, n: int) -> IndexArray:
+        """`n` more prompts for the current generation batch, none of which it holds already, shape (n,).
+
+        Raises:
+            ValueError, ConfigurationError: As [`~Curriculum.next_batch`].
+        """
+        self._explored += self.exploration * n
+        explore = int(self._explored + 1e-9)
+        self._explored -= explore
+        chosen = self._select(n - explore) if explore < n else self.batch[:0]
+        chosen = chosen[self.pool.eligible()[chosen] & ~np.isin(chosen, self.batch)]
+        if len(chosen) < n:
+            chosen = np.concatenate([chosen, self._any(n - len(chosen), chosen)])
+        self.pool.visits[chosen] += 1
+        self._drawn.update(chosen.tolist())
+        self.batch = np.concatenate([self.batch, chosen])
+        self._digest(chosen.tobytes())
+        return chosen
+
+    def _select(self, n: int) -> IndexArray:
+        chosen = np.asarray(self.strategy.select(n))
+        if chosen.shape != (n,) or not np.issubdtype(chosen.dtype, np.integer):
             raise ValueError(
-                f"strategy {self.name!r} must select {self.batch_size} indices; got shape {batch.shape} of type "
-                f"{batch.dtype}."
+                f"strategy {self.name!r} must select {n} indices; got shape {chosen.shape} of type {chosen.dtype}."
             )
-        if len(np.unique(batch)) < self.batch_size or batch.min() < 0 or batch.max() >= len(self.pool):
+        if len(np.unique(chosen)) < n or chosen.min() < 0 or chosen.max() >= len(self.pool):
             raise ValueError(
                 f"strategy {self.name!r} must select different prompts between 0 and {len(self.pool) - 1}; got "
-                f"{batch.tolist()}."
+                f"{chosen.tolist()}."
             )
-        self.visits[batch] += 1
-        self.batch = batch.astype(np.int64)
-        return self.batch
+        return chosen.astype(np.int64)
+
+    def _any(self, n: int, chosen: IndexArray) -> IndexArray:
+        """`n` random prompts that may be drawn and are not in the batch yet."""
+        free = self.pool.eligible()
+        free[chosen] = False
+        free[self.batch] = False
+        if free.sum() < n:
+            raise ConfigurationError(
+                f"Every prompt may be drawn max_visits = {self.pool.max_visits} times, and of the "
+                f"{len(self.pool)} only {free.sum()} are left for {n} places. Raise max_visits, or train fewer steps."
+                if self.pool.max_visits is not None
+                else f"A batch takes more different prompts than the {len(self.pool)} of the data set."
+            )
+        return self._rng.choice(np.flatnonzero(free), size=n, replace=False)
+
+    def room(self) -> int:
+        """Prompts that can still be added to the current generation batch."""
+        free = self.pool.eligible()
+        free[self.batch] = False
+        return int(free.sum())
 
     def wants(self, budget: int | None) -> IndexArray:
         """Prompts the strategy would like scored, at most `budget`; the whole pool where that is `None`."""
@@ -94,29 +159,49 @@ class Curriculum:
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """Pass on what became known; the order of outcomes within a call does not matter."""
-        self.strategy.observe(sorted(outcomes, key=lambda outcome: outcome.index))
+        ordered = sorted(outcomes, key=lambda outcome: (outcome.index, repr(outcome)))
+        self._digest(repr(ordered).encode())
+        self.strategy.observe(ordered)
 
     def renew(self, step: int) -> None:
         """Let the strategy form the curriculum that begins at optimizer step `step`."""
-        self.strategy.renew()
+        self.strategy.renew(step)
         self.renewed_at = step
+        self._drawn, self._drawn_before = set(), self._drawn
+
+    def _digest(self, event: bytes) -> None:
+        self.digest = hashlib.sha256(self.digest.encode() + event).hexdigest()
 
     def metrics(self) -> dict[str, float]:
-        """Numbers to log: the strategy's, and the share of the pool trained on so far."""
-        return {**self.strategy.metrics(), "visited": float((self.visits > 0).mean())}
+        """Numbers to log.
+
+        The strategy's own; `visited`, the share of the pool drawn so far; and `overlap`, the share of the prompts
+        drawn since the last renewal that had been drawn between it and the one before.
+        """
+        found = {**self.strategy.metrics(), "visited": float((self.pool.visits > 0).mean())}
+        if self._drawn and self._drawn_before:
+            found["overlap"] = len(self._drawn & self._drawn_before) / len(self._drawn)
+        return found
 
     def prompts_used(self) -> int:
         """Different prompts drawn so far."""
-        return int((self.visits > 0).sum())
+        return int((self.pool.visits > 0).sum())
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state, as plain values, by prompt id."""
+        visited = np.flatnonzero(self.pool.visits)
         return {
             "format": _FORMAT,
-            "strategy": self.name,
-            "batch_size": self.batch_size,
+            "settings": self.settings,
+            "ids": list(self.pool.ids),
+            "visits": {self.pool.ids[i]: int(self.pool.visits[i]) for i in visited},
+            "batch": self.pool.by_id(self.batch),
             "renewed_at": self.renewed_at,
-            "visits": {self.pool.ids[i]: int(self.visits[i]) for i in np.flatnonzero(self.visits)},
+            "digest": self.digest,
+            "rng": self._rng.bit_generator.state,
+            "explored": self._explored,
+            "drawn": self.pool.by_id(sorted(self._drawn)),
+            "drawn_before": self.pool.by_id(sorted(self._drawn_before)),
             "strategy_state": self.strategy.state_dict(),
         }
 
@@ -124,21 +209,30 @@ class Curriculum:
         """Restore what [`~Curriculum.state_dict`] returned. Prompts that were added since are new to the curriculum.
 
         Raises:
-            ConfigurationError: The state is of another format, strategy, batch size or data set; the message names the
-                difference.
+            ConfigurationError: The state is of another format, setting or data set; the message names the difference.
         """
-        for key, expected in (("format", _FORMAT), ("strategy", self.name), ("batch_size", self.batch_size)):
-            if state.get(key) != expected:
+        if state.get("format") != _FORMAT:
+            raise ConfigurationError(
+                f"The checkpoint's curriculum has format {state.get('format')!r}, this version reads {_FORMAT}."
+            )
+        for key, expected in self.settings.items():
+            if state["settings"].get(key) != expected:
                 raise ConfigurationError(
-                    f"The checkpoint's curriculum has {key} {state.get(key)!r}, this run has {expected!r}."
+                    f"The checkpoint's curriculum has {key} {state['settings'].get(key)!r}, this run has {expected!r}."
                 )
-        missing = [prompt_id for prompt_id in state["visits"] if prompt_id not in self.pool.index]
+        missing = [prompt_id for prompt_id in state["ids"] if prompt_id not in self.pool.index]
         if missing:
             raise ConfigurationError(
-                f"The checkpoint's curriculum trained on {len(missing)} prompts that are not in this data set, the "
-                f"first with id {missing[0]!r}. Resume with the data set it was made with."
+                f"Of the {len(state['ids'])} prompts of the checkpoint's curriculum {len(missing)} are not in this "
+                f"data set, the first with id {missing[0]!r}. Resume with the data set it was made with."
             )
-        for prompt_id, visits in state["visits"].items():
-            self.visits[self.pool.index[prompt_id]] = visits
+        self.pool.visits[:] = 0
+        self.pool.visits[self.pool.by_index(list(state["visits"]))] = list(state["visits"].values())
+        self.batch = self.pool.by_index(state["batch"])
         self.renewed_at = state["renewed_at"]
+        self.digest = state["digest"]
+        self._rng.bit_generator.state = state["rng"]
+        self._explored = state["explored"]
+        self._drawn = set(self.pool.by_index(state["drawn"]).tolist())
+        self._drawn_before = set(self.pool.by_index(state["drawn_before"]).tolist())
         self.strategy.load_state_dict(state["strategy_state"])

@@ -1,11 +1,15 @@
-"""The pool: the prompts a curriculum chooses from, known by stable ids."""
+"""The pool: the prompts a curriculum chooses from, known by stable ids, and how often each was drawn."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import ConfigurationError
+
 IndexArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 
 class Pool:
@@ -18,14 +22,29 @@ class Pool:
         order (`Callable[[int], IndexArray]`, *optional*):
             The shuffled order of the pool in pass 0, 1, ...: a permutation of its indices. A trainer gives its own
             sampler's, so that `random` is what it would have done without a curriculum.
+        column (`Callable[[str], Sequence]`, *optional*):
+            Returns a column of the data set by its name, one value a prompt; raises `KeyError` for an unknown one.
+        max_visits (`int`, *optional*):
+            Times a prompt may be drawn.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the default order.
+
+    Attributes:
+        visits (`IndexArray`): Times each prompt was drawn so far, shape (N,).
 
     Raises:
         ValueError: There are no prompts, or two have the same id.
     """
 
-    def __init__(self, ids: Sequence[str], order: Callable[[int], IndexArray] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        ids: Sequence[str],
+        order: Callable[[int], IndexArray] | None = None,
+        *,
+        column: Callable[[str], Sequence[Any]] | None = None,
+        max_visits: int | None = None,
+        seed: int = 0,
+    ) -> None:
         self.ids = tuple(ids)
         if not self.ids:
             raise ValueError("The pool has no prompts.")
@@ -34,11 +53,47 @@ class Pool:
             seen: set[str] = set()
             double = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
             raise ValueError(f"Two prompts of the pool have the id {double!r}.")
-        self.seed = seed
         self.order = order or self._numpy_order
+        self.max_visits = max_visits
+        self.visits: IndexArray = np.zeros(len(self.ids), dtype=np.int64)
+        self._seed = seed
+        self._column = column
 
     def _numpy_order(self, epoch: int) -> IndexArray:
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.ids))
+        return np.random.default_rng((self._seed, epoch)).permutation(len(self.ids))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def eligible(self) -> NDArray[np.bool_]:
+        """Which prompts may still be drawn, shape (N,)."""
+        if self.max_visits is None:
+            return np.ones(len(self), dtype=bool)
+        return self.visits < self.max_visits
+
+    def column(self, name: str) -> FloatArray:
+        """A numeric column of the data set, shape (N,).
+
+        Raises:
+            ConfigurationError: There is no such column, or a row of it is not a finite number.
+        """
+        try:
+            if self._column is None:
+                raise KeyError(name)
+            values = self._column(name)
+        except KeyError as error:
+            raise ConfigurationError(f"The strategy needs a column {name!r}, which the data set has not.") from error
+        numbers = np.empty(len(self))
+        for row, value in enumerate(values):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+                raise ConfigurationError(f"Row {row}, column {name!r}: expected a finite number, got {value!r}.")
+            numbers[row] = value
+        return numbers
+
+    def by_id(self, indices: IndexArray | Sequence[int]) -> list[str]:
+        """Ids of prompts, for a checkpoint."""
+        return [self.ids[i] for i in indices]
+
+    def by_index(self, ids: Sequence[str]) -> IndexArray:
+        """Indices of prompts, from a checkpoint."""
+        return np.array([self.index[prompt_id] for prompt_id in ids], dtype=np.int64)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..config import ConfigurationError
 from .curriculum import Curriculum
 
 
@@ -26,6 +27,10 @@ class CurriculumBatchSampler:
             This process.
         world_size (`int`, *optional*, defaults to `1`):
             Processes.
+
+    Attributes:
+        position (`int`): Batches yielded in this pass. Set before iterating, that many batches come out empty and draw
+            nothing: a trainer that resumes skips them.
     """
 
     def __init__(
@@ -41,13 +46,35 @@ class CurriculumBatchSampler:
         self.repeat_count = repeat_count
         self.rank = rank
         self.local_size = total // world_size
+        self.position = 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        for _ in range(len(self) // self.repeat_count):
-            rows = np.repeat(self.curriculum.next_batch(), self.group_size)
-            local = rows[self.rank * self.local_size : (self.rank + 1) * self.local_size].tolist()
-            for _ in range(self.repeat_count):
-                yield local
+        self.position %= len(self)  # a trainer does not ask a pass it has used up whether it is over
+        for _ in range(self.position):
+            yield []
+        while self.position < len(self):
+            if self.position % self.repeat_count == 0:
+                self.curriculum.next_batch()
+            rows = np.repeat(self.curriculum.batch[: self.curriculum.batch_size], self.group_size)
+            self.position += 1
+            yield rows[self.rank * self.local_size : (self.rank + 1) * self.local_size].tolist()
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the pass is, and the layout its position counts in."""
+        return {"position": self.position, "group_size": self.group_size, "repeat_count": self.repeat_count}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Restore what [`~CurriculumBatchSampler.state_dict`] returned.
+
+        Raises:
+            ConfigurationError: The layout is another.
+        """
+        for key in ("group_size", "repeat_count"):
+            if state[key] != getattr(self, key):
+                raise ConfigurationError(
+                    f"The checkpoint's batches have {key} {state[key]}, this run has {getattr(self, key)}."
+                )
+        self.position = state["position"]
 
     def __len__(self) -> int:
         return len(self.curriculum.pool) // self.curriculum.batch_size * self.repeat_count

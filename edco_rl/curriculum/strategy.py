@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,12 @@ class Outcome:
         entropy (`float`, *optional*):
             Entropy of the rollouts the prompt was trained on, in nats.
         rewards (`tuple[float, ...]`, *optional*):
-            Rewards of the group.
+            Rewards of the group. Without rollouts (supervised fine-tuning), one number: the share of the reference's
+            tokens that the model ranks first.
+        truncated (`tuple[bool, ...]`, *optional*):
+            Which completions of the group the token limit cut off.
+        admitted (`bool`, *optional*, defaults to `True`):
+            Whether the gates let the group into the optimizer's batch.
     """
 
     index: int
@@ -32,6 +37,8 @@ class Outcome:
     score: float | None = None
     entropy: float | None = None
     rewards: tuple[float, ...] | None = None
+    truncated: tuple[bool, ...] | None = None
+    admitted: bool = True
 
 
 class Strategy(ABC):
@@ -49,27 +56,32 @@ class Strategy(ABC):
             Prompts in a curriculum.
         seed (`int`):
             Seed of the strategy's random generator.
+        half_life (`float`, *optional*):
+            Optimizer steps after which what is known of a prompt counts half; by default it does not fade.
 
     Example:
 
     ```python
-    >>> class Shortest(Strategy):
-    ...     @abstractmethod
-    def select(self, n):
-    ...         return np.argsort([len(prompt_id) for prompt_id in self.pool.ids], kind="stable")[:n]
+    >>> class FewestVisits(Strategy):
+    ...     def select(self, n):
+    ...         return np.argsort(self.pool.visits, kind="stable")[:n]
     ```
     """
 
-    def __init__(self, pool: Pool, *, size: int, seed: int) -> None:
+    estimator: ClassVar[str | None] = None
+    """Name of the estimator whose scores the strategy needs; `None` takes the configured one."""
+
+    def __init__(self, pool: Pool, *, size: int, seed: int, half_life: float | None = None) -> None:
         self.pool = pool
         self.size = size
+        self.half_life = half_life
         self.rng = np.random.default_rng(seed)
 
     @abstractmethod
     def select(self, n: int) -> IndexArray:
         """The next `n` prompts to train on, as indices into the pool, each at most once.
 
-        Never called with `n` above the size of the pool.
+        Never called with `n` above the size of the pool. Prompts drawn more than `max_visits` times are replaced.
         """
 
     def wants(self, budget: int) -> IndexArray:
@@ -77,10 +89,10 @@ class Strategy(ABC):
         return np.empty(0, dtype=np.int64)
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027 (learning nothing is a valid strategy)
-        """Learn what scoring or rollouts said about prompts."""
+        """Learn what scoring or rollouts said about prompts, those of groups that no gate admitted among them."""
 
-    def renew(self) -> None:  # noqa: B027
-        """Form the next curriculum. Called every `interval` optimizer steps, once wanted scores were observed."""
+    def renew(self, step: int) -> None:  # noqa: B027
+        """Form the curriculum that begins at optimizer step `step`. Called once wanted scores were observed."""
 
     def metrics(self) -> dict[str, float]:
         """Numbers to log, without prefix."""

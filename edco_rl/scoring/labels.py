@@ -1,17 +1,11 @@
 """The tokens an option label can be: `A` and ` A` are two in most vocabularies, and both mean the same option."""
 
-import string
 from typing import Any
 
 from ..config import ConfigurationError
 
 # vLLM returns the log-probabilities of at most 128 tokens of one's choice.
 MOST_TOKENS = 128
-
-
-def option_labels(count: int) -> list[str]:
-    """`["A", "B", ...]`: what multiple-choice prompts name their options."""
-    return list(string.ascii_uppercase[:count])
 
 
 class LabelTokens:

@@ -8,10 +8,11 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ..config import ConfigurationError, EstimatorConfig
+from ..data.formats import LABELS
 from ..data.prompts import Prompt, quick_answer
 from ..engine.completion import Generator
 from ..entropy import Score, TokenLogprobs, make_estimator
-from .labels import MOST_TOKENS, LabelTokens, option_labels
+from .labels import MOST_TOKENS, LabelTokens
 
 Row = Mapping[str, Any]
 
@@ -106,7 +107,7 @@ class RowScorer:
         if self.request.quick_answer:
             prompts = [quick_answer(prompt, self.instruction) for prompt in prompts]
         return EncodedRows(
-            prompts=self._tokenize(prompts),
+            prompts=self.tokenize(prompts),
             references=list(map(self._reference, rows)) if self.request.evidence == "reference" else [],
             labels=list(map(self._labels, rows)) if self.request.evidence == "labels" else [],
         )
@@ -130,8 +131,8 @@ class RowScorer:
             groups = [[TokenLogprobs(c.logprobs, c.top_logprobs) for c in group] for group in completions]
         return [self.estimator.score(group, self.vocabulary_size) for group in groups]
 
-    def _tokenize(self, prompts: list[Prompt]) -> list[list[int]]:
-        """As `tokenize_prompt` one by one; all texts at once, which is several times faster."""
+    def tokenize(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of prompts: those of [`~edco_rl.data.prompts.tokenize_prompt`], and several times faster."""
         texts = [
             prompt
             if isinstance(prompt, str)
@@ -167,7 +168,7 @@ class RowScorer:
         options = row.get("options")
         if not options or len(options) < 2:
             raise ConfigurationError(f"estimator {self.name}: {_named(row)} has no two options.")
-        return [self._label_tokens(label) for label in option_labels(len(options))]
+        return [self._label_tokens(label) for label in LABELS[: len(options)]]
 
     def _reference(self, row: Row) -> list[int]:
         reference = row.get("completion")

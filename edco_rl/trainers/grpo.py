@@ -1,32 +1,28 @@
 """GRPO with a curriculum."""
 
-import atexit
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object, is_peft_model
+from accelerate.utils import gather_object
 from trl import GRPOConfig, GRPOTrainer
-from trl.models import unwrap_model_for_generation
 
 from ..config import ConfigurationError, CurriculumConfig, EngineConfig
-from ..curriculum import Outcome, strategy_class
+from ..curriculum import make_gates, strategy_class
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
-from ..engine.completion import Generator
-from ..engine.generation import EngineGeneration
-from ..engine.launch import EngineConnection, open_engine
-from ..entropy import rollout_entropy
+from ..engine.launch import EngineConnection
+from .engine import EngineMixin
 from .mixin import CurriculumMixin
-from .model_generator import ModelGenerator
+from .rollouts import Group, Rollout, has_signal, judge, make_groups, refill_size
 from .shared_prompt import completion_logprobs
 from .stopwatch import Stopwatch
 
 
-class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
+class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
     """TRL's `GRPOTrainer` with a curriculum.
 
     Args:
@@ -89,6 +85,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
         self.stopwatch = Stopwatch()
         self._connection: EngineConnection | None = None
         self._scores_on_every_rank = engine_config is None
+        self._admitted: list[Rollout] | None = None
         super().__init__(model, reward_funcs, args, train_dataset, *positional, **kwargs)
 
         if share_prompts and (self.accelerator.num_processes > 1 or self.args.gradient_checkpointing or self._is_vlm):
@@ -104,8 +101,22 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
             repeat_count=self.num_iterations * self.args.steps_per_generation,
             order=self._order,
         )
+        assert not isinstance(config.gate_kwargs, str)  # the configuration has parsed it
+        self._gates = make_gates(config.gates or [], config.gate_kwargs or {}, self.num_generations)
+        if self._gates and (self.tools or self.environment_factories or self.rollout_func or self._is_vlm):
+            raise ConfigurationError("gates work with text prompts, without tools, environments and rollout_func.")
         if engine_config is not None:
-            self._open_engine(engine_config)
+            self.use_vllm = self.args.use_vllm = True
+            self._open_engine(
+                engine_config,
+                max_completion_length=self.max_completion_length,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                generation_kwargs=self.args.generation_kwargs,
+            )
 
     def _order(self, epoch: int) -> IndexArray:
         """The order of TRL's `RepeatSampler` in its pass number `epoch`."""
@@ -117,74 +128,6 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
             torch.randperm(size, generator=generator)
         return torch.randperm(size, generator=generator).numpy()
 
-    def _open_engine(self, config: EngineConfig) -> None:
-        lora = self.model.peft_config[self.model.active_adapter] if is_peft_model(self.model) else None
-        name = self.model.get_base_model().name_or_path if lora is not None else self.model.name_or_path
-        if not name and config.engine_url is None:
-            raise ConfigurationError(
-                "The model has no name_or_path the engine could load: start a server and pass its URL."
-            )
-        atexit.register(self.close)
-        self._connection = open_engine(
-            config,
-            name,
-            rank=self.accelerator.process_index,
-            cuda=self.accelerator.device.type == "cuda",
-            peft_config=lora,
-            log_path=Path(self.args.output_dir) / "engine.log",
-        )
-        self.accelerator.wait_for_everyone()
-        self.use_vllm = self.args.use_vllm = True
-        self._last_loaded_step = -1
-        self.vllm_generation = EngineGeneration(
-            self.model,
-            self.accelerator,
-            self.processing_class,
-            engine=self._connection.engine,
-            transport=self._connection.transport,
-            version=lambda: self.state.global_step,
-            timer=self.stopwatch,
-            max_completion_length=self.max_completion_length,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            generation_kwargs=self.args.generation_kwargs,
-        )
-
-    @property
-    def engine(self) -> Any:
-        """This rank's engine, or `None`. Its weights are the policy's after [`~CurriculumGRPOTrainer.sync_engine`]."""
-        return None if self._connection is None else self._connection.engine
-
-    def sync_engine(self) -> None:
-        """Push the policy's weights to the engine, unless it serves those of this optimizer step already."""
-        if self._connection is not None and self._last_loaded_step != self.state.global_step:
-            self.vllm_generation.sync_weights()
-            self._last_loaded_step = self.state.global_step
-
-    def close(self) -> None:
-        """Release the engine, and stop a server that was started here. Safe to call more than once."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-        atexit.unregister(self.close)
-
-    @contextmanager
-    def scoring_generator(self) -> Iterator[Generator | None]:
-        if self._connection is not None:
-            self.sync_engine()
-            yield self._connection.engine if self.accelerator.is_main_process else None
-            return
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped, self.accelerator, gather_deepspeed3_params=self.args.ds3_gather_for_generation
-            ) as model,
-            self._dist.summon_full_params(self.model_wrapped, recurse=False),
-        ):
-            yield ModelGenerator(model, self._tokenizer.pad_token_id, self.eos_token_ids)
-
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         if self._connection is not None:  # the engine's generation takes its own time
             return super()._generate_single_turn(*args, **kwargs)
@@ -192,9 +135,21 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _generate(self, prompts: list[Any]) -> Any:
-        output = super()._generate(prompts)
-        self._rollout_logprobs = output[4]
-        return output
+        if self._admitted is None:
+            self._generated = super()._generate(prompts)
+            return self._generated
+        rollouts = self._admitted
+        logprobs = [rollout.logprobs for rollout in rollouts]
+        return (
+            [rollout.prompt_ids for rollout in rollouts],
+            [rollout.completion_ids for rollout in rollouts],
+            None,
+            [rollout.completion for rollout in rollouts],
+            None if None in logprobs else logprobs,
+            {},
+            None,
+            [],
+        )
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -226,37 +181,119 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
         return logprobs.masked_fill(padding, 0.0), entropies.masked_fill(padding, 0.0), None
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+        if self._admitted is not None:
+            return self._admitted_rewards
         with self.stopwatch("reward"):
             rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        if self.model.training:
-            self._observe_rollouts(rewards_per_func)
+        if self.model.training and not self._gates:
+            groups = self._groups(self.curriculum.batch, rewards_per_func)
+            self.observe([group.outcome for group in groups])
+            self._log_groups(groups)
         return rewards_per_func
 
-    def _observe_rollouts(self, rewards_per_func: torch.Tensor) -> None:
-        """Tell the curriculum what the rollouts of its last batch said. Rewards are gathered over ranks already."""
-        rewards = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)
-        groups = rewards.view(-1, self.num_generations).tolist()
-        entropies = self._group_entropies(len(groups))
-        version = self.state.global_step
-        self.curriculum.observe(
-            [
-                Outcome(index=int(index), version=version, entropy=entropy, rewards=tuple(group))
-                for index, group, entropy in zip(self.curriculum.batch, groups, entropies, strict=True)
-            ]
+    def _groups(self, indices: IndexArray, rewards_per_func: torch.Tensor) -> list[Group]:
+        """What was just generated, of all ranks. Rewards are gathered over ranks already."""
+        prompt_ids, completion_ids, _, completions, logprobs, *_ = self._generated
+        end = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        truncated = [ids[-1] not in end for ids in completion_ids]
+        logprobs = [None] * len(prompt_ids) if logprobs is None else logprobs
+        local = list(zip(prompt_ids, completion_ids, completions, logprobs, truncated, strict=True))
+        rollouts = [
+            Rollout(prompt, ids, completion, values, cut, rewards)
+            for (prompt, ids, completion, values, cut), rewards in zip(
+                gather_object(local), rewards_per_func.tolist(), strict=True
+            )
+        ]
+        return make_groups(
+            indices.tolist(),
+            rollouts,
+            version=self.state.global_step,
+            reward_weights=self.reward_weights,
+            prefix_tokens=self._curriculum_config.prefix_tokens,
         )
-        known = [entropy for entropy in entropies if entropy is not None]
-        if known:
-            self._metrics["train"]["curriculum/rollout_entropy"].append(float(np.mean(known)))
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
+        if not (self._gates and self.model.training):
+            return super()._generate_and_score_completions(inputs)
+        groups = self._collect_admitted(inputs)
+        everyone = [(group.outcome.index, rollout) for group in groups for rollout in group.rollouts]
+        rewards = [rollout.rewards for _, rollout in everyone]
+        self._admitted_rewards = torch.tensor(rewards, device=self.accelerator.device)
+        local = len(inputs)
+        mine = everyone[self.accelerator.process_index * local :][:local]
+        self._admitted = [rollout for _, rollout in mine]
+        try:
+            return super()._generate_and_score_completions(self._rows([index for index, _ in mine]))
+        finally:
+            self._admitted = None
+
+    def _collect_admitted(self, inputs: list[dict[str, Any]]) -> list[Group]:
+        """Roll out the batch, and new prompts for the groups the gates drop; the same groups on every rank."""
+        batch_size, size = self.curriculum.batch_size, self.num_generations
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        indices = self.curriculum.batch
+        seen: list[Group] = []
+        dropped: Counter[str] = Counter()
+        for refills_left in range(self._curriculum_config.max_refills, -1, -1):
+            prompts = [row["prompt"] for row in inputs]
+            _, completion_ids, _, completions, *_ = self._generate(prompts)
+            rewards = self._calculate_rewards(inputs, prompts, completions, completion_ids)
+            judged, counts = judge(self._groups(indices, rewards), self._gates)
+            self.observe([group.outcome for group in judged])
+            seen += judged
+            dropped.update(counts)
+            missing = batch_size - sum(group.outcome.admitted for group in seen)
+            refill = refill_size(missing, self.curriculum, size, processes) if missing > 0 and refills_left else 0
+            if refill <= 0:
+                break
+            indices = self.curriculum.draw(refill)
+            share = refill * size // processes
+            inputs = self._rows(np.repeat(indices, size)[rank * share :][:share])
+        # Groups that were dropped last come after the admitted ones: they fill what is missing after all refills.
+        chosen = sorted(seen, key=lambda group: not group.outcome.admitted)[:batch_size]
+        self._log_groups(seen, chosen)
+        metrics = self._metrics["train"]
+        for name, count in dropped.items():
+            metrics[f"curriculum/dropped_{name.rpartition(':')[2]}"].append(count)
+        metrics["curriculum/groups_dropped"].append(dropped.total())
+        metrics["curriculum/groups_refilled"].append(len(seen) - batch_size)
+        metrics["curriculum/groups_missing"].append(max(missing, 0))
+        return chosen
+
+    def _rows(self, indices: Sequence[int] | IndexArray) -> list[dict[str, Any]]:
+        rows = self._training_rows()
+        return [rows[int(index)] for index in indices]
+
+    def _log_groups(self, groups: list[Group], trained: list[Group] | None = None) -> None:
+        metrics = self._metrics["train"]
+        entropies = [group.outcome.entropy for group in groups if group.outcome.entropy is not None]
+        if entropies:
+            metrics["curriculum/rollout_entropy"].append(float(np.mean(entropies)))
+        metrics["curriculum/groups_with_signal"].append(float(np.mean([has_signal(g) for g in groups])))
+        if trained is not None:
+            metrics["curriculum/groups_with_signal_trained"].append(float(np.mean([has_signal(g) for g in trained])))
+        rewards = np.array([rollout.rewards for group in groups for rollout in group.rollouts])
         for index, function in enumerate(self.reward_funcs):
             if getattr(function, "is_accuracy", False):
-                right = (rewards_per_func[:, index] >= 1.0).float().mean().item()
-                self._metrics["train"]["accuracy"].append(right)
+                metrics["accuracy"].append(float((rewards[:, index] >= 1.0).mean()))
 
-    def _group_entropies(self, groups: int) -> Sequence[float | None]:
-        local = self._rollout_logprobs
-        if local is None:
-            return [None] * groups
-        logprobs = [np.array([np.nan if v is None else v for v in row]) for row in gather_object(local)]
-        size = self.num_generations
-        prefix = self._curriculum_config.prefix_tokens
-        return [rollout_entropy(logprobs[i : i + size], prefix).value for i in range(0, groups * size, size)]
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        generate_every = self.args.steps_per_generation * self.num_iterations
+        state = {"step": self._step, "rollouts": self._buffered_inputs if self._step % generate_every else None}
+        torch.save(state, self._rollouts_file(self._checkpoint_folder(trial)))
+
+    def _load_curriculum(self, folder: str | Path) -> None:
+        super()._load_curriculum(folder)
+        path = self._rollouts_file(Path(folder))
+        if not path.is_file():
+            raise ConfigurationError(
+                f"The checkpoint {folder} has no {path.name}: it was made with fewer than "
+                f"{self.accelerator.num_processes} processes. Resume with as many."
+            )
+        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        self._step, self._buffered_inputs = state["step"], state["rollouts"]
+
+    def _rollouts_file(self, folder: Path) -> Path:
+        """Where this rank keeps the rollouts of a generation batch that is not used up yet."""
+        return folder / f"rollouts_{self.accelerator.process_index}.pt"

@@ -2,13 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate.utils import broadcast_object_list, gather_object
+from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import ProgressCallback, Trainer, TrainerCallback
 
@@ -16,7 +16,6 @@ from ..config import ConfigurationError, CurriculumConfig
 from ..curriculum import Curriculum, CurriculumBatchSampler, Outcome, Pool
 from ..curriculum.pool import IndexArray
 from ..data.prompts import prompt_ids
-from ..engine.completion import Generator
 from .progress import CurriculumProgressCallback
 from .scoring import PromptScorer
 from .stopwatch import Stopwatch
@@ -27,8 +26,8 @@ CURRICULUM_FILE = "curriculum.json"
 class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     """Puts a curriculum into a TRL trainer; inherit from it before the trainer.
 
-    The trainer calls [`~CurriculumMixin._init_curriculum`] at the end of its constructor, and defines
-    [`~CurriculumMixin.scoring_generator`].
+    The trainer calls [`~CurriculumMixin._init_curriculum`] at the end of its constructor, and has a
+    `scoring_generator` ([`~edco_rl.trainers.engine.EngineMixin`]).
     """
 
     curriculum: Curriculum
@@ -59,9 +58,16 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             order (`Callable[[int], IndexArray]`):
                 The trainer's own order of the data set in each pass.
         """
+        self._scorer = PromptScorer(
+            self.train_dataset,
+            self._tokenizer,
+            config,
+            getattr(self, "chat_template_kwargs", None),
+            vocabulary_size=self.model.config.get_text_config().vocab_size,
+        )
         assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
         batches = int(np.ceil(config.interval / steps_per_batch))
-        pool = Pool(prompt_ids(self.train_dataset), order)
+        pool = Pool(prompt_ids(self.train_dataset), order, column=self._column, max_visits=config.max_visits)
         self.curriculum = Curriculum(
             pool,
             config.strategy,
@@ -69,6 +75,8 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             size=config.size if config.size is not None else min(batches * batch_size, len(pool)),
             seed=self.args.seed,
             strategy_kwargs=config.strategy_kwargs,
+            exploration=config.exploration,
+            half_life=config.half_life,
         )
         self._curriculum_config = config
         self._batch_sampler = CurriculumBatchSampler(
@@ -78,25 +86,17 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
         )
-        self._scorer = PromptScorer(
-            self.train_dataset,
-            self._tokenizer,
-            config,
-            getattr(self, "chat_template_kwargs", None),
-            vocabulary_size=self.model.config.get_text_config().vocab_size,
-        )
-        # The curriculum's position is in its own state: batches must not be drawn and thrown away on resume.
-        self.args.ignore_data_skip = True
         self.add_callback(_CurriculumCallback(self))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(CurriculumProgressCallback)
 
-    def scoring_generator(self) -> AbstractContextManager[Generator | None]:
-        """What continues prompts with the policy's current weights, for scoring and evaluation.
-
-        A collective: enter it on every rank. It gives `None` on ranks that leave the work to the main process.
-        """
-        raise TypeError(f"{type(self).__name__} does not say what scores its prompts.")
+    def _column(self, name: str) -> Sequence[Any]:
+        """A column of the training set, or `prompt_length`: the tokens of each prompt."""
+        if name == "prompt_length" and name not in self.train_dataset.column_names:
+            return self._scorer.prompt_lengths()
+        if name not in self.train_dataset.column_names:
+            raise KeyError(name)
+        return self.train_dataset[name]
 
     def get_train_dataloader(self) -> DataLoader:
         """A data loader that draws from the curriculum at the moment a batch is needed."""
@@ -106,21 +106,42 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
                 "the policy that should choose them. Set it to 0."
             )
         return DataLoader(
-            self._remove_unused_columns(self.train_dataset, description="Training")
-            if self.args.remove_unused_columns
-            else self.train_dataset,
+            self._training_rows(),
             batch_sampler=self._batch_sampler,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory and self.accelerator.device.type == "cuda",
         )
+
+    def _training_rows(self) -> Dataset:
+        """The training set with the columns batches are made of."""
+        if not self.args.remove_unused_columns:
+            return self.train_dataset
+        return self._remove_unused_columns(self.train_dataset, description="Training")
 
     def _renew_curriculum(self) -> None:
         """Score what the strategy wants, and let it form the next curriculum. The same on every rank."""
         step = self.state.global_step
         wanted = self.curriculum.wants(self._curriculum_config.candidates)
         if len(wanted):
-            self.curriculum.observe(self._score(wanted, step))
+            self.observe(self._score(wanted, step))
         self.curriculum.renew(step)
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell the curriculum what became known, the same on every rank.
+
+        Raises:
+            RuntimeError: The ranks' curricula are not in the same state.
+        """
+        self.curriculum.observe(outcomes)
+        if self.accelerator.num_processes > 1:
+            digests = gather_object([self.curriculum.digest])
+            if len(set(digests)) > 1:
+                differing = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+                raise RuntimeError(
+                    f"At optimizer step {self.state.global_step} the curriculum of ranks {differing} is not in the "
+                    "state of rank 0's: they drew or observed something else. A strategy or gate of your own must "
+                    "use only self.rng and what it observes."
+                )
 
     def _score(self, wanted: IndexArray, step: int) -> list[Outcome]:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
@@ -140,25 +161,31 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
 
     def save_curriculum(self, folder: str | Path) -> None:
         """Write the curriculum's state to `curriculum.json` in a folder."""
+        state = {"curriculum": self.curriculum.state_dict(), "sampler": self._batch_sampler.state_dict()}
+        (Path(folder) / CURRICULUM_FILE).write_text(json.dumps(state, default=_to_plain))
+
+    def _load_curriculum(self, folder: str | Path) -> None:
         path = Path(folder) / CURRICULUM_FILE
-        path.write_text(json.dumps(self.curriculum.state_dict(), default=_to_plain))
+        if not path.is_file():
+            raise ConfigurationError(
+                f"The checkpoint {folder} has no {CURRICULUM_FILE}: it is not one of a curriculum."
+            )
+        state = json.loads(path.read_text())
+        self.curriculum.load_state_dict(state["curriculum"])
+        self._batch_sampler.load_state_dict(state["sampler"])
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            self.save_curriculum(folder)
+            self.save_curriculum(self._checkpoint_folder(trial))
+
+    def _checkpoint_folder(self, trial: Any = None) -> Path:
+        return Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        path = Path(checkpoint) / CURRICULUM_FILE
-        if not path.is_file():
-            raise ConfigurationError(
-                f"The checkpoint {checkpoint} has no {CURRICULUM_FILE}: it is not one of a curriculum."
-            )
-        self.curriculum.load_state_dict(json.loads(path.read_text()))
+        if checkpoint is not None:
+            self._load_curriculum(checkpoint)
 
 
 class _CurriculumCallback(TrainerCallback):

@@ -53,6 +53,10 @@ class PromptScorer:
         )
         self.scorer.check_columns(dataset.column_names)
 
+    def prompt_lengths(self) -> list[int]:
+        """Tokens of each prompt."""
+        return list(map(len, self.scorer.tokenize(self.rows["prompt"])))
+
     def score(self, indices: Sequence[int], generator: Generator, version: int) -> list[Outcome]:
         """Score rows under the current policy.
 

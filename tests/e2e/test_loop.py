@@ -67,7 +67,7 @@ def test_after_training_the_engine_serves_the_trainers_weights(model_path, tasks
     assert all(0 < entry["curriculum/rollout_entropy"] < 11 for entry in steps)
     assert all(entry["curriculum/entropy"] >= entry["curriculum/entropy_pool"] for entry in steps)
     assert all(entry["time/rollout"] > 0 for entry in steps) and sum(entry["time/sync"] for entry in steps) > 0
-    assert set(trainer.curriculum.strategy.buffer.versions) == {1}
+    assert set(trainer.curriculum.strategy.signals["entropy"].buffer.versions) == {1}
     assert trainer.engine is None
 
 

@@ -1,0 +1,102 @@
+"""What a trainer does with an engine: start or reach it, keep its weights current, score and evaluate with it."""
+
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import is_peft_model
+from transformers import Trainer
+from trl.distributed import DistributedBackend
+from trl.models import unwrap_model_for_generation
+
+from ..config import ConfigurationError, EngineConfig
+from ..engine.completion import Generator
+from ..engine.generation import EngineGeneration
+from ..engine.launch import EngineConnection, open_engine
+from .model_generator import ModelGenerator
+from .stopwatch import Stopwatch
+
+
+class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
+    """Gives a TRL trainer an engine; inherit from it before the trainer."""
+
+    stopwatch: Stopwatch
+    _dist: DistributedBackend
+    _connection: EngineConnection | None
+    _last_loaded_step: int
+
+    def _open_engine(self, config: EngineConfig, **sampling: Any) -> None:
+        """Start or reach the engine, and put it behind TRL's generation interface as `self.vllm_generation`.
+
+        Args:
+            config (`EngineConfig`):
+                Settings.
+            sampling:
+                Sampling parameters of rollouts, as TRL's `VLLMGeneration` takes them.
+        """
+        lora = self.model.peft_config[self.model.active_adapter] if is_peft_model(self.model) else None
+        name = self.model.get_base_model().name_or_path if lora is not None else self.model.name_or_path
+        if not name and config.engine_url is None:
+            raise ConfigurationError(
+                "The model has no name_or_path the engine could load: start a server and pass its URL."
+            )
+        atexit.register(self.close)
+        self._connection = open_engine(
+            config,
+            name,
+            rank=self.accelerator.process_index,
+            cuda=self.accelerator.device.type == "cuda",
+            peft_config=lora,
+            log_path=Path(self.args.output_dir) / "engine.log",
+        )
+        self.accelerator.wait_for_everyone()
+        self._last_loaded_step = -1
+        self.vllm_generation = EngineGeneration(
+            self.model,
+            self.accelerator,
+            self.processing_class,
+            engine=self._connection.engine,
+            transport=self._connection.transport,
+            version=lambda: self.state.global_step,
+            timer=self.stopwatch,
+            **sampling,
+        )
+
+    @property
+    def engine(self) -> Any:
+        """This rank's engine, or `None`. Its weights are the policy's after [`~EngineMixin.sync_engine`]."""
+        return None if self._connection is None else self._connection.engine
+
+    def sync_engine(self) -> None:
+        """Push the policy's weights to the engine, unless it serves those of this optimizer step already."""
+        if self._connection is not None and self._last_loaded_step != self.state.global_step:
+            self.vllm_generation.sync_weights()
+            self._last_loaded_step = self.state.global_step
+
+    def close(self) -> None:
+        """Release the engine, and stop a server that was started here. Safe to call more than once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        atexit.unregister(self.close)
+
+    @contextmanager
+    def scoring_generator(self) -> Iterator[Generator | None]:
+        """What continues prompts with the policy's current weights, for scoring and evaluation.
+
+        A collective: enter it on every rank. It gives `None` on ranks that leave the work to the main process.
+        """
+        if self._connection is not None:
+            self.sync_engine()
+            yield self._connection.engine if self.accelerator.is_main_process else None
+            return
+        gather = getattr(self.args, "ds3_gather_for_generation", True)
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped, self.accelerator, gather_deepspeed3_params=gather
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            yield ModelGenerator(model, self._tokenizer.pad_token_id, self.eos_token_ids)
