@@ -213,8 +213,9 @@ def run_audit(
         reference, answers = auditor.reference(estimator, audit.reference_samples)
     wrong = variance = None
     if reward is not None:
-        wrong = 1.0 - (auditor.rewards(reward, greedy)[:, 0] >= 1.0)
-        variance = np.nanvar(auditor.rewards(reward, answers), axis=1)
+        greedy_rewards, group_rewards = auditor.rewards(reward, greedy), auditor.rewards(reward, answers)
+        wrong = np.where(np.isnan(greedy_rewards[:, 0]), np.nan, greedy_rewards[:, 0] < 1.0)
+        variance = group_rewards.var(axis=1)
     entries = [_entry(m, full, reference, wrong, variance, audit.seed) for m in [*measurements, full]]
     reliability = reliability_interval(reference, seed=audit.seed)
     result: dict[str, Any] = {
@@ -230,8 +231,8 @@ def run_audit(
             "ceiling": float(np.sqrt(max(reliability.value, 0.0))),
         },
         "reward": reward_name,
-        "wrong_answers": None if wrong is None else float(wrong.mean()),
-        "groups_with_reward_variance": None if variance is None else float((variance > 0).mean()),
+        "wrong_answers": None if wrong is None else float(np.nanmean(wrong)),
+        "groups_with_reward_variance": None if variance is None else float(np.nanmean(variance > 0)),
         "full_sequence_seconds": float(np.mean(full.seconds)),
         "estimators": entries,
         "versions": versions(),

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 GOOD_AGREEMENT = 0.8
+# Columns of a table that goes to a file.
+_WIDTH = 190
 
 
 def recommend(result: dict[str, Any], cost_limit: float) -> str:
@@ -45,6 +47,8 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
     """Print the table and the sentence."""
     reference = result["reference"]
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
     table = Table(
         title=f"{result['dataset']}, {result['model']}, {result['prompts']} prompts",
         caption="[95 % bootstrap interval]. Reliability: rank correlation of two measurements; * of a deterministic "
@@ -80,8 +84,8 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
             f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong; the rewards "
             f"of {result['groups_with_reward_variance']:.0%} of the groups differ."
         )
-    console.print(f"Plot and numbers: {folder}")
-    console.print(result["recommendation"], style="bold")
+    console.print(f"Plot and numbers: {folder}", soft_wrap=True)
+    console.print(result["recommendation"], style="bold", soft_wrap=True)
 
 
 def save_plot(result: dict[str, Any], cost_limit: float, path: Path) -> None:

@@ -1,6 +1,7 @@
 """`edco-rl score`: scores a data set with an estimator, into a Parquet file."""
 
 import gzip
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from ..trainers.model_generator import ModelGenerator
 from .run import check_model
 
 # A server answers one part while it is asked for the next; an engine in this process takes one at a time.
-_SERVER_PARTS_IN_FLIGHT = 2
+SERVER_PARTS_IN_FLIGHT = 2
 
 
 def run_score(score: ScoreConfig, estimator: EstimatorConfig, engine: EngineConfig, data: DataConfig) -> ScoringMeter:
@@ -59,33 +60,38 @@ def run_score(score: ScoreConfig, estimator: EstimatorConfig, engine: EngineConf
     for name in ("output", "skipped_rows_file"):  # where things go, not what they are
         settings.pop(name)
     console = Console(stderr=True)
+    rows = iter_rows(
+        score.dataset_name,
+        config_name=score.dataset_config,
+        split=score.dataset_train_split,
+        seed=score.seed,
+        **asdict(data) | {"train_prompts": score.max_prompts},
+    )
+    first = next(rows)  # what is wrong with the data set as a whole is found before an engine is started
+    scorer.check_columns(list(first))
     with ScoreStore(score.output, settings) as store:
         if store.is_finished():
-            console.print(f"{store.output} is complete already.")
+            console.print(f"{store.output} is complete already.", soft_wrap=True)
             return ScoringMeter()
-        rows = iter_rows(
-            score.dataset_name,
-            config_name=score.dataset_config,
-            split=score.dataset_train_split,
-            seed=score.seed,
-            **asdict(data) | {"train_prompts": score.max_prompts},
-        )
         total = _count(score.dataset_name, score.max_prompts)
         with generator(engine, model, tokenizer, store.folder.with_name("engine.log")) as source:
             with scoring_progress(total) as (meter, report):
                 score_rows(
-                    rows,
+                    itertools.chain([first], rows),
                     scorer,
                     source,
                     store,
                     policy_version=policy_version(source),
                     part_prompts=score.part_prompts,
-                    in_flight=_SERVER_PARTS_IN_FLIGHT if isinstance(source, EngineClient) else 1,
+                    in_flight=SERVER_PARTS_IN_FLIGHT if isinstance(source, EngineClient) else 1,
                     report=report,
                 )
             count = store.merge()
         meter.stop()
-    console.print(f"{store.output}: {count} prompts, {meter.resumed} of them from an earlier run; {meter.rates()}.")
+    console.print(
+        f"{store.output}: {count} prompts, {meter.resumed} of them from an earlier run; {meter.rates()}.",
+        soft_wrap=True,
+    )
     return meter
 
 

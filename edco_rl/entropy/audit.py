@@ -71,13 +71,15 @@ def with_interval(
         statistic (`Callable`):
             Takes the values and `axis`, as [`rank_correlation`].
         values (`NDArray[np.float64]`):
-            One value a prompt each, shape (P,).
+            One value a prompt each, shape (P,). Prompts for which one of them is not finite are left out.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the resampling.
         resamples (`int`, *optional*, defaults to `1000`):
             Times the prompts are drawn anew.
     """
-    value = float(statistic(*values))
+    known = np.all([np.isfinite(part) for part in values], axis=0)
+    values = tuple(part[known] for part in values)
+    value = float(statistic(*values)) if known.any() else float("nan")
     if np.isnan(value):
         return Interval(value, value, value)
     result = bootstrap(
@@ -118,7 +120,7 @@ def split_half_reliability(samples: FloatArray, *, seed: int = 0, splits: int = 
     first = samples[:, order[:, :half]].mean(axis=2)
     second = samples[:, order[:, half : 2 * half]].mean(axis=2)
     r = float(np.mean(rank_correlation(first, second, axis=0)))
-    return 2 * r / (1 + r) if r > -1 else float("nan")
+    return 2 * r / (1 + r) if r > 0 else r
 
 
 def reliability_interval(samples: FloatArray, *, seed: int = 0, resamples: int = 200) -> Interval:

@@ -64,7 +64,7 @@ class ScoreStore:
             raise ConfigurationError(f"output {self.output}: another run is writing it.") from None
         manifest = self.folder / _MANIFEST
         if manifest.exists():
-            self._check(json.loads(manifest.read_text()), f"The parts in {self.folder}", str(self.folder))
+            self._check(json.loads(manifest.read_text()), f"The parts in {self.folder} were", str(self.folder))
         else:
             _replace(manifest, lambda path: path.write_text(json.dumps(self.settings, indent=1, sort_keys=True)))
         return self
@@ -88,7 +88,7 @@ class ScoreStore:
             settings = json.loads(metadata[_METADATA_KEY])
         except (KeyError, OSError, pa.ArrowException):
             raise ConfigurationError(f"output {self.output} exists and holds no scores.") from None
-        self._check(settings, str(self.output), str(self.output))
+        self._check(settings, f"{self.output} was", str(self.output))
         return True
 
     def _check(self, settings: dict[str, Any], what: str, remove: str) -> None:
@@ -96,7 +96,7 @@ class ScoreStore:
             before, now = settings.get(name), self.settings.get(name)
             if before != now:
                 raise ConfigurationError(
-                    f"{what} were made with {name} {before!r}; now it is {now!r}. Go on with the same settings, name "
+                    f"{what} made with {name} {before!r}; now it is {now!r}. Go on with the same settings, name "
                     f"another output, or remove {remove}."
                 )
 

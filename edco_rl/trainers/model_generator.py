@@ -35,6 +35,7 @@ class ModelGenerator:
         self.pad_token_id = pad_token_id
         self.eos_token_ids = list(eos_token_ids)
         self.batch_size = batch_size
+        self._random_state: list[torch.Tensor] | None = None
 
     def generate(
         self,
@@ -49,8 +50,7 @@ class ModelGenerator:
         """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`]."""
         flat: list[Completion] = []
         repeated = [prompt for prompt in prompts for _ in range(n)]
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with self._evaluating(), torch.random.fork_rng(devices=devices):
+        with self._evaluating(), self._own_randomness():
             for start in range(0, len(repeated), self.batch_size):
                 recorder = _LogprobRecorder(top_logprobs, logprob_token_ids)
                 flat += self._generate_batch(
@@ -90,6 +90,18 @@ class ModelGenerator:
                 yield
         finally:
             self.model.train(was_training)
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Samples differ from call to call, and the process's random state stays as it was."""
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=devices):
+            if self._random_state is not None:
+                torch.set_rng_state(self._random_state[0])
+                for device, state in zip(devices, self._random_state[1:], strict=True):
+                    torch.cuda.set_rng_state(state, device)
+            yield
+            self._random_state = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
 
     def _left_padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         tensors = [torch.tensor(sequence) for sequence in sequences]

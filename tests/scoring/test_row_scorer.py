@@ -167,3 +167,10 @@ def test_a_label_without_a_token_of_its_own_is_refused_by_name():
             ConfigurationError, match=f"no single token of the tokenizer is the option label '{label}'"
         ):
             found(label)
+
+
+def test_samples_differ_from_call_to_call(model, tokenizer):
+    generator = ModelGenerator(model, tokenizer.pad_token_id, [tokenizer.eos_token_id])
+    prompts = tokenizer(["Once upon a time"])["input_ids"]
+    first, second = (generator.generate(prompts, max_tokens=8, temperature=1.0)[0][0].token_ids for _ in range(2))
+    assert first != second

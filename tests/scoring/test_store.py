@@ -59,9 +59,9 @@ def test_other_settings_are_refused_with_the_difference(tmp_path, finished):
         fill(store, PARTS)
         if finished:
             store.merge()
-    with pytest.raises(ConfigurationError, match="were made with estimator 'a'; now it is 'b'"):
+    with pytest.raises(ConfigurationError, match="made with estimator 'a'; now it is 'b'"):
         ScoreStore(tmp_path / "scores", {"estimator": "b", "seed": 1}).__enter__()
-    with pytest.raises(ConfigurationError, match="were made with seed 1; now it is None"):
+    with pytest.raises(ConfigurationError, match="made with seed 1; now it is None"):
         ScoreStore(tmp_path / "scores", {"estimator": "a"}).__enter__()
     with ScoreStore(tmp_path / "scores", {"estimator": "a", "seed": 1}) as store:
         assert store.is_finished() == finished
