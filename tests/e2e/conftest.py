@@ -56,9 +56,3 @@ def largest_difference(client, model, prompts):
 def tolerance(client):
     """Nats: float32 engines agree to rounding, bfloat16 ones (CPUs with AVX-512, GPUs) to about a tenth."""
     return 2e-3 if client.dtype() == "float32" else 0.15
-
-
-def pytest_sessionfinish(session):
-    import subprocess
-
-    subprocess.run(["/tmp/w/est_batch.sh"], check=False)
