@@ -339,6 +339,10 @@ class DataConfig:
 class RunConfig:
     """What `edco-rl train` needs to know beyond the data and the trainer."""
 
+    reward_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Keyword arguments of reward functions, by their name: {length: {maximum: 256}}."},
+    )
     share_prompts: bool = field(
         default=False,
         metadata={
@@ -346,3 +350,6 @@ class RunConfig:
             "with prompts longer than completions. Needs one process and no gradient checkpointing."
         },
     )
+
+    def __post_init__(self) -> None:
+        self.reward_kwargs = _as_dict("reward_kwargs", self.reward_kwargs)

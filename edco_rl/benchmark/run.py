@@ -21,7 +21,7 @@ from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineCon
 from ..data.load import load_prompts
 from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.server import check_model_path
-from ..rewards import RewardFunction, get_reward
+from ..rewards import RewardFunction, get_rewards
 from ..trainers import CurriculumGRPOTrainer
 from .accuracy import greedy_accuracy
 
@@ -55,9 +55,8 @@ def run_grpo(
     check_model(model.model_name_or_path)
     if not script.dataset_name:
         raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
-    rewards = [get_reward(name) for name in script.reward_funcs or []]
-    if not rewards:
-        raise ConfigurationError("reward_funcs is empty: name at least one reward function.")
+    assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
+    rewards = get_rewards(script.reward_funcs, run.reward_kwargs)
     train, held_out = load_prompts(
         script.dataset_name,
         config_name=script.dataset_config,
