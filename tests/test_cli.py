@@ -1,3 +1,4 @@
+import json
 import socket
 import subprocess
 import sys
@@ -64,10 +65,26 @@ def test_a_row_without_a_prompt_is_named(capsys, tmp_path, tiny_model_path):
     rows.write_text("".join('{"prompt": "%s", "answer": "1"}\n' % ("" if i == 17 else f"{i} =") for i in range(20)))
     path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name=str(rows), train_prompts=None)
     code, error = run(capsys, "train", "grpo", "--config", path)
-    assert code == 2 and error.splitlines()[-1] == "edco-rl: error: Row 17, column 'prompt': the prompt is empty."
-    rows.write_text('{"question": "1 ="}\n')
+    assert code == 2 and error.splitlines()[-1] == (
+        f"edco-rl: error: {rows}, row 17 (counted from 0), field 'prompt': the prompt is empty."
+    )
+    rows.write_text('{"text": "1 ="}\n')
     code, error = run(capsys, "train", "grpo", "--config", path)
-    assert code == 2 and "no column 'prompt'; its columns are ['question']" in error
+    assert code == 2 and "no column 'prompt'; its columns are ['text']" in error
+
+
+@pytest.mark.parametrize("flag", ["--skip_invalid", "--skip-invalid"])
+def test_invalid_rows_are_skipped_listed_and_counted(caplog, tmp_path, tiny_model_path, flag):
+    rows = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"prompt": f"{i} =", "answer": "1"}) for i in range(20)]
+    rows.write_text("\n".join([*lines[:17], '{"prompt": ""}', *lines[17:]]))
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name=str(rows), train_prompts=None)
+    main(["train", "grpo", "--config", str(path), flag])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["prompts_in_pool"] == 20
+    [skipped] = (tmp_path / "run" / "skipped_rows.jsonl").read_text().splitlines()
+    assert json.loads(skipped) == {"file": str(rows), "row": 17, "field": "prompt", "problem": "the prompt is empty"}
+    assert "Skipped 1 invalid rows of 21" in caplog.text
 
 
 def test_a_missing_recipe_is_named(capsys):

@@ -45,6 +45,6 @@ def greedy_accuracy(
         text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
         for prompt, text in zip(prompts, texts, strict=True)
     ]
-    columns = {name: dataset[name] for name in dataset.column_names if name != "prompt"}
+    columns = {name: dataset[name] for name in dataset.column_names if name not in ("prompt", "completion")}
     rewards = reward(prompts=prompts, completions=completions, **columns)
     return sum(value is not None and value >= 1.0 for value in rewards) / len(rewards)

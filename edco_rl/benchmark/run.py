@@ -19,8 +19,9 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from ..data.load import load_prompts
+from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.server import check_model_path
-from ..rewards import RewardFunction, get_reward
+from ..rewards import RewardFunction, get_rewards
 from ..trainers import CurriculumGRPOTrainer
 from .accuracy import greedy_accuracy
 
@@ -49,26 +50,20 @@ def run_grpo(
     Raises:
         ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
     """
-    assert not isinstance(data.task_kwargs, str)  # the configuration has parsed it
     if model.model_name_or_path:
         model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
     check_model(model.model_name_or_path)
     if not script.dataset_name:
         raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
-    rewards = [get_reward(name) for name in script.reward_funcs or []]
-    if not rewards:
-        raise ConfigurationError("reward_funcs is empty: name at least one reward function.")
+    assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
+    rewards = get_rewards(script.reward_funcs, run.reward_kwargs)
     train, held_out = load_prompts(
         script.dataset_name,
         config_name=script.dataset_config,
         train_split=script.dataset_train_split,
         test_split=script.dataset_test_split,
-        train_prompts=data.train_prompts,
-        held_out_prompts=data.held_out_prompts,
-        task_kwargs=data.task_kwargs,
-        prompt_template=data.prompt_template,
-        conversational=data.conversational,
         seed=training.seed,
+        **vars(data) | {"skipped_rows_file": data.skipped_rows_file or Path(training.output_dir) / SKIPPED_ROWS_FILE},
     )
     training.model_init_kwargs = {
         "revision": model.model_revision,

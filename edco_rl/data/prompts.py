@@ -1,4 +1,4 @@
-"""Rows to prompts: checked before anything is loaded, with an id that stays the same when rows move."""
+"""Prompts: checked before anything is loaded, with an id that stays the same when rows move; their forms."""
 
 import hashlib
 import json
@@ -9,6 +9,35 @@ from datasets import Dataset
 from ..config import ConfigurationError
 
 Prompt = str | list[dict[str, Any]]
+
+# How plain prompts end that are built from a row: what comes next is the answer.
+_CUES = ("Answer:", "Response:")
+
+
+def make_prompt(text: str, conversational: bool) -> Prompt:
+    """A prompt of one message of the user, or plain text."""
+    return [{"role": "user", "content": text}] if conversational else text
+
+
+def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
+    """The prompt behind a system message, or behind its text and a blank line. A system message of its own stays."""
+    if system_prompt is None:
+        return prompt
+    if isinstance(prompt, str):
+        return f"{system_prompt}\n\n{prompt}"
+    if prompt[0]["role"] == "system":
+        return prompt
+    return [{"role": "system", "content": system_prompt}, *prompt]
+
+
+def make_completion(prompt: Prompt, text: str) -> Prompt:
+    """What the model should continue a prompt with, in TRL's prompt-completion form.
+
+    After plain text it begins with the space that tokenizers put into the first token of the next word.
+    """
+    if not isinstance(prompt, str):
+        return [{"role": "assistant", "content": text}]
+    return text if prompt[-1:].isspace() else f" {text}"
 
 
 def check_prompts(dataset: Any) -> None:
@@ -28,12 +57,13 @@ def check_prompts(dataset: Any) -> None:
     if "prompt" not in dataset.column_names:
         raise ConfigurationError(f"The data set has no column 'prompt'; its columns are {dataset.column_names}.")
     for row, prompt in enumerate(dataset["prompt"]):
-        problem = _problem(prompt)
+        problem = prompt_problem(prompt)
         if problem:
             raise ConfigurationError(f"Row {row}, column 'prompt': {problem}.")
 
 
-def _problem(prompt: Any) -> str | None:
+def prompt_problem(prompt: Any) -> str | None:
+    """What makes a prompt unusable for TRL; `None` if nothing does."""
     if isinstance(prompt, str):
         return None if prompt.strip() else "the prompt is empty"
     if not isinstance(prompt, list):
@@ -58,7 +88,7 @@ def prompt_ids(dataset: Dataset) -> list[str]:
     rows: dict[str, int] = {}
     given = "id" in dataset.column_names
     for row, value in enumerate(dataset["id" if given else "prompt"]):
-        base = str(value) if given else _digest(value)
+        base = str(value) if given else content_id(value)
         if given and base in rows:
             raise ConfigurationError(f"Row {row}, column 'id': {base!r} is also the id of row {rows[base]}.")
         rows.setdefault(base, row if given else 0)
@@ -70,8 +100,9 @@ def prompt_ids(dataset: Dataset) -> list[str]:
     return ids
 
 
-def _digest(prompt: Prompt) -> str:
-    text = json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+def content_id(content: Any) -> str:
+    """A hash of what a prompt is made from, the same wherever its row stands."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -82,9 +113,12 @@ def quick_answer(prompt: Prompt, instruction: str) -> Prompt:
         prompt (`str` or `list[dict]`):
             Text, or messages; it is not changed.
         instruction (`str`):
-            Appended to the text, or to the last message of the user.
+            Appended to the text, before a last line of `Answer:` or `Response:`, or to the last message of the user.
     """
     if isinstance(prompt, str):
+        text, _, last_line = prompt.rpartition("\n")
+        if last_line in _CUES:
+            return f"{text}\n{instruction}\n{last_line}"
         return f"{prompt}\n{instruction}\n"
     last_user = max((i for i, message in enumerate(prompt) if message["role"] == "user"), default=len(prompt) - 1)
     messages = list(prompt)
