@@ -72,9 +72,25 @@ def _train_grpo(arguments: list[str]) -> None:
     run_grpo(*parsed)
 
 
+def _evaluate(arguments: list[str]) -> None:
+    from trl import TrlParser
+
+    from .config import DataConfig, EvaluateConfig
+
+    parser = TrlParser((EvaluateConfig, EngineConfig, DataConfig), prog="edco-rl evaluate")
+    parsed = _parse_with_config(parser, arguments)
+
+    from .benchmark.evaluate import run_evaluate
+
+    run_evaluate(*parsed)
+
+
 # Each takes the rest of the command line, and imports what it needs when it is called.
 _METHODS: dict[str, Callable[[list[str]], None]] = {"grpo": _train_grpo}
-_COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {"train": ("train with a curriculum", _train)}
+_COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "train": ("train with a curriculum", _train),
+    "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),
+}
 
 
 def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:

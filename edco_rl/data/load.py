@@ -74,10 +74,10 @@ def load_prompts(
             if wanted >= len(rows):
                 raise ConfigurationError(f"{dataset_name} has {len(rows)} rows; held_out_prompts is {wanted}.")
             rows, held_out = rows[:-wanted], rows[-wanted:]
-    train = _to_dataset(dataset_name, rows[: data.train_prompts])
+    train = to_dataset(dataset_name, rows[: data.train_prompts])
     if held_out is None:
         return train, None
-    return train, _to_dataset(data.eval_dataset_name or dataset_name, held_out[:wanted])
+    return train, to_dataset(data.eval_dataset_name or dataset_name, held_out[:wanted])
 
 
 def iter_rows(
@@ -253,7 +253,12 @@ def _unique(identifier: str, row: Row, number: int, seen: SeenIds) -> str:
     return f"{identifier}-{count}"
 
 
-def _to_dataset(name: str, rows: list[dict[str, Any]]) -> Dataset:
+def to_dataset(name: str, rows: list[dict[str, Any]]) -> Dataset:
+    """Rows of [`iter_rows`] as a data set; a column is `None` where a row lacks it.
+
+    Raises:
+        ConfigurationError: A column holds values of different types.
+    """
     columns = {
         column: [row.get(column) for row in rows] for column in dict.fromkeys(key for row in rows for key in row)
     }
