@@ -65,6 +65,7 @@ def _train_grpo(arguments: list[str]) -> None:
         (GRPOScriptArguments, GRPOConfig, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
         prog="edco-rl train grpo",
     )
+    _set_precision(parser)
     parsed = _parse_with_config(parser, arguments)
 
     from .benchmark.run import run_grpo
@@ -91,6 +92,14 @@ _COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "train": ("train with a curriculum", _train),
     "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),
 }
+
+
+def _set_precision(parser: Any) -> None:
+    """Without a GPU, `bf16` is off unless it is asked for: TRL's default would be refused."""
+    from .engine.hardware import has_cuda
+
+    if not has_cuda():
+        parser.set_defaults(bf16=False)
 
 
 def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:
