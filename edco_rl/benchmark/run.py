@@ -20,8 +20,9 @@ from trl.scripts.grpo import GRPOScriptArguments
 from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from ..data.load import load_prompts
 from ..data.rows import SKIPPED_ROWS_FILE
+from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
 from ..engine.server import check_model_path
-from ..rewards import RewardFunction, get_reward
+from ..rewards import RewardFunction, get_rewards
 from ..trainers import CurriculumGRPOTrainer
 from .accuracy import greedy_accuracy
 
@@ -55,9 +56,8 @@ def run_grpo(
     check_model(model.model_name_or_path)
     if not script.dataset_name:
         raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
-    rewards = [get_reward(name) for name in script.reward_funcs or []]
-    if not rewards:
-        raise ConfigurationError("reward_funcs is empty: name at least one reward function.")
+    assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
+    rewards = get_rewards(script.reward_funcs, run.reward_kwargs)
     train, held_out = load_prompts(
         script.dataset_name,
         config_name=script.dataset_config,
@@ -69,7 +69,7 @@ def run_grpo(
     training.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
-        "dtype": model.dtype,
+        "dtype": resolve_dtype(model.dtype, cuda=has_cuda(), avx512=has_avx512()),
         **(training.model_init_kwargs or {}),
     }
     settings = {"script": script, "training": training, "model": model}

@@ -1,5 +1,6 @@
 """From an `EngineConfig` to an engine that answers and a transport that reaches it."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -137,3 +138,32 @@ def _lora_rank_for_vllm(rank: int) -> int:
         if rank <= candidate:
             return candidate
     raise ConfigurationError(f"vLLM serves LoRA adapters of rank {allowed[-1]} at most; lora_r is {rank}.")
+
+
+@contextmanager
+def adapter_engine(
+    config: EngineConfig, model: str, adapter: str, *, rank: int, log_path: str | Path = "engine.log"
+) -> Iterator[Engine]:
+    """As [`scoring_engine`], answering with a LoRA adapter over the model's weights.
+
+    Args:
+        config (`EngineConfig`), model (`str`), log_path (`str` or `Path`, *optional*):
+            See [`scoring_engine`]. A server at `engine_url` must have LoRA enabled and see the adapter's folder.
+        adapter (`str`):
+            Folder of the adapter.
+        rank (`int`):
+            Its rank.
+
+    Raises:
+        EngineError: The server does not take the adapter.
+    """
+    if config.engine_max_lora_rank is None:
+        config = replace(config, engine_max_lora_rank=_lora_rank_for_vllm(rank))
+    name = f"edco_rl-{uuid.uuid4().hex[:8]}"
+    with scoring_engine(config, model, log_path=log_path) as engine:
+        engine.load_adapter(name, str(Path(adapter).resolve()))
+        try:
+            yield engine
+        finally:
+            if isinstance(engine, EngineClient):
+                engine.unload_adapter(name)

@@ -184,3 +184,85 @@ def test_data_loader_workers_are_refused(tiny_model_path, tmp_path):
     trainer = CurriculumGRPOTrainer(tiny_model_path, length_reward, args, dataset())
     with pytest.raises(ConfigurationError, match="dataloader_num_workers is 1"):
         trainer.get_train_dataloader()
+
+
+def signal_in_some(completions, prompts, **kwargs):
+    """Rewards differ within the groups of every other prompt only, whatever is generated."""
+    return [float(i % 2 and int(prompt.split()[0]) % 2) for i, prompt in enumerate(prompts)]
+
+
+def drawn_batches(trainer):
+    """Records the prompts of every generation batch a trainer draws, those of refills after them."""
+    batches = []
+    draw = trainer.curriculum.draw
+
+    def recording(n):
+        chosen = draw(n)
+        batches.append(trainer.curriculum.pool.by_id(chosen))
+        return chosen
+
+    trainer.curriculum.draw = recording
+    return batches
+
+
+def gated(model_path, folder, rows=24, **settings):
+    settings = {"strategy": "random", "gates": ["equal_rewards"], "max_refills": 4} | settings
+    return CurriculumGRPOTrainer(
+        model_path,
+        signal_in_some,
+        arguments(folder, max_steps=3),
+        dataset(rows),
+        curriculum=CurriculumConfig(**settings),
+    )
+
+
+def test_a_gate_drops_groups_without_signal_and_the_batch_stays_full(tiny_model_path, tmp_path):
+    trainer = gated(tiny_model_path, tmp_path)
+    seen = []
+    trainer.curriculum.strategy.observe = seen.extend
+    trained = []
+    original = trainer._compute_loss
+    trainer._compute_loss = lambda model, inputs: trained.append(inputs) or original(model, inputs)
+    draws = drawn_batches(trainer)
+    trainer.train()
+    assert {len(inputs["completion_ids"]) for inputs in trained} == {4} and len(trained) == 6
+    assert all(inputs["advantages"].abs().min() > 0.1 for inputs in trained)
+    # The strategy saw every group that was drawn, the dropped ones too.
+    assert len(seen) == sum(map(len, draws))
+    assert all(outcome.admitted == (outcome.index % 2 == 1) for outcome in seen)
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    dropped = sum(entry["curriculum/groups_dropped"] for entry in logs)
+    assert dropped == sum(not outcome.admitted for outcome in seen) > 0
+    assert dropped == sum(entry["curriculum/dropped_equal_rewards"] for entry in logs)
+    assert sum(entry["curriculum/groups_refilled"] for entry in logs) == len(seen) - 3 * 4
+    assert all(entry["curriculum/groups_with_signal_trained"] == 1.0 for entry in logs)
+    assert all(entry["frac_reward_zero_std"] == 0.0 and entry["curriculum/groups_missing"] == 0 for entry in logs)
+
+
+def test_refills_are_bounded_and_dropped_groups_fill_what_is_missing(tiny_model_path, tmp_path):
+    trainer = gated(tiny_model_path, tmp_path, max_refills=0)
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert all(entry["curriculum/groups_refilled"] == 0 for entry in logs)
+    missing = [entry["curriculum/groups_missing"] for entry in logs]
+    assert sum(missing) > 0
+    assert [entry["frac_reward_zero_std"] for entry in logs] == [count / 4 for count in missing]
+
+
+def test_a_pool_that_is_used_up_ends_refilling(tiny_model_path, tmp_path):
+    trainer = gated(tiny_model_path, tmp_path, rows=5)
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert all(entry["curriculum/groups_missing"] >= 2 for entry in logs)  # two of five prompts have signal
+
+
+def test_gates_are_refused_where_they_cannot_work(tiny_model_path, tmp_path):
+    with pytest.raises(ConfigurationError, match="gates work with text prompts, without tools"):
+        CurriculumGRPOTrainer(
+            tiny_model_path,
+            length_reward,
+            arguments(tmp_path),
+            dataset(),
+            curriculum=CurriculumConfig(gates=["equal_rewards"]),
+            rollout_func=lambda prompts, trainer: {},
+        )

@@ -1,0 +1,158 @@
+"""Rewards of right answers: multiple choice, numbers and mathematics, generated tasks."""
+
+import itertools
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from .text import answer_text, ascii_numbers, completion_text
+
+_ALL_LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\s*([^{}]*?)\s*\}")
+# "A" and "I" can be words: "A router is ..." is no decision, "A because ..." is one.
+_NO_WORD = r"(?![AI]\s+(?!(?:because|since|as|and|or|which|but|so|given|due|for|is)\b)[a-z])"
+_LABEL = rf"{_NO_WORD}([A-Z])(?![A-Za-z0-9'])"
+_LAST_WORD = r"([a-z])(?=[\s*_)\]\"'`]*(?:[.,;]|$))"
+# "The answer is (B)", "Answer: **b**", "correct option: B"; what stands between is only decoration.
+_STATEMENT = re.compile(
+    r"\b(?i:answer|option|choice)\b(?i:\s+(?:is|would\s+be|should\s+be))?(?i:\s+(?:option|choice|letter))?"
+    rf"\s*[:=]?[\s*_(\[\"'`]*(?:{_LABEL}|{_LAST_WORD})"
+)
+_HEDGE = re.compile(rf"[\s*_)\].\"'`]*(?:,|/|&|\bor\b|\band\b)[\s*_(\[\"'`]*(?:option\s+)?{_LABEL}")
+_LABEL_ONLY = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
+_LISTED = re.compile(r"[\s*_(\[]*([A-Z])[*_]*[.):\]]")
+_STANDING_ALONE = re.compile(rf"(?<![A-Za-z0-9']){_LABEL}")
+_NEGATION = re.compile(r"\b(?:not|never|neither|nor|none|wrong|incorrect|false|except)\b|n't\b", re.I)
+
+
+def find_option(text: str, options: list[str] | None = None) -> str | None:
+    """The label of the option a text decides for; `None` where it decides for none, or for more than one.
+
+    In this order: what is boxed; first lines of nothing but a label; the last statement such as "the answer is B";
+    lines that begin with a label, as in "B. two", from the first on; a text that is an option's; labels anywhere in a
+    text that denies nothing. Two different labels are no decision.
+
+    Args:
+        text (`str`):
+            The answer.
+        options (`list[str]`, *optional*):
+            Texts of the options, labelled A, B, C, ... Without them any letter can be a label.
+    """
+    text = unicodedata.normalize("NFKC", text).strip()
+    labels = _ALL_LABELS[: len(options)] if options else _ALL_LABELS
+    boxed = _BOXED.findall(text)
+    if boxed:
+        text = boxed[-1]
+    lines = text.splitlines() or [""]
+    alone = [match[1].upper() for match in itertools.takewhile(bool, map(_LABEL_ONLY.fullmatch, lines)) if match]
+    if alone:
+        return _only(alone, labels)
+    statements = [match for match in _STATEMENT.finditer(text) if (match[1] or match[2]).upper() in labels]
+    if statements:
+        other = _HEDGE.match(text, statements[-1].end())
+        hedged = other is not None and other[1] in labels
+        return None if hedged else (statements[-1][1] or statements[-1][2]).upper()
+    listed = [match[1] for match in map(_LISTED.match, lines) if match]
+    if listed and _LISTED.match(lines[0]):
+        return _only(listed, labels)
+    same = [label for label, option in zip(labels, options or [], strict=False) if _plain(option) == _plain(text)]
+    if same:
+        return _only(same, labels)
+    return None if _NEGATION.search(text) else _only(_STANDING_ALONE.findall(text), labels)
+
+
+def _only(found: list[str], labels: str) -> str | None:
+    known = {label for label in found if label in labels}
+    return known.pop() if len(known) == 1 else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .")
+
+
+def multiple_choice_reward(
+    completions: list[Any], answer: list[str], options: list[list[str] | None] | None = None, **kwargs: Any
+) -> list[float | None]:
+    """1 where a completion decides for the right option of a multiple-choice question, else 0.
+
+    What counts as a decision is said at [`find_option`]; two labels are none.
+
+    Args:
+        completions (`list[str]` or `list[list[dict]]`):
+            Completions. Of one with `<answer>` tags the last tag counts, else all that follows `</think>`.
+        answer (`list[str]`):
+            Labels of the right options, a column of the data set. A row whose answer is no label gets no reward
+            (`None`).
+        options (`list[list[str]]`, *optional*):
+            Texts of the options, a column of the data set.
+    """
+    scores: list[float | None] = []
+    for row, (completion, expected) in enumerate(zip(completions, answer, strict=True)):
+        row_options = options[row] if options is not None else None
+        if len(expected) != 1 or expected not in _ALL_LABELS[: len(row_options) if row_options else None]:
+            scores.append(None)
+        else:
+            scores.append(float(find_option(answer_text(completion), row_options) == expected))
+    return scores
+
+
+def math_reward(completions: list[Any], answer: list[str], **kwargs: Any) -> list[float | None]:
+    """1 where math-verify finds the last number or expression of a completion equal to the answer, else 0.
+
+    Digits of other scripts and the signs that go with them are read as ASCII before.
+
+    Args:
+        completions (`list[str]` or `list[list[dict]]`):
+            Completions. Of one with `<answer>` tags the last tag counts, else all that follows `</think>`.
+        answer (`list[str]`):
+            Right answers, a column of the data set; plain numbers or LaTeX. A row whose answer cannot be read gets no
+            reward (`None`).
+    """
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    formats = [LatexExtractionConfig(), ExprExtractionConfig()]
+    scores: list[float | None] = []
+    for completion, expected in zip(completions, answer, strict=True):
+        gold = parse(ascii_numbers(expected), extraction_config=formats)
+        found = parse(ascii_numbers(answer_text(completion)), extraction_config=formats)
+        scores.append(float(verify(gold, found)) if gold else None)
+    return scores
+
+
+@cache
+def _grader(task: str) -> Callable[[str | None, dict[str, Any]], float]:
+    import reasoning_gym
+
+    return reasoning_gym.get_score_answer_fn(task)
+
+
+def reasoning_gym_reward(completions: list[Any], entry: list[str], **kwargs: Any) -> list[float | None]:
+    """The score of reasoning-gym's own grader, 0 to 1.
+
+    The answer is what stands in the last `<answer>` tag, or the whole completion without one.
+
+    Args:
+        completions (`list[str]` or `list[list[dict]]`):
+            Completions.
+        entry (`list[str]`):
+            The task's entries as JSON, a column of generated tasks.
+    """
+    from reasoning_gym.utils import extract_answer
+
+    scores: list[float | None] = []
+    for completion, text in zip(completions, entry, strict=True):
+        answer = completion_text(completion)
+        tagged = extract_answer(answer)
+        task_entry = json.loads(text)
+        grade = _grader(task_entry["metadata"]["source_dataset"])
+        scores.append(float(grade(answer.strip() if tagged is None else tagged, task_entry)))
+    return scores
+
+
+# Marks a reward of 1 as a right answer: the share of those is logged as accuracy, and measured on held-out prompts.
+multiple_choice_reward.is_accuracy = True  # type: ignore[attr-defined]
+math_reward.is_accuracy = True  # type: ignore[attr-defined]
+reasoning_gym_reward.is_accuracy = True  # type: ignore[attr-defined]

@@ -1,0 +1,116 @@
+"""Trains on a tiny model without an engine and records, at every step, what each rank drew and the state it is in.
+
+    python -m tests.distributed.run SETTINGS.json
+
+Generation is deterministic, and the same for any number of processes: completion i of a group starts with the policy's
+i-th most probable token.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, TrainerCallback
+from trl import GRPOConfig
+
+from edco_rl import CurriculumConfig, CurriculumGRPOTrainer
+from edco_rl.curriculum import Strategy
+from edco_rl.trainers.mixin import _to_plain
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+class Drifting(Strategy):
+    """A strategy that does what none may do: it depends on the rank."""
+
+    def select(self, n):
+        return np.arange(n) + RANK
+
+
+class DeterministicTrainer(CurriculumGRPOTrainer):
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations):
+        completions = []
+        for i, prompt in enumerate(prompt_ids, start=RANK * len(prompt_ids)):
+            with torch.no_grad():
+                logits = self.model(torch.tensor([prompt])).logits[0, -1]
+            completions.append([int(logits.topk(2).indices[i % 2]), *prompt[:2]])
+        return completions, None
+
+
+def reward(completions, prompts, **kwargs):
+    """Differs within the groups of two prompts in three."""
+    numbers = [int(prompt.split()[0]) for prompt in prompts]
+    start = RANK * len(prompts)  # a group can be spread over ranks
+    return [float(i % 2 and number % 3 > 0) + number / 100 for i, number in enumerate(numbers, start)]
+
+
+class Recorder(TrainerCallback):
+    """Writes one line a step: prompt ids drawn since the last, a hash of the curriculum's state, the loss."""
+
+    def __init__(self, trainer, path, kill_at):
+        self.trainer = trainer
+        self.path = path
+        self.kill_at = kill_at
+        self.drawn = []
+        draw = trainer.curriculum.draw
+
+        def recording(n):
+            chosen = draw(n)
+            self.drawn += trainer.curriculum.pool.by_id(chosen)
+            return chosen
+
+        trainer.curriculum.draw = recording
+
+    def on_step_end(self, args, state, control, **kwargs):
+        plain = json.dumps(self.trainer.curriculum.state_dict(), default=_to_plain)
+        weights = sum(float(p.detach().double().abs().sum()) for p in self.trainer.model.parameters())
+        self.write(step=state.global_step, ids=self.drawn, state=hashlib.sha256(plain.encode()).hexdigest(), w=weights)
+        self.drawn = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" in logs:
+            self.write(step=state.global_step, loss=logs["loss"], grad_norm=logs["grad_norm"])
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.global_step == self.kill_at:
+            os.kill(os.getpid(), 9)
+
+    def write(self, **line):
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def main(settings):
+    torch.set_num_threads(1)
+    folder = Path(settings["folder"])
+    args = GRPOConfig(
+        output_dir=str(folder),
+        report_to="none",
+        bf16=False,
+        use_cpu=True,
+        optim="sgd",  # Adam would blow up differences in rounding between one process and two
+        learning_rate=0.1,
+        gradient_checkpointing=False,
+        logging_steps=1,
+        disable_tqdm=True,
+        max_completion_length=3,
+        num_generations=2,
+        save_steps=1,
+        **settings["args"],
+    )
+    rows = Dataset.from_dict({"prompt": [f"{i} + {i * i} =" for i in range(settings["rows"])]})
+    model = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.float32)
+    model.get_input_embeddings().weight.data *= 20  # entropies that differ by more than rounding
+    trainer = DeterministicTrainer(model, reward, args, rows, curriculum=CurriculumConfig(**settings["curriculum"]))
+    path = folder / f"record_{trainer.accelerator.process_index}.jsonl"
+    trainer.add_callback(Recorder(trainer, path, settings.get("kill_at")))
+    trainer.train(resume_from_checkpoint=settings.get("resume"))
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))

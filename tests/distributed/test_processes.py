@@ -1,0 +1,83 @@
+"""Runs in processes of their own: two ranks against one, and runs that are killed and resumed."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EDCO = {"strategy": "edco", "interval": 4, "prefix_tokens": 2, "quick_answer": False, "candidates": 20}
+COMBINED = EDCO | {"strategy": "combined", "exploration": 0.25, "half_life": 8.0}
+GATED = EDCO | {"gates": ["equal_rewards"], "max_refills": 2, "size": 12}
+ONE_STEP = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "max_steps": 20}
+
+
+def run(folder, model, curriculum, args, processes=1, check=True, **settings):
+    folder.mkdir(exist_ok=True)
+    path = folder / "settings.json"
+    settings |= {"folder": str(folder), "model": model, "rows": 30, "curriculum": curriculum, "args": args}
+    path.write_text(json.dumps(settings))
+    launch = [sys.executable, "-m"]
+    if processes > 1:
+        config = ROOT / "recipes" / "accelerate_configs" / "multi_cpu.yaml"
+        port = ["--main_process_port", "0"]
+        launch += ["accelerate.commands.launch", "--config_file", str(config), *port, "-m"]
+    command = [*launch, "tests.distributed.run", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 or not check, done.stderr[-3000:]
+    return done
+
+
+def record(folder, rank=0):
+    """Lines by step; of a step that was done twice, the last."""
+    steps, losses = {}, {}
+    for line in map(json.loads, (folder / f"record_{rank}.jsonl").read_text().splitlines()):
+        (losses if "loss" in line else steps)[line["step"]] = line
+    return steps, losses
+
+
+@pytest.mark.parametrize("curriculum", [EDCO, GATED], ids=["edco", "gated"])
+def test_two_processes_train_on_the_prompts_of_one(tiny_model_path, tmp_path, curriculum):
+    run(tmp_path / "one", tiny_model_path, curriculum, ONE_STEP | {"save_strategy": "no"})
+    two = ONE_STEP | {"per_device_train_batch_size": 4, "save_strategy": "no"}
+    run(tmp_path / "two", tiny_model_path, curriculum, two, processes=2)
+    alone, _ = record(tmp_path / "one")
+    first, second = (record(tmp_path / "two", rank)[0] for rank in (0, 1))
+    assert len(alone) == 20 and first == second
+    assert [first[step]["ids"] for step in first] == [alone[step]["ids"] for step in alone]
+    assert first[20]["w"] == pytest.approx(alone[20]["w"], rel=1e-6)
+    assert first[20]["w"] != pytest.approx(first[1]["w"], rel=1e-6)
+
+
+def test_ranks_that_drift_apart_stop_and_say_so(tiny_model_path, tmp_path):
+    drifting = {"strategy": "tests.distributed.run:Drifting"}
+    args = ONE_STEP | {"per_device_train_batch_size": 4, "save_strategy": "no"}
+    done = run(tmp_path, tiny_model_path, drifting, args, processes=2, check=False)
+    assert done.returncode != 0
+    assert "At optimizer step 0 the curriculum of ranks [1] is not in the state of rank 0's" in done.stderr
+
+
+# Rollouts are used for two optimizer steps, twice: steps 3, 5 and 6 lie within a generation batch.
+REUSED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "steps_per_generation": 2}
+REUSED |= {"num_iterations": 2, "beta": 0.1, "max_steps": 18}
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "args", "kill_at"),
+    [(EDCO, REUSED, 3), (COMBINED, ONE_STEP | {"max_steps": 12}, 5), (GATED, REUSED, 6)],
+    ids=["edco", "combined", "gated"],
+)
+def test_a_killed_run_resumes_exactly(tiny_model_path, tmp_path, curriculum, args, kill_at):
+    run(tmp_path / "whole", tiny_model_path, curriculum, args | {"save_strategy": "no"})
+    folder = tmp_path / "killed"
+    done = run(folder, tiny_model_path, curriculum, args, check=False, kill_at=kill_at)
+    assert done.returncode == -signal.SIGKILL
+    run(folder, tiny_model_path, curriculum, args, resume=str(folder / f"checkpoint-{kill_at}"))
+    whole, whole_losses = record(tmp_path / "whole")
+    resumed, resumed_losses = record(folder)
+    assert len(whole) == args["max_steps"] and len({tuple(line["ids"]) for line in whole.values()}) > 3
+    assert resumed == whole
+    assert resumed_losses == whole_losses
