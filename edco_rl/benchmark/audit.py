@@ -27,7 +27,7 @@ from ..entropy.audit import (
     roc_auc,
     with_interval,
 )
-from ..rewards import RewardFunction, get_reward
+from ..rewards import RewardFunction, default_reward, get_reward
 from ..scoring import RowScorer
 from .audit_report import print_report, recommend, save_plot
 from .candidates import Candidate, default_candidates, full_sequence, named_candidates
@@ -192,7 +192,7 @@ def run_audit(
     rows = _sample(audit, data)
     tokenizer = AutoTokenizer.from_pretrained(model)
     width = AutoConfig.from_pretrained(model).get_text_config().vocab_size
-    reward_name = audit.reward_func or _default_reward(rows.column_names)
+    reward_name = audit.reward_func or default_reward(rows.column_names)
     reward = None if reward_name is None else get_reward(reward_name)
     candidates = (
         default_candidates(estimator, rows.column_names)
@@ -301,14 +301,6 @@ def _sample(audit: AuditConfig, data: DataConfig) -> Dataset:
             f"dataset_name {audit.dataset_name!r} has {len(rows)} rows; samples is {audit.samples}."
         )
     return rows.shuffle(seed=audit.seed).select(range(audit.samples))
-
-
-def _default_reward(columns: Sequence[str]) -> str | None:
-    if "entry" in columns:
-        return "reasoning_gym"
-    if "options" in columns:
-        return "multiple_choice"
-    return "math" if "answer" in columns else None
 
 
 def _single_sample(reliability: float, samples: int) -> float:
