@@ -1,8 +1,10 @@
 """`edco-rl audit`: measures the estimators on a sample of a data set, and says which one to use."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -204,7 +206,8 @@ def run_audit(
         RowScorer(tokenizer, candidate.config).check_columns(rows.column_names)
     folder = Path(audit.output_dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    with generator(engine, model, tokenizer, folder / "engine.log") as source:
+    # Standard output is for the result alone, whatever a library has to say.
+    with redirect_stdout(sys.stderr), generator(engine, model, tokenizer, folder / "engine.log") as source:
         auditor = Auditor(rows, tokenizer, source, width, lambda text: console.print(text, style="dim"))
         auditor.warm_up()
         measurements = [auditor.measure(candidate) for candidate in candidates]

@@ -121,6 +121,7 @@ class ModelGenerator:
             pad_token_id=self.pad_token_id,
             eos_token_id=self.eos_token_ids,
             logits_processor=LogitsProcessorList([recorder]),  # comes after those of the sampling parameters
+            repetition_penalty=1.0,  # the model's own generation settings may have another
             disable_compile=True,
             **({"do_sample": True, "top_k": 0, "top_p": 1.0} | sampling),
         )

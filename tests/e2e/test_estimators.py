@@ -1,5 +1,9 @@
 """Every estimator over a real vLLM server against transformers' full-vocabulary logits in float64."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -81,6 +85,36 @@ def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(c
         assert result.value == pytest.approx(np.mean(exact), abs=2 * tolerance(client))
         assert result.standard_error == pytest.approx(np.std(exact, ddof=1) / np.sqrt(3), abs=2 * tolerance(client))
         assert result.tokens == sum(len(c.token_ids) for c in group)
+
+
+IN_PROCESS = """
+import json, sys
+from transformers import AutoTokenizer
+from edco_rl.config import EngineConfig, EstimatorConfig
+from edco_rl.engine.colocate import ColocatedEngine
+from edco_rl.scoring import RowScorer
+
+model, rows = sys.argv[1], json.loads(sys.argv[2])
+engine = ColocatedEngine(model, EngineConfig(engine_mode="colocate", engine_max_model_len=512))
+found = {}
+for name in ("prefix_entropy", "option_entropy", "perplexity", "rollout_entropy"):
+    config = EstimatorConfig(estimator=name, prefix_tokens=4, scoring_samples=1, sequence_tokens=4)
+    scorer = RowScorer(AutoTokenizer.from_pretrained(model), config)
+    scores = scorer.score(scorer.encode(rows), engine)
+    found[name] = [[score.value, score.lower, score.upper, score.tokens] for score in scores]
+engine.close()
+print(json.dumps(found))
+"""
+
+
+def test_an_engine_within_the_process_gives_the_scores_of_the_server(client, tokenizer, model_path):
+    command = [sys.executable, "-c", IN_PROCESS, model_path, json.dumps(ROWS)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    found = json.loads(done.stdout)  # nothing else is written to it
+    for name in ("prefix_entropy", "option_entropy", "perplexity"):
+        expected = [[s.value, s.lower, s.upper, s.tokens] for s in score(client, tokenizer, name, prefix_tokens=4)]
+        np.testing.assert_allclose(found[name], expected, atol=2 * tolerance(client))
+    assert all(0 < value < 11 for value, *_ in found["rollout_entropy"])
 
 
 class Recorder:
