@@ -32,7 +32,7 @@ from ..entropy.audit import (
 from ..rewards import RewardFunction, default_reward, get_reward
 from ..scoring import RowScorer
 from .audit_report import print_report, recommend, save_plot
-from .candidates import Candidate, default_candidates, full_sequence, named_candidates
+from .candidates import Candidate, default_candidates, free, full_sequence, named_candidates
 from .run import check_model, versions
 from .score import generator, model_path
 
@@ -119,6 +119,33 @@ class Auditor:
         self.log(f"{candidate.label}: {np.mean(found.seconds):.1f} s a run")
         return found
 
+    def full_sequences(self, unit: Candidate, rollout: Candidate) -> list[Measurement]:
+        """Two runs of one full sequence a prompt, and what its own tokens say for free."""
+        scorers = [self._scorer(unit.config), self._scorer(rollout.config)]
+        found = [Measurement(unit), Measurement(rollout)]
+        request = scorers[0].request
+        for _ in range(2):
+            self._forget()
+            started = time.perf_counter()
+            prompts = scorers[0].encode(self.rows).prompts
+            answers = self.source.generate(
+                prompts,
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                top_logprobs=request.top_logprobs,
+            )
+            samples = [[TokenLogprobs(c.logprobs, c.top_logprobs) for c in group] for group in answers]
+            for measurement, scorer in zip(found, scorers, strict=True):
+                scores = [scorer.estimator.score(group, self.vocabulary_size) for group in samples]
+                measurement.values.append(np.array([score.value for score in scores]))
+            found[0].seconds.append(time.perf_counter() - started)
+            found[0].tokens = np.array(
+                [len(p) + len(c.token_ids) for p, [c] in zip(prompts, answers, strict=True)], float
+            )
+        found[1].seconds, found[1].tokens = [0.0, 0.0], np.zeros(len(self.rows))
+        self.log(f"{unit.label}: {np.mean(found[0].seconds):.1f} s a run")
+        return found
+
     def reference(self, config: EstimatorConfig, samples: int) -> tuple[FloatArray, list[list[Completion]]]:
         """Entropy of each of several full sequences a prompt, shape (P, S), and the sequences."""
         scorer = self._scorer(replace(config, estimator="sequence_entropy"))
@@ -201,7 +228,6 @@ def run_audit(
         if audit.estimators is None
         else named_candidates(estimator, audit.estimators)
     )
-    unit = full_sequence(estimator)
     for candidate in candidates:
         RowScorer(tokenizer, candidate.config).check_columns(rows.column_names)
     folder = Path(audit.output_dir).expanduser()
@@ -211,7 +237,7 @@ def run_audit(
         auditor = Auditor(rows, tokenizer, source, width, lambda text: console.print(text, style="dim"))
         auditor.warm_up()
         measurements = [auditor.measure(candidate) for candidate in candidates]
-        full = auditor.measure(unit)
+        full, rollouts = auditor.full_sequences(full_sequence(estimator), free(estimator))
         greedy = auditor.greedy_answers(estimator.sequence_tokens)
         reference, answers = auditor.reference(estimator, audit.reference_samples)
     wrong = variance = None
@@ -219,7 +245,7 @@ def run_audit(
         greedy_rewards, group_rewards = auditor.rewards(reward, greedy), auditor.rewards(reward, answers)
         wrong = np.where(np.isnan(greedy_rewards[:, 0]), np.nan, greedy_rewards[:, 0] < 1.0)
         variance = group_rewards.var(axis=1)
-    entries = [_entry(m, full, reference, wrong, variance, audit.seed) for m in [*measurements, full]]
+    entries = [_entry(m, full, reference, wrong, variance, audit.seed) for m in [*measurements, rollouts, full]]
     reliability = reliability_interval(reference, seed=audit.seed)
     result: dict[str, Any] = {
         "model": audit.model_name_or_path,
@@ -244,8 +270,8 @@ def run_audit(
     result["recommendation"] = recommend(result, audit.cost_limit)
     np.savez_compressed(
         folder / "measurements.npz",
-        labels=np.array([m.candidate.label for m in [*measurements, full]]),
-        values=np.array([m.values for m in [*measurements, full]]),
+        labels=np.array([m.candidate.label for m in [*measurements, rollouts, full]]),
+        values=np.array([m.values for m in [*measurements, rollouts, full]]),
         reference=reference,
         wrong=np.empty(0) if wrong is None else wrong,
         reward_variance=np.empty(0) if variance is None else variance,

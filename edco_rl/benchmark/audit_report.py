@@ -15,7 +15,9 @@ _WIDTH = 190
 def recommend(result: dict[str, Any], cost_limit: float) -> str:
     """Which estimator to use and why, in one sentence."""
     ceiling = result["reference"]["ceiling"]
-    entries = [e for e in result["estimators"] if np.isfinite(e["reference_correlation"]["value"])]
+    # What costs nothing needs rollouts: it is no choice for prompts that have none yet.
+    known = [e for e in result["estimators"] if np.isfinite(e["reference_correlation"]["value"])]
+    entries = [e for e in known if e["seconds"] > 0]
     if not entries:
         return "No estimator can be recommended: none tells these prompts apart."
     affordable = [e for e in entries if e["relative_seconds"]["value"] <= cost_limit]
@@ -114,11 +116,11 @@ def save_plot(result: dict[str, Any], cost_limit: float, path: Path) -> None:
     axes.axhline(GOOD_AGREEMENT, color="grey", linewidth=0.8)
     axes.axvline(cost_limit, color="grey", linewidth=0.8)
     axes.set(
-        xscale="log",
         xlabel="time, of one full sequence a prompt",
         ylabel="rank correlation with the reference",
         title=f"{result['dataset']}, {result['prompts']} prompts",
     )
+    axes.set_xscale("symlog", linthresh=0.01)
     figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path)
 

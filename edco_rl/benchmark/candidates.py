@@ -33,14 +33,11 @@ _PREFIXES = [
     (1, 1, 0.0, True),
     (4, 1, 0.0, True),
     (16, 1, 0.0, True),
-    (4, 4, 1.0, True),
-    (16, 4, 1.0, True),
     (1, 1, 0.0, False),
     (4, 1, 0.0, False),
     (16, 1, 0.0, False),
-    (64, 1, 0.0, False),
-    (4, 16, 1.0, False),
     (16, 4, 1.0, False),
+    (4, 16, 1.0, False),
 ]
 
 
@@ -50,7 +47,7 @@ def full_sequence(config: EstimatorConfig) -> Candidate:
 
 
 def default_candidates(config: EstimatorConfig, columns: Sequence[str]) -> list[Candidate]:
-    """All estimators of the package that rows with these columns allow."""
+    """The estimators of the package that rows with these columns allow, but for those full sequences give."""
     candidates = [
         replace(
             config,
@@ -64,11 +61,15 @@ def default_candidates(config: EstimatorConfig, columns: Sequence[str]) -> list[
     ]
     single = replace(config, scoring_samples=1, scoring_temperature=0.0)
     if "options" in columns:
-        candidates += [replace(single, estimator="option_entropy", quick_answer=quick) for quick in (True, False)]
+        candidates.append(replace(single, estimator="option_entropy"))
     if {"completion", "answer"} & set(columns):
         candidates.append(replace(single, estimator="perplexity"))
-    candidates.append(replace(single, estimator="rollout_entropy"))
     return list(map(_describe, candidates))
+
+
+def free(config: EstimatorConfig) -> Candidate:
+    """What a full sequence that was made anyway says by the log-probabilities of its own tokens."""
+    return _describe(replace(config, estimator="rollout_entropy", scoring_samples=1, scoring_temperature=1.0))
 
 
 def named_candidates(config: EstimatorConfig, names: Sequence[str]) -> list[Candidate]:
