@@ -36,11 +36,11 @@ def recommend(result: dict[str, Any], cost_limit: float) -> str:
     auc = best["wrong_answer_auc"]
     if np.isfinite(auc["value"]):
         sentence += f", and it finds wrong answers with an AUC of {_interval(auc)}"
-    if correlation["value"] < GOOD_AGREEMENT:
-        better = max(entries, key=lambda e: e["reference_correlation"]["value"])
+    better = max(entries, key=lambda e: e["reference_correlation"]["value"])
+    if correlation["value"] < GOOD_AGREEMENT and better is not best:
         sentence += (
-            f"; that is below {GOOD_AGREEMENT}, and the best of all here, {better['label']}, reaches "
-            f"{better['reference_correlation']['value']:.2f} at {better['relative_seconds']['value']:.1%}"
+            f"; the best of all here, {better['label']}, reaches {better['reference_correlation']['value']:.2f} at "
+            f"{better['relative_seconds']['value']:.1%}"
         )
     return sentence + "."
 
@@ -132,4 +132,6 @@ def _interval(interval: dict[str, float]) -> str:
 
 
 def _percent(interval: dict[str, float]) -> str:
+    if interval["high"] == 0:
+        return "free"
     return f"{interval['value']:.1%} [{interval['low']:.1%}, {interval['high']:.1%}]"
