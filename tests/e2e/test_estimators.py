@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from edco_rl.cli import main
 from edco_rl.config import EstimatorConfig
 from edco_rl.data.prompts import quick_answer, tokenize_prompt
 from edco_rl.scoring import RowScorer
@@ -115,6 +117,26 @@ def test_an_engine_within_the_process_gives_the_scores_of_the_server(client, tok
         expected = [[s.value, s.lower, s.upper, s.tokens] for s in score(client, tokenizer, name, prefix_tokens=4)]
         np.testing.assert_allclose(found[name], expected, atol=2 * tolerance(client))
     assert all(0 < value < 11 for value, *_ in found["rollout_entropy"])
+
+
+def test_the_command_scores_over_a_server_that_is_there(client, tokenizer, model_path, server_url, tmp_path):
+    rows, output = tmp_path / "rows.jsonl", tmp_path / "scores.parquet"
+    rows.write_text("".join(json.dumps({"id": f"r{i}", **row}) + "\n" for i, row in enumerate(ROWS)))
+    settings = {
+        "model_name_or_path": model_path,
+        "dataset_name": rows,
+        "dataset_format": "prompt",
+        "output": output,
+        "engine_url": server_url,
+        "estimator": "answer_entropy",
+        "part_prompts": 3,
+    }
+    main(["score", *[word for name, value in settings.items() for word in (f"--{name}", str(value))]])
+    table = pq.read_table(output).to_pydict()
+    assert table["id"] == [f"r{i}" for i in range(len(ROWS))]
+    assert set(table["policy_version"]) == {client.weight_version()}
+    expected = [result.value for result in score(client, tokenizer, "answer_entropy")]
+    np.testing.assert_allclose(table["score"], expected, atol=2 * tolerance(client))
 
 
 class Recorder:
