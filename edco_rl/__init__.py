@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 from .config import ConfigurationError, CurriculumConfig, EngineConfig, EstimatorConfig
 
 if TYPE_CHECKING:
-    from .curriculum import Outcome, Pool, Strategy, available_strategies
-    from .trainers import CurriculumGRPOTrainer
+    from .curriculum import Gate, Outcome, Pool, Strategy, available_gates, available_strategies
+    from .trainers import CurriculumGRPOTrainer, CurriculumSFTTrainer
 
 __version__ = "0.1.0"
 
 # Imported when first used: trainers pull in torch and TRL, which takes seconds.
 _LAZY = {
     "CurriculumGRPOTrainer": ".trainers",
+    "CurriculumSFTTrainer": ".trainers",
+    "Gate": ".curriculum",
     "Outcome": ".curriculum",
     "Pool": ".curriculum",
     "Strategy": ".curriculum",
+    "available_gates": ".curriculum",
     "available_strategies": ".curriculum",
 }
 
@@ -28,11 +31,14 @@ __all__ = [
     "ConfigurationError",
     "CurriculumConfig",
     "CurriculumGRPOTrainer",
+    "CurriculumSFTTrainer",
     "EngineConfig",
     "EstimatorConfig",
+    "Gate",
     "Outcome",
     "Pool",
     "Strategy",
+    "available_gates",
     "available_strategies",
 ]
 

@@ -1,5 +1,6 @@
 """TRL's trainers with a curriculum."""
 
 from .grpo import CurriculumGRPOTrainer
+from .sft import CurriculumSFTTrainer
 
-__all__ = ["CurriculumGRPOTrainer"]
+__all__ = ["CurriculumGRPOTrainer", "CurriculumSFTTrainer"]

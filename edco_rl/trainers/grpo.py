@@ -95,6 +95,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
         steps_per_batch = self.args.steps_per_generation * self.num_iterations / self.args.gradient_accumulation_steps
         self._init_curriculum(
             config,
+            rows=self.train_dataset,
             batch_size=self.args.generation_batch_size // self.num_generations,
             steps_per_batch=steps_per_batch,
             group_size=self.num_generations,
