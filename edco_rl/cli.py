@@ -65,6 +65,7 @@ def _train_grpo(arguments: list[str]) -> None:
         (GRPOScriptArguments, GRPOConfig, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
         prog="edco-rl train grpo",
     )
+    _set_precision(parser)
     parsed = _parse_with_config(parser, arguments)
 
     from .benchmark.run import run_grpo
@@ -72,9 +73,33 @@ def _train_grpo(arguments: list[str]) -> None:
     run_grpo(*parsed)
 
 
+def _evaluate(arguments: list[str]) -> None:
+    from trl import TrlParser
+
+    from .config import DataConfig, EvaluateConfig
+
+    parser = TrlParser((EvaluateConfig, EngineConfig, DataConfig), prog="edco-rl evaluate")
+    parsed = _parse_with_config(parser, arguments)
+
+    from .benchmark.evaluate import run_evaluate
+
+    run_evaluate(*parsed)
+
+
 # Each takes the rest of the command line, and imports what it needs when it is called.
 _METHODS: dict[str, Callable[[list[str]], None]] = {"grpo": _train_grpo}
-_COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {"train": ("train with a curriculum", _train)}
+_COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "train": ("train with a curriculum", _train),
+    "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),
+}
+
+
+def _set_precision(parser: Any) -> None:
+    """Without a GPU, `bf16` is off unless it is asked for: TRL's default would be refused."""
+    from .engine.hardware import has_cuda
+
+    if not has_cuda():
+        parser.set_defaults(bf16=False)
 
 
 def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:

@@ -275,7 +275,7 @@ class DataConfig:
         default=None,
         metadata={
             "help": "A file or hub data set of held-out prompts, as dataset_name. By default they are the test split "
-            "of the hub data set, or the last rows of a single file or split."
+            "of the hub data set, or rows of a single file or split, chosen by a hash of their ids."
         },
     )
     task_kwargs: dict[str, Any] | str | None = field(
@@ -353,3 +353,75 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         self.reward_kwargs = _as_dict("reward_kwargs", self.reward_kwargs)
+
+
+@dataclass
+class EvaluateConfig:
+    """What `edco-rl evaluate` measures, and where the result goes."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Model folder or hub id, or the folder of a LoRA adapter, which is served over its base model. "
+            "With engine_url, the server's weights answer, and this gives the tokenizer and the adapter."
+        },
+    )
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "A local JSONL, Parquet or CSV file, a hub id, or reasoning_gym:<task>, of which the held-out "
+            "prompts are taken."
+        },
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub data set."})
+    dataset_test_split: str = field(default="test", metadata={"help": "Split of a hub data set."})
+    max_prompts: int | None = field(
+        default=None, metadata={"help": "Prompts answered, the first ones; by default all."}
+    )
+    reward_func: str | None = field(
+        default=None,
+        metadata={
+            "help": "Reward whose 1 is a right answer. By default reasoning_gym for generated tasks, multiple_choice "
+            "where there are options, else math."
+        },
+    )
+    max_completion_length: int = field(default=256, metadata={"help": "Most tokens of an answer."})
+    samples: int = field(
+        default=0, metadata={"help": "Answers sampled a prompt for pass@k, beside the greedy one; 0 leaves that out."}
+    )
+    pass_at: list[int] | None = field(
+        default=None, metadata={"help": "Values of k for pass@k. By default 1, 2, 4, ... up to samples."}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of the sampled answers."})
+    top_p: float = field(default=1.0, metadata={"help": "Probability mass the sampled answers are drawn from."})
+    confidence_level: float = field(default=0.95, metadata={"help": "Confidence level of the intervals."})
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Arguments of the chat template, as {enable_thinking: false}."}
+    )
+    seed: int = field(
+        default=42, metadata={"help": "Seed of generated tasks, as of the training run, and of the bootstrap."}
+    )
+    output: str | None = field(default=None, metadata={"help": "JSON file for the result."})
+
+    def __post_init__(self) -> None:
+        self.chat_template_kwargs = _as_dict("chat_template_kwargs", self.chat_template_kwargs)
+        for name in ("model_name_or_path", "dataset_name"):
+            if not getattr(self, name):
+                raise ConfigurationError(f"{name} is missing.")
+        _check_at_least("max_prompts", self.max_prompts, 1)
+        _check_at_least("max_completion_length", self.max_completion_length, 1)
+        _check_at_least("samples", self.samples, 0)
+        if self.samples and self.temperature <= 0:
+            raise ConfigurationError(
+                f"samples is {self.samples}, so temperature must be above 0: got {self.temperature}."
+            )
+        if not 0 < self.top_p <= 1 or not 0 < self.confidence_level < 1:
+            raise ConfigurationError(
+                f"top_p must be in (0, 1], confidence_level in (0, 1); got {self.top_p} and {self.confidence_level}."
+            )
+        if self.pass_at is None:
+            self.pass_at = [2**i for i in range(self.samples.bit_length()) if 2**i < self.samples] + [self.samples]
+            self.pass_at = self.pass_at if self.samples else []
+        wrong = [k for k in self.pass_at if not 1 <= k <= self.samples]
+        if wrong:
+            raise ConfigurationError(f"pass_at {wrong[0]}: must be between 1 and samples, which is {self.samples}.")

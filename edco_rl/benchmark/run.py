@@ -20,6 +20,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from ..data.load import load_prompts
 from ..data.rows import SKIPPED_ROWS_FILE
+from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
 from ..engine.server import check_model_path
 from ..rewards import RewardFunction, get_rewards
 from ..trainers import CurriculumGRPOTrainer
@@ -68,7 +69,7 @@ def run_grpo(
     training.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
-        "dtype": model.dtype,
+        "dtype": resolve_dtype(model.dtype, cuda=has_cuda(), avx512=has_avx512()),
         **(training.model_init_kwargs or {}),
     }
     settings = {"script": script, "training": training, "model": model}

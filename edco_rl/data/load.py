@@ -15,7 +15,7 @@ from ..config import ConfigurationError, DataConfig
 from .files import is_data_file, read_rows
 from .formats import FORMATS, PromptSettings, detect_format
 from .hub import ADAPTERS, HUB_DATASETS, Adapter
-from .prompts import make_completion, prompt_ids, with_system_prompt
+from .prompts import content_id, make_completion, prompt_ids, with_system_prompt
 from .rows import FieldError, InvalidRows, RawRow, Row, SeenIds, check_encoding
 from .tasks import DEFAULT_TRAIN_PROMPTS, generate_tasks, is_generated
 
@@ -41,7 +41,8 @@ def load_prompts(
         config_name (`str`, *optional*):
             Configuration of a hub data set; several, separated by commas, are read one after the other.
         train_split (`str`), test_split (`str`):
-            Splits of a hub data set. Where both are the same, its last rows are held out, as those of a local file.
+            Splits of a hub data set. Where both are the same, rows of it are held out by a hash of their ids, as of a
+            local file: whatever the order of the rows, the same ones.
         seed (`int`, *optional*, defaults to `0`):
             Seed of a generated task.
         settings:
@@ -73,11 +74,11 @@ def load_prompts(
         elif wanted:
             if wanted >= len(rows):
                 raise ConfigurationError(f"{dataset_name} has {len(rows)} rows; held_out_prompts is {wanted}.")
-            rows, held_out = rows[:-wanted], rows[-wanted:]
-    train = _to_dataset(dataset_name, rows[: data.train_prompts])
+            rows, held_out = _split(rows, wanted)
+    train = to_dataset(dataset_name, rows[: data.train_prompts])
     if held_out is None:
         return train, None
-    return train, _to_dataset(data.eval_dataset_name or dataset_name, held_out[:wanted])
+    return train, to_dataset(data.eval_dataset_name or dataset_name, held_out[:wanted])
 
 
 def iter_rows(
@@ -103,6 +104,12 @@ def iter_rows(
     with closing(InvalidRows(data.skip_invalid, data.skipped_rows_file)) as invalid:
         rows = _read(dataset_name, config_name, split, data, invalid, streaming=True)
         yield from itertools.islice(rows, data.train_prompts)
+
+
+def _split(rows: list[dict[str, Any]], held_out: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Hold rows out by a hash of their ids: whatever the order of the rows, and as good as at random."""
+    chosen = {row["id"] for row in sorted(rows, key=lambda row: content_id(row["id"]))[:held_out]}
+    return [row for row in rows if row["id"] not in chosen], [row for row in rows if row["id"] in chosen]
 
 
 def _is_local(name: str) -> bool:
@@ -151,7 +158,7 @@ def _hub_source(name: str, config_name: str | None, split: str, streaming: bool)
     if split not in splits:
         raise ConfigurationError(
             f"dataset_name {name!r} has no split {split!r}; it has {', '.join(splits)}. With dataset_train_split and "
-            "dataset_test_split the same, the last rows of one split are held out."
+            "dataset_test_split the same, rows of one split are held out."
         )
 
     def rows(*names: str) -> Iterator[RawRow]:
@@ -167,12 +174,13 @@ def _read(
 ) -> Iterator[dict[str, Any]]:
     """Converted rows of a file or hub data set; invalid ones go to `invalid`."""
     with closing(SeenIds()) as seen:
-        count = 0
+        count, skipped = 0, invalid.count
         for source in _sources(name, config_name, split, streaming):
             for converted in _convert(source, _adapter(name, source, data), data, invalid, seen):
                 count += 1
                 yield converted
-        invalid.report(name, count + invalid.count)
+        skipped = invalid.count - skipped
+        invalid.report(name, skipped, count + skipped)
         if not count:
             raise ConfigurationError(f"dataset_name {name!r} has no valid rows.")
 
@@ -253,7 +261,12 @@ def _unique(identifier: str, row: Row, number: int, seen: SeenIds) -> str:
     return f"{identifier}-{count}"
 
 
-def _to_dataset(name: str, rows: list[dict[str, Any]]) -> Dataset:
+def to_dataset(name: str, rows: list[dict[str, Any]]) -> Dataset:
+    """Rows of [`iter_rows`] as a data set; a column is `None` where a row lacks it.
+
+    Raises:
+        ConfigurationError: A column holds values of different types.
+    """
     columns = {
         column: [row.get(column) for row in rows] for column in dict.fromkeys(key for row in rows for key in row)
     }

@@ -13,6 +13,11 @@ def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return flags is None or "avx512f" in flags.split()
 
 
+def resolve_dtype(dtype: str | None, *, cuda: bool, avx512: bool) -> str | None:
+    """The data type that `auto` stands for: float32 on a CPU that only emulates bfloat16, else the model's own."""
+    return "float32" if dtype == "auto" and not cuda and not avx512 else dtype
+
+
 def has_cuda() -> bool:
     """Whether torch sees a CUDA device."""
     import torch

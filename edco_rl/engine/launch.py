@@ -1,5 +1,8 @@
 """From an `EngineConfig` to an engine that answers and a transport that reaches it."""
 
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -71,23 +74,52 @@ def open_engine(
     config = replace(config, transport=cast(Transport, transport))
     if transport == "adapter" and config.engine_max_lora_rank is None:
         config = replace(config, engine_max_lora_rank=_lora_rank_for_vllm(peft_config.r))
-    server: VLLMServer | None = None
-    engine: Engine | None = None
-    if config.engine_mode == "colocate":
-        engine = ColocatedEngine(model, config, seed=rank)
-    elif rank == 0:
-        url = config.engine_url
-        if url is None:
-            server = VLLMServer(model, config, config.engine_log or log_path)
-            server.start()
-            url = server.url
-        try:
-            engine = EngineClient(url, timeout=config.engine_request_timeout)
-        except BaseException:
-            if server is not None:
-                server.stop()
-            raise
+    engine, server = _connect(config, model, rank, log_path)
     return EngineConnection(engine, _make_transport(transport, engine, config, rank, peft_config), server)
+
+
+@contextmanager
+def scoring_engine(config: EngineConfig, model: str, *, log_path: str | Path = "engine.log") -> Iterator[Engine]:
+    """An engine that answers with a model's weights as they are: started, or reached at `engine_url`, and released.
+
+    Args:
+        config (`EngineConfig`):
+            Settings; `engine_mode` is `"server"` or `"colocate"`.
+        model (`str`):
+            Model folder or hub id a started engine loads.
+        log_path (`str` or `Path`, *optional*, defaults to `"engine.log"`):
+            Log of a started server, unless `engine_log` names one.
+
+    Raises:
+        EngineStartError: The server did not start.
+        EngineError: No server answers at `engine_url`.
+    """
+    engine, server = _connect(config, model, 0, log_path)
+    assert engine is not None
+    try:
+        yield engine
+    finally:
+        engine.close()
+        if server is not None:
+            server.stop()
+
+
+def _connect(
+    config: EngineConfig, model: str, rank: int, log_path: str | Path
+) -> tuple[Engine | None, VLLMServer | None]:
+    if config.engine_mode == "colocate":
+        return ColocatedEngine(model, config, seed=rank), None
+    if rank != 0:
+        return None, None
+    if config.engine_url is not None:
+        return EngineClient(config.engine_url, timeout=config.engine_request_timeout), None
+    server = VLLMServer(model, config, config.engine_log or log_path)
+    server.start()
+    try:
+        return EngineClient(server.url, timeout=config.engine_request_timeout), server
+    except BaseException:
+        server.stop()
+        raise
 
 
 def _make_transport(
@@ -106,3 +138,32 @@ def _lora_rank_for_vllm(rank: int) -> int:
         if rank <= candidate:
             return candidate
     raise ConfigurationError(f"vLLM serves LoRA adapters of rank {allowed[-1]} at most; lora_r is {rank}.")
+
+
+@contextmanager
+def adapter_engine(
+    config: EngineConfig, model: str, adapter: str, *, rank: int, log_path: str | Path = "engine.log"
+) -> Iterator[Engine]:
+    """As [`scoring_engine`], answering with a LoRA adapter over the model's weights.
+
+    Args:
+        config (`EngineConfig`), model (`str`), log_path (`str` or `Path`, *optional*):
+            See [`scoring_engine`]. A server at `engine_url` must have LoRA enabled and see the adapter's folder.
+        adapter (`str`):
+            Folder of the adapter.
+        rank (`int`):
+            Its rank.
+
+    Raises:
+        EngineError: The server does not take the adapter.
+    """
+    if config.engine_max_lora_rank is None:
+        config = replace(config, engine_max_lora_rank=_lora_rank_for_vllm(rank))
+    name = f"edco_rl-{uuid.uuid4().hex[:8]}"
+    with scoring_engine(config, model, log_path=log_path) as engine:
+        engine.load_adapter(name, str(Path(adapter).resolve()))
+        try:
+            yield engine
+        finally:
+            if isinstance(engine, EngineClient):
+                engine.unload_adapter(name)

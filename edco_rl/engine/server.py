@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..config import ConfigurationError, EngineConfig
-from .hardware import has_avx512, has_cuda
+from .hardware import has_avx512, has_cuda, resolve_dtype
 from .vllm_plugin import FILE_BACKEND
 
 SERVED_MODEL_NAME = "policy"
@@ -65,13 +65,10 @@ def llm_arguments(model: str, config: EngineConfig, *, cuda: bool, avx512: bool)
         avx512 (`bool`):
             Whether the CPU has AVX-512; without it the default data type is float32.
     """
-    dtype = config.engine_dtype
-    if dtype == "auto" and not cuda and not avx512:
-        dtype = "float32"
     eager = config.engine_enforce_eager
     arguments = {
         "model": model,
-        "dtype": dtype,
+        "dtype": resolve_dtype(config.engine_dtype, cuda=cuda, avx512=avx512),
         "max_logprobs": config.engine_max_logprobs,
         # The importance-sampling correction of TRL wants the distribution that was sampled from.
         "logprobs_mode": "processed_logprobs",

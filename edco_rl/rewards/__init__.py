@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..config import ConfigurationError
-from .accuracy import find_option, math_reward, option_match_reward, reasoning_gym_reward
+from .accuracy import find_option, math_reward, multiple_choice_reward, reasoning_gym_reward
 from .shape import LengthReward, answer_format_reward
 from .text import completion_text
 
@@ -19,16 +19,17 @@ __all__ = [
     "answer_format_reward",
     "available_rewards",
     "completion_text",
+    "default_reward",
     "find_option",
     "get_reward",
     "get_rewards",
     "math_reward",
-    "option_match_reward",
+    "multiple_choice_reward",
     "reasoning_gym_reward",
 ]
 
 _REWARDS: dict[str, Any] = {
-    "option_match": option_match_reward,
+    "multiple_choice": multiple_choice_reward,
     "math": math_reward,
     "reasoning_gym": reasoning_gym_reward,
     "answer_format": answer_format_reward,
@@ -47,6 +48,18 @@ _FACTORY_PREFIX = "get_"
 def available_rewards() -> list[str]:
     """Names that [`get_reward`] knows: this package's and TRL's."""
     return [*_REWARDS, *_TRL_REWARDS]
+
+
+def default_reward(columns: Sequence[str]) -> str | None:
+    """Name of the reward that says which answers are right, for a data set with these columns; `None` without answers.
+
+    `reasoning_gym` for generated tasks, `multiple_choice` where there are options, else `math`.
+    """
+    if "entry" in columns:
+        return "reasoning_gym"
+    if "options" in columns:
+        return "multiple_choice"
+    return "math" if "answer" in columns else None
 
 
 def get_rewards(

@@ -73,7 +73,7 @@ def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .")
 
 
-def option_match_reward(
+def multiple_choice_reward(
     completions: list[Any], answer: list[str], options: list[list[str] | None] | None = None, **kwargs: Any
 ) -> list[float | None]:
     """1 where a completion decides for the right option of a multiple-choice question, else 0.
@@ -153,6 +153,6 @@ def reasoning_gym_reward(completions: list[Any], entry: list[str], **kwargs: Any
 
 
 # Marks a reward of 1 as a right answer: the share of those is logged as accuracy, and measured on held-out prompts.
-option_match_reward.is_accuracy = True  # type: ignore[attr-defined]
+multiple_choice_reward.is_accuracy = True  # type: ignore[attr-defined]
 math_reward.is_accuracy = True  # type: ignore[attr-defined]
 reasoning_gym_reward.is_accuracy = True  # type: ignore[attr-defined]

@@ -29,8 +29,9 @@ def test_teleqna_of_the_hub(tmp_path):
     train, held_out = load_prompts(
         folder, train_split="test", dataset_format="teleqna", held_out_prompts=1, conversational=False
     )
-    assert train["answer"] == ["A"] and held_out["answer"] == ["B"] and train["subject"] == ["Lexicon"]
-    assert train[0]["prompt"] == "Question: What does a router do?\nA. Routes\nB. Cooks\nAnswer:"
+    assert sorted([*train["answer"], *held_out["answer"]]) == ["A", "B"] and train["subject"] == ["Lexicon"]
+    router = next(row for row in (*train, *held_out) if row["answer"] == "A")
+    assert router["prompt"] == "Question: What does a router do?\nA. Routes\nB. Cooks\nAnswer:"
     with pytest.raises(ConfigurationError, match=r"no split 'train'; it has test\. With dataset_train_split"):
         load_prompts(folder)
 

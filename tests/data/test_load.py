@@ -299,6 +299,28 @@ def test_held_out_rows_come_from_a_file_of_their_own(tmp_path):
     assert load_prompts(train, eval_dataset_name=test)[1] is None
 
 
+def test_skipped_rows_of_both_files_are_listed_together_and_counted_apart(tmp_path, caplog):
+    rows = [{"prompt": "a"}, {"prompt": ""}, {"prompt": "b"}]
+    train, test = write(tmp_path / "train.jsonl", rows), write(tmp_path / "test.jsonl", rows[1:])
+    listed = tmp_path / "skipped.jsonl"
+    load_prompts(train, eval_dataset_name=test, held_out_prompts=3, skip_invalid=True, skipped_rows_file=str(listed))
+    entries = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert [(entry["file"], entry["row"]) for entry in entries] == [(train, 1), (test, 0)]
+    assert f"Skipped 1 invalid rows of 3 in {train}" in caplog.text
+    assert f"Skipped 1 invalid rows of 2 in {test}" in caplog.text
+
+
+def test_held_out_rows_of_one_file_do_not_depend_on_its_order(tmp_path):
+    rows = [{"prompt": f"{i}", "subject": "first" if i < 50 else "second"} for i in range(100)]
+    _, held_out = load_prompts(write(tmp_path / "rows.jsonl", rows), held_out_prompts=30)
+    random.Random(0).shuffle(rows)
+    train, shuffled = load_prompts(write(tmp_path / "rows.jsonl", rows), held_out_prompts=30)
+    assert set(held_out["id"]) == set(shuffled["id"]) and not set(train["id"]) & set(held_out["id"])
+    assert 5 < held_out["subject"].count("first") < 25
+    with pytest.raises(ConfigurationError, match="has 100 rows; held_out_prompts is 100"):
+        load_prompts(str(tmp_path / "rows.jsonl"), held_out_prompts=100)
+
+
 def test_rows_one_by_one_are_those_of_the_data_set(tmp_path):
     path = write(tmp_path / "rows.jsonl", [CHOICE | {"extra": i} for i in range(250)])
     assert list(iter_rows(path)) == load_prompts(path)[0].to_list()

@@ -100,7 +100,7 @@ def test_tasks_that_cannot_be_made_are_refused(name, kwargs, message):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "parquet", "csv"])
-def test_local_files_are_read_and_their_last_rows_held_out(tmp_path, suffix):
+def test_local_files_are_read_and_some_of_their_rows_held_out(tmp_path, suffix):
     path = tmp_path / f"rows.{suffix}"
     dataset = rows([f"question {i}" for i in range(10)], answer=[str(i) for i in range(10)])
     if suffix == "parquet":
@@ -110,8 +110,10 @@ def test_local_files_are_read_and_their_last_rows_held_out(tmp_path, suffix):
     else:
         dataset.to_json(path, compression="infer")
     train, held_out = load_prompts(str(path), held_out_prompts=3, train_prompts=5)
-    assert train["prompt"] == [f"question {i}" for i in range(5)]
-    assert held_out["prompt"] == ["question 7", "question 8", "question 9"]
+    whole, _ = load_prompts(str(path))
+    left = [prompt for prompt in whole["prompt"] if prompt not in held_out["prompt"]]
+    assert whole["prompt"] == dataset["prompt"] and len(held_out) == 3
+    assert train["prompt"] == left[:5] and train["answer"] == [prompt[-1] for prompt in left[:5]]
 
 
 @pytest.mark.parametrize("name", ["/nowhere/rows.jsonl", "rows.parquet"])

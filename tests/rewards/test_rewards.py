@@ -11,7 +11,7 @@ from edco_rl.rewards import (
     get_reward,
     get_rewards,
     math_reward,
-    option_match_reward,
+    multiple_choice_reward,
     reasoning_gym_reward,
 )
 
@@ -85,7 +85,7 @@ def test_reasoning_gyms_grader_scores_the_tagged_answer_or_the_whole_text():
 def test_an_option_is_found_where_a_text_decides_for_one(text, label):
     assert find_option(text, OPTIONS) == label
     for right in "ABCD":
-        assert option_match_reward([text, message(text)], [right] * 2, [OPTIONS] * 2) == [float(right == label)] * 2
+        assert multiple_choice_reward([text, message(text)], [right] * 2, [OPTIONS] * 2) == [float(right == label)] * 2
 
 
 def test_an_options_own_text_may_hold_labels_and_negations():
@@ -96,14 +96,14 @@ def test_an_options_own_text_may_hold_labels_and_negations():
 
 def test_only_the_answer_after_reasoning_and_in_tags_counts():
     text = "<think>The answer is A. No: B.</think>\n<answer>C</answer>"
-    assert option_match_reward([text, text], ["C", "A"], [OPTIONS] * 2) == [1.0, 0.0]
-    assert option_match_reward(["<think>A</think> D"], ["D"]) == [1.0]
+    assert multiple_choice_reward([text, text], ["C", "A"], [OPTIONS] * 2) == [1.0, 0.0]
+    assert multiple_choice_reward(["<think>A</think> D"], ["D"]) == [1.0]
     assert math_reward(["<think>7</think> <answer>8</answer> 9"], ["8"]) == [1.0]
 
 
 def test_a_row_that_is_no_multiple_choice_gets_no_option_reward():
-    assert option_match_reward(["B", "B", "B"], ["two", "E", ""], [OPTIONS] * 3) == [None, None, None]
-    assert option_match_reward(["B", "B"], ["B", "two"], [OPTIONS, None]) == [1.0, None]
+    assert multiple_choice_reward(["B", "B", "B"], ["two", "E", ""], [OPTIONS] * 3) == [None, None, None]
+    assert multiple_choice_reward(["B", "B"], ["B", "two"], [OPTIONS, None]) == [1.0, None]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_length_without_margin_is_trls_punishment_with_its_cache():
 
 
 def test_rewards_are_found_by_name_and_by_import_path():
-    assert {"option_match", "math", "reasoning_gym", "answer_format", "length", "think_format_reward"} <= set(
+    assert {"multiple_choice", "math", "reasoning_gym", "answer_format", "length", "think_format_reward"} <= set(
         available_rewards()
     )
     settings = {
@@ -208,7 +208,7 @@ def test_rewards_are_found_by_name_and_by_import_path():
     }
     functions = get_rewards(available_rewards(), settings)
     assert all(callable(function) and function.__name__ for function in functions)
-    accuracy = {"option_match", "math", "reasoning_gym", "accuracy_reward", "reasoning_accuracy_reward"}
+    accuracy = {"multiple_choice", "math", "reasoning_gym", "accuracy_reward", "reasoning_accuracy_reward"}
     marked = {n for n, f in zip(available_rewards(), functions, strict=True) if getattr(f, "is_accuracy", False)}
     assert marked == accuracy
     assert get_reward("edco_rl.rewards:math_reward") is get_reward("edco_rl.rewards.math_reward") is math_reward

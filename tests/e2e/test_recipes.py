@@ -1,0 +1,49 @@
+"""Every recipe runs one step on a small model and local rows, all on one server, so that none can rot."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edco_rl.cli import main
+
+from ..test_recipes import RECIPES
+
+pytestmark = pytest.mark.engine
+
+# What a recipe needs to be a matter of seconds; nothing else is changed.
+SMALL = {
+    "max_steps": 1,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "save_strategy": "no",
+    "disable_tqdm": "true",
+}
+SMALL_GRPO = {"num_generations": 2, "max_completion_length": 8, "held_out_prompts": 4}
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory) -> Path:
+    """Multiple-choice questions in a local file."""
+    path = tmp_path_factory.mktemp("questions") / "questions.jsonl"
+    rows = [
+        {"question": f"What is {i} + 1?", "options": [str(i), str(i + 1), str(i + 2)], "answer_index": 1}
+        for i in range(24)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_recipe_runs_on_a_small_model_and_a_local_file(path, model_path, questions, server_url, tmp_path):
+    settings = {"model_name_or_path": model_path, "engine_url": server_url, "output_dir": tmp_path} | SMALL
+    if path.parent.name != "quickstart":
+        settings["dataset_name"] = questions
+    if path.stem.startswith(("grpo", "ppo")):
+        settings |= SMALL_GRPO
+    if "random" not in path.stem:
+        settings |= {"candidates": 4, "size": 2}
+    flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    main(["train", path.stem.partition("_")[0], "--config", str(path), *flags])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["steps"] == 1 and 0 <= summary["accuracy_after"] <= 1
