@@ -29,10 +29,12 @@ def test_wrong_values_are_refused_with_their_name(config, settings, message):
 
 
 def test_no_field_clashes_with_another_or_with_trl():
-    from trl import GRPOConfig, ModelConfig
+    from trl import ModelConfig
     from trl.scripts.grpo import GRPOScriptArguments
 
-    classes = (CurriculumConfig, EngineConfig, DataConfig, RunConfig, GRPOConfig, ModelConfig, GRPOScriptArguments)
+    from edco_rl import PPOConfig  # GRPOConfig's fields are among its own
+
+    classes = (CurriculumConfig, EngineConfig, DataConfig, RunConfig, PPOConfig, ModelConfig, GRPOScriptArguments)
     names = [field.name for cls in classes for field in dataclasses.fields(cls)]
     assert sorted(set(names)) == sorted(names)
 
