@@ -11,16 +11,18 @@ from .config import ConfigurationError, CurriculumConfig, EngineConfig, Estimato
 
 if TYPE_CHECKING:
     from .curriculum import Gate, Outcome, Pool, Strategy, available_gates, available_strategies
-    from .trainers import CurriculumGRPOTrainer, CurriculumSFTTrainer
+    from .trainers import CurriculumGRPOTrainer, CurriculumPPOTrainer, CurriculumSFTTrainer, PPOConfig
 
 __version__ = "0.1.0"
 
 # Imported when first used: trainers pull in torch and TRL, which takes seconds.
 _LAZY = {
     "CurriculumGRPOTrainer": ".trainers",
+    "CurriculumPPOTrainer": ".trainers",
     "CurriculumSFTTrainer": ".trainers",
     "Gate": ".curriculum",
     "Outcome": ".curriculum",
+    "PPOConfig": ".trainers",
     "Pool": ".curriculum",
     "Strategy": ".curriculum",
     "available_gates": ".curriculum",
@@ -31,11 +33,13 @@ __all__ = [
     "ConfigurationError",
     "CurriculumConfig",
     "CurriculumGRPOTrainer",
+    "CurriculumPPOTrainer",
     "CurriculumSFTTrainer",
     "EngineConfig",
     "EstimatorConfig",
     "Gate",
     "Outcome",
+    "PPOConfig",
     "Pool",
     "Strategy",
     "available_gates",

@@ -56,21 +56,50 @@ def _train(arguments: list[str]) -> None:
 
 
 def _train_grpo(arguments: list[str]) -> None:
-    from trl import GRPOConfig, ModelConfig, TrlParser
+    from trl import GRPOConfig
+
+    _train_with_rewards("grpo", GRPOConfig, arguments)
+
+
+def _train_ppo(arguments: list[str]) -> None:
+    from .trainers.ppo_config import PPOConfig
+
+    _train_with_rewards("ppo", PPOConfig, arguments)
+
+
+def _train_with_rewards(method: str, training: type, arguments: list[str]) -> None:
+    from trl import ModelConfig, TrlParser
     from trl.scripts.grpo import GRPOScriptArguments
 
     from .config import CurriculumConfig, DataConfig, RunConfig
 
     parser = TrlParser(
-        (GRPOScriptArguments, GRPOConfig, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
-        prog="edco-rl train grpo",
+        (GRPOScriptArguments, training, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
+        prog=f"edco-rl train {method}",
     )
     _set_precision(parser)
     parsed = _parse_with_config(parser, arguments)
 
-    from .benchmark.run import run_grpo
+    from .benchmark.run import run_with_rewards
 
-    run_grpo(*parsed)
+    run_with_rewards(*parsed)
+
+
+def _train_sft(arguments: list[str]) -> None:
+    from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
+
+    from .config import CurriculumConfig, DataConfig, RunConfig
+
+    parser = TrlParser(
+        (ScriptArguments, SFTConfig, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
+        prog="edco-rl train sft",
+    )
+    _set_precision(parser)
+    parsed = _parse_with_config(parser, arguments)
+
+    from .benchmark.run import run_supervised
+
+    run_supervised(*parsed)
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -87,7 +116,7 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 # Each takes the rest of the command line, and imports what it needs when it is called.
-_METHODS: dict[str, Callable[[list[str]], None]] = {"grpo": _train_grpo}
+_METHODS: dict[str, Callable[[list[str]], None]] = {"grpo": _train_grpo, "ppo": _train_ppo, "sft": _train_sft}
 _COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "train": ("train with a curriculum", _train),
     "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),

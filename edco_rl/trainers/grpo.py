@@ -175,11 +175,15 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
                 **multimodal,
             )
         with self.accelerator.autocast():
-            logprobs, entropies = completion_logprobs(
+            logprobs, entropies, hidden_states = completion_logprobs(
                 model, input_ids, attention_mask, logits_to_keep, temperature=self.temperature
             )
+        self._keep_hidden_states(hidden_states)
         padding = attention_mask[:, -logits_to_keep:] == 0
         return logprobs.masked_fill(padding, 0.0), entropies.masked_fill(padding, 0.0), None
+
+    def _keep_hidden_states(self, hidden_states: torch.Tensor) -> None:
+        """Told what the tokens of completions were predicted from, shape (B, T, H); GRPO has no use for it."""
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         if self._admitted is not None:
