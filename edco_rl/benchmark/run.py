@@ -57,9 +57,9 @@ def run_with_rewards(
     assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
     check_model_and_data(script, model)
     rewards = get_rewards(script.reward_funcs, run.reward_kwargs)
-    train, held_out = _load(script, training, data)
+    train, held_out = load_data(script, training, data)
     described = _describe_all(script, training, model, curriculum, engine, data, run)
-    _set_model_arguments(training, model)
+    set_model_arguments(training, model)
     trainer_class = CurriculumPPOTrainer if isinstance(training, PPOConfig) else CurriculumGRPOTrainer
     trainer = trainer_class(
         model.model_name_or_path,
@@ -91,9 +91,9 @@ def run_supervised(
     columns.
     """
     check_model_and_data(script, model)
-    train, held_out = _load(script, training, data)
+    train, held_out = load_data(script, training, data)
     described = _describe_all(script, training, model, curriculum, engine, data, run)
-    _set_model_arguments(training, model)
+    set_model_arguments(training, model)
     trainer = CurriculumSFTTrainer(
         model.model_name_or_path,
         training,
@@ -160,7 +160,8 @@ def _checkpoint(args: Any) -> str | None:
     return found
 
 
-def _load(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:
+def load_data(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:
+    """The training pool and held-out rows a run's settings describe."""
     skipped = data.skipped_rows_file or Path(training.output_dir) / SKIPPED_ROWS_FILE
     return load_prompts(
         script.dataset_name,
@@ -172,7 +173,8 @@ def _load(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dat
     )
 
 
-def _set_model_arguments(training: Any, model: ModelConfig) -> None:
+def set_model_arguments(training: Any, model: ModelConfig) -> None:
+    """Hand the model's settings to the trainer's own, with a data type that fits the machine."""
     training.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,

@@ -175,3 +175,28 @@ def test_accelerate_launches_the_recipe(model_path, tasks, server_url, tmp_path)
     assert 0 <= summary["accuracy_before"] <= 1 and 0 <= summary["accuracy_after"] <= 1
     assert summary["seconds"]["rollout"] > 0 and summary["seconds"]["sync"] > 0
     assert "held-out accuracy before" in done.stdout
+
+
+def test_the_table_of_group_signal_comes_from_real_runs(model_path, server_url, tmp_path, monkeypatch, capsys):
+    from edco_rl.benchmark import group_signal
+
+    settings = {
+        "config": RECIPE,
+        "model_name_or_path": model_path,
+        "engine_url": server_url,
+        "output_dir": tmp_path,
+        "max_steps": 1,
+        "candidates": 8,
+        "size": 4,
+        "per_device_train_batch_size": 8,
+        "compared_strategies": "edco",
+        "disable_tqdm": "true",
+    }
+    flags = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
+    monkeypatch.setattr(sys, "argv", ["group_signal", *flags])
+    group_signal.main()
+    plain, gated = json.loads((tmp_path / group_signal.RESULT_FILE).read_text())["runs"]
+    assert (plain["gate"], gated["gate"]) == (False, True)
+    assert plain["generated"] == 2 <= gated["generated"]
+    assert gated["trained_with_signal"] == (2 - gated["missing"]) / 2 and gated["dropped"] >= gated["missing"]
+    assert "trained on with signal" in " ".join(capsys.readouterr().out.split())
