@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Any
 from .config import ConfigurationError, CurriculumConfig, EngineConfig, EstimatorConfig
 
 if TYPE_CHECKING:
-    from .curriculum import Outcome, Pool, Strategy, available_strategies
-    from .trainers import CurriculumGRPOTrainer
+    from .curriculum import Gate, Outcome, Pool, Strategy, available_gates, available_strategies
+    from .trainers import CurriculumGRPOTrainer, CurriculumPPOTrainer, CurriculumSFTTrainer, PPOConfig
 
 __version__ = "0.1.0"
 
 # Imported when first used: trainers pull in torch and TRL, which takes seconds.
 _LAZY = {
     "CurriculumGRPOTrainer": ".trainers",
+    "CurriculumPPOTrainer": ".trainers",
+    "CurriculumSFTTrainer": ".trainers",
+    "Gate": ".curriculum",
     "Outcome": ".curriculum",
+    "PPOConfig": ".trainers",
     "Pool": ".curriculum",
     "Strategy": ".curriculum",
+    "available_gates": ".curriculum",
     "available_strategies": ".curriculum",
 }
 
@@ -28,11 +33,16 @@ __all__ = [
     "ConfigurationError",
     "CurriculumConfig",
     "CurriculumGRPOTrainer",
+    "CurriculumPPOTrainer",
+    "CurriculumSFTTrainer",
     "EngineConfig",
     "EstimatorConfig",
+    "Gate",
     "Outcome",
+    "PPOConfig",
     "Pool",
     "Strategy",
+    "available_gates",
     "available_strategies",
 ]
 

@@ -15,6 +15,7 @@ from . import __version__
 from .config import ConfigurationError, EngineConfig
 
 _INTERRUPTED = 130
+_METHODS = ("grpo", "ppo", "sft")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,27 +51,13 @@ def _train(arguments: list[str]) -> None:
         prog="edco-rl train",
         description="Train with a curriculum. Takes --config FILE.yaml and any field of it as a flag, as trl does.",
     )
-    parser.add_argument("method", choices=sorted(_METHODS), help="training method; METHOD --help lists its fields")
+    parser.add_argument("method", choices=_METHODS, help="training method; METHOD --help lists its fields")
     method = parser.parse_args(arguments[:1]).method
-    _METHODS[method](arguments[1:])
 
+    from .benchmark.run import METHODS, method_parser
 
-def _train_grpo(arguments: list[str]) -> None:
-    from trl import GRPOConfig, ModelConfig, TrlParser
-    from trl.scripts.grpo import GRPOScriptArguments
-
-    from .config import CurriculumConfig, DataConfig, RunConfig
-
-    parser = TrlParser(
-        (GRPOScriptArguments, GRPOConfig, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig),
-        prog="edco-rl train grpo",
-    )
-    _set_precision(parser)
-    parsed = _parse_with_config(parser, arguments)
-
-    from .benchmark.run import run_grpo
-
-    run_grpo(*parsed)
+    parsed = _parse_with_config(method_parser(method, prog=f"edco-rl train {method}"), arguments[1:])
+    METHODS[method].run(*parsed)
 
 
 def _score(arguments: list[str]) -> None:
@@ -113,21 +100,12 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 # Each takes the rest of the command line, and imports what it needs when it is called.
-_METHODS: dict[str, Callable[[list[str]], None]] = {"grpo": _train_grpo}
 _COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "train": ("train with a curriculum", _train),
     "audit": ("measure how good the estimators are on a data set", _audit),
     "score": ("score the prompts of a data set with an estimator", _score),
     "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),
 }
-
-
-def _set_precision(parser: Any) -> None:
-    """Without a GPU, `bf16` is off unless it is asked for: TRL's default would be refused."""
-    from .engine.hardware import has_cuda
-
-    if not has_cuda():
-        parser.set_defaults(bf16=False)
 
 
 def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:

@@ -368,7 +368,16 @@ class RunConfig:
         },
     )
 
+    held_out_max_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens of a held-out answer. By default max_completion_length; in supervised fine-tuning a "
+            "little more than the longest reference answer."
+        },
+    )
+
     def __post_init__(self) -> None:
+        _check_at_least("held_out_max_tokens", self.held_out_max_tokens, 1)
         self.reward_kwargs = _as_dict("reward_kwargs", self.reward_kwargs)
 
 

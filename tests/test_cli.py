@@ -125,6 +125,19 @@ def test_a_recipe_trains_without_an_engine_and_flags_override_it(capsys, tmp_pat
     assert {"model.safetensors", "trainer_state.json", "curriculum.json", "summary.json"} <= files
 
 
+def test_ppo_trains_from_a_recipe_with_its_own_settings(capsys, tmp_path, tiny_model_path):
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path, num_generations=None, kl_coef=0.05, gamma=0.9)
+    main(["train", "ppo", "--config", str(path), "--lam", "0.8", "--num_ppo_epochs", "2"])
+    summary = yaml.safe_load((tmp_path / "run" / "summary.json").read_text())
+    training = summary["config"]["training"]
+    assert [training[name] for name in ("num_generations", "kl_coef", "gamma", "lam")] == [1, 0.05, 0.9, 0.8]
+    assert training["num_iterations"] == 2 and summary["steps"] == 1
+    files = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {"model.safetensors", "value_head.safetensors", "curriculum.json", "summary.json"} <= files
+    code, error = run(capsys, "train", "ppo", "--config", path, "--beta", "0.1")
+    assert code == 2 and "set kl_coef" in error.splitlines()[-1]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["train", "--help"]])
 def test_help_answers_at_once(arguments):
     start = time.perf_counter()
@@ -137,7 +150,7 @@ def test_the_package_imports_fast_and_without_vllm():
     code = (
         "import sys, time; sys.modules['vllm'] = None; start = time.perf_counter(); import edco_rl\n"
         "assert time.perf_counter() - start < 1; assert 'torch' not in sys.modules\n"
-        "from edco_rl import CurriculumGRPOTrainer, available_strategies\n"
+        "from edco_rl import CurriculumGRPOTrainer, CurriculumPPOTrainer, PPOConfig, available_strategies\n"
         "assert not [m for m in sys.modules if m.startswith('vllm.')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

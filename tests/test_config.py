@@ -28,11 +28,19 @@ def test_wrong_values_are_refused_with_their_name(config, settings, message):
         config(**settings)
 
 
-def test_no_field_clashes_with_another_or_with_trl():
-    from trl import GRPOConfig, ModelConfig
+@pytest.mark.parametrize("method", ["grpo", "ppo", "sft"])
+def test_no_field_clashes_with_another_or_with_trl(method):
+    from trl import GRPOConfig, ModelConfig, ScriptArguments, SFTConfig
     from trl.scripts.grpo import GRPOScriptArguments
 
-    classes = (CurriculumConfig, EngineConfig, DataConfig, RunConfig, GRPOConfig, ModelConfig, GRPOScriptArguments)
+    from edco_rl import PPOConfig
+
+    trl = {
+        "grpo": (GRPOScriptArguments, GRPOConfig),
+        "ppo": (GRPOScriptArguments, PPOConfig),
+        "sft": (ScriptArguments, SFTConfig),
+    }[method]
+    classes = (*trl, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig)
     names = [field.name for cls in classes for field in dataclasses.fields(cls)]
     assert sorted(set(names)) == sorted(names)
 

@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 # Prompts sent, graded and reported on at a time.
 _PROMPTS_AT_ONCE = 256
-# vLLM fills in what a request leaves out from the model's generation_config.json: say it all.
-_PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,6 @@ def _answer(
                 temperature=temperature,
                 chat_template_kwargs=evaluate.chat_template_kwargs,  # type: ignore[arg-type]
                 top_p=top_p,
-                **_PLAIN_SAMPLING,
             )
         )
     joined = [GradedAnswers(*map(np.concatenate, zip(*answers, strict=True))) for answers in graded]

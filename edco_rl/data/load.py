@@ -174,12 +174,13 @@ def _read(
 ) -> Iterator[dict[str, Any]]:
     """Converted rows of a file or hub data set; invalid ones go to `invalid`."""
     with closing(SeenIds()) as seen:
-        count = 0
+        count, skipped = 0, invalid.count
         for source in _sources(name, config_name, split, streaming):
             for converted in _convert(source, _adapter(name, source, data), data, invalid, seen):
                 count += 1
                 yield converted
-        invalid.report(name, count + invalid.count)
+        skipped = invalid.count - skipped
+        invalid.report(name, skipped, count + skipped)
         if not count:
             raise ConfigurationError(f"dataset_name {name!r} has no valid rows.")
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,19 +76,20 @@ class InvalidRows:
         """
         if not self.skip:
             raise ConfigurationError(f"{source}, row {number} (counted from 0), {error}.") from None
+        self.count += 1
+        if int(os.environ.get("RANK", "0")) != 0:  # of several processes, one writes the list
+            return
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", encoding="utf-8")
         entry = {"file": source, "row": number, "field": error.field, "problem": error.problem}
         self._file.write(json.dumps(entry) + "\n")
-        self.count += 1
 
-    def report(self, source: str, rows: int) -> None:
-        """Say how many rows of `rows` were skipped, on the log."""
-        if self._file is not None:
+    def report(self, source: str, skipped: int, rows: int) -> None:
+        """Say on the log how many rows of a source were skipped."""
+        if skipped and self._file is not None:
             self._file.flush()
-        if self.count:
-            logger.warning("Skipped %d invalid rows of %d in %s; %s lists them.", self.count, rows, source, self.path)
+            logger.warning("Skipped %d invalid rows of %d in %s; %s lists them.", skipped, rows, source, self.path)
 
     def close(self) -> None:
         """Finish the list."""

@@ -16,6 +16,16 @@ _TOKEN_PREFIX = "token_id:"
 _CONCURRENT_REQUESTS = 4
 _PROMPTS_PER_REQUEST = 64
 
+# What a request leaves out, the server takes from the model's generation_config.json (Qwen3's has a top_k of 20).
+_NEUTRAL_SAMPLING = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+
 
 class EngineError(RuntimeError):
     """The server did not answer, or answered with an error."""
@@ -135,6 +145,7 @@ class EngineClient:
             "logprobs": top_logprobs,
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
+            **_NEUTRAL_SAMPLING,
             **sampling,
         }
         if logprob_token_ids is not None:

@@ -73,7 +73,7 @@ def open_engine(
     transport = resolve_transport(config, lora=peft_config is not None, cuda=cuda)
     config = replace(config, transport=cast(Transport, transport))
     if transport == "adapter" and config.engine_max_lora_rank is None:
-        config = replace(config, engine_max_lora_rank=_lora_rank_for_vllm(peft_config.r))
+        config = replace(config, engine_max_lora_rank=lora_rank_for_vllm(peft_config.r))
     engine, server = _connect(config, model, rank, log_path)
     return EngineConnection(engine, _make_transport(transport, engine, config, rank, peft_config), server)
 
@@ -132,7 +132,7 @@ def _make_transport(
     return CUDATransport(engine, name, rank)
 
 
-def _lora_rank_for_vllm(rank: int) -> int:
+def lora_rank_for_vllm(rank: int) -> int:
     allowed = (8, 16, 32, 64, 128, 256, 320, 512)
     for candidate in allowed:
         if rank <= candidate:
@@ -158,7 +158,7 @@ def adapter_engine(
         EngineError: The server does not take the adapter.
     """
     if config.engine_max_lora_rank is None:
-        config = replace(config, engine_max_lora_rank=_lora_rank_for_vllm(rank))
+        config = replace(config, engine_max_lora_rank=lora_rank_for_vllm(rank))
     name = f"edco_rl-{uuid.uuid4().hex[:8]}"
     with scoring_engine(config, model, log_path=log_path) as engine:
         engine.load_adapter(name, str(Path(adapter).resolve()))

@@ -259,13 +259,13 @@ class VLLMServer:
         self.stop()
 
 
-def check_model_path(model: str) -> None:
-    """Raise [`ConfigurationError`] for a path without a model; a hub id passes."""
+def check_model_path(model: str, setting: str = "model_name_or_path") -> None:
+    """Raise [`ConfigurationError`], naming the setting, for a path without a model; a hub id passes."""
     path = Path(model).expanduser()
     looks_local = model.startswith(("/", ".", "~")) or model.count("/") > 1 or path.exists()
     if looks_local and not (path / "config.json").is_file():
         reason = "it has no config.json" if path.is_dir() else "there is no such folder"
-        raise ConfigurationError(f"model_name_or_path {model!r} is not a model folder: {reason}.")
+        raise ConfigurationError(f"{setting} {model!r} is not a model folder: {reason}.")
 
 
 def _is_resource_tracker(process: psutil.Process) -> bool:

@@ -95,6 +95,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
         steps_per_batch = self.args.steps_per_generation * self.num_iterations / self.args.gradient_accumulation_steps
         self._init_curriculum(
             config,
+            rows=self.train_dataset,
             batch_size=self.args.generation_batch_size // self.num_generations,
             steps_per_batch=steps_per_batch,
             group_size=self.num_generations,
@@ -102,8 +103,8 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
             order=self._order,
         )
         assert not isinstance(config.gate_kwargs, str)  # the configuration has parsed it
-        self._gates = make_gates(config.gates or [], config.gate_kwargs or {}, self.num_generations)
-        if self._gates and (self.tools or self.environment_factories or self.rollout_func or self._is_vlm):
+        self.gates = make_gates(config.gates or [], config.gate_kwargs or {}, self.num_generations)
+        if self.gates and (self.tools or self.environment_factories or self.rollout_func or self._is_vlm):
             raise ConfigurationError("gates work with text prompts, without tools, environments and rollout_func.")
         if engine_config is not None:
             self.use_vllm = self.args.use_vllm = True
@@ -174,18 +175,22 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
                 **multimodal,
             )
         with self.accelerator.autocast():
-            logprobs, entropies = completion_logprobs(
+            logprobs, entropies, hidden_states = completion_logprobs(
                 model, input_ids, attention_mask, logits_to_keep, temperature=self.temperature
             )
+        self._keep_hidden_states(hidden_states)
         padding = attention_mask[:, -logits_to_keep:] == 0
         return logprobs.masked_fill(padding, 0.0), entropies.masked_fill(padding, 0.0), None
+
+    def _keep_hidden_states(self, hidden_states: torch.Tensor) -> None:
+        """Told what the tokens of completions were predicted from, shape (B, T, H); GRPO has no use for it."""
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         if self._admitted is not None:
             return self._admitted_rewards
         with self.stopwatch("reward"):
             rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        if self.model.training and not self._gates:
+        if self.model.training and not self.gates:
             groups = self._groups(self.curriculum.batch, rewards_per_func)
             self.observe([group.outcome for group in groups])
             self._log_groups(groups)
@@ -213,7 +218,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
         )
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
-        if not (self._gates and self.model.training):
+        if not (self.gates and self.model.training):
             return super()._generate_and_score_completions(inputs)
         groups = self._collect_admitted(inputs)
         everyone = [(group.outcome.index, rollout) for group in groups for rollout in group.rollouts]
@@ -238,7 +243,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
             prompts = [row["prompt"] for row in inputs]
             _, completion_ids, _, completions, *_ = self._generate(prompts)
             rewards = self._calculate_rewards(inputs, prompts, completions, completion_ids)
-            judged, counts = judge(self._groups(indices, rewards), self._gates)
+            judged, counts = judge(self._groups(indices, rewards), self.gates)
             self.observe([group.outcome for group in judged])
             seen += judged
             dropped.update(counts)

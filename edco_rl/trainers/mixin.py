@@ -38,6 +38,7 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         self,
         config: CurriculumConfig,
         *,
+        rows: Dataset,
         batch_size: int,
         steps_per_batch: float,
         group_size: int,
@@ -47,6 +48,8 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         """Build the curriculum over `self.train_dataset`.
 
         Args:
+            rows (`datasets.Dataset`):
+                The training set as it was given, with a column `prompt`, row for row.
             config (`CurriculumConfig`):
                 Settings.
             batch_size (`int`):
@@ -59,7 +62,7 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
                 The trainer's own order of the data set in each pass.
         """
         self._scorer = PromptScorer(
-            self.train_dataset,
+            rows,
             self._tokenizer,
             config,
             getattr(self, "chat_template_kwargs", None),
@@ -67,7 +70,8 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         )
         assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
         batches = int(np.ceil(config.interval / steps_per_batch))
-        pool = Pool(prompt_ids(self.train_dataset), order, column=self._column, max_visits=config.max_visits)
+        self._prompt_rows = rows
+        pool = Pool(prompt_ids(rows), order, column=self._column, max_visits=config.max_visits)
         self.curriculum = Curriculum(
             pool,
             config.strategy,
@@ -92,11 +96,11 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
 
     def _column(self, name: str) -> Sequence[Any]:
         """A column of the training set, or `prompt_length`: the tokens of each prompt."""
-        if name == "prompt_length" and name not in self.train_dataset.column_names:
+        if name == "prompt_length" and name not in self._prompt_rows.column_names:
             return self._scorer.prompt_lengths()
-        if name not in self.train_dataset.column_names:
+        if name not in self._prompt_rows.column_names:
             raise KeyError(name)
-        return self.train_dataset[name]
+        return self._prompt_rows[name]
 
     def get_train_dataloader(self) -> DataLoader:
         """A data loader that draws from the curriculum at the moment a batch is needed."""

@@ -4,9 +4,26 @@ A group repeats its prompt for every completion. Where prompts are longer than c
 backward pass computes the same keys and values again and again; here they are computed once and shared.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+
+
+class CompletionOutput(NamedTuple):
+    """What a forward pass says about the tokens of B completions of length T.
+
+    Attributes:
+        logprobs (`torch.Tensor`):
+            Log-probabilities in nats, shape (B, T).
+        entropies (`torch.Tensor`):
+            Entropies of the next-token distributions in nats, shape (B, T), without gradient.
+        hidden_states (`torch.Tensor`):
+            Last hidden states each token was predicted from, shape (B, T, H).
+    """
+
+    logprobs: torch.Tensor
+    entropies: torch.Tensor
+    hidden_states: torch.Tensor
 
 
 def completion_logprobs(
@@ -16,8 +33,8 @@ def completion_logprobs(
     completion_length: int,
     *,
     temperature: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per-token log-probabilities and entropies of completions, differentiable.
+) -> CompletionOutput:
+    """Per-token log-probabilities, entropies and hidden states of completions, differentiable.
 
     Equal, up to rounding, to a forward pass over the whole sequences.
 
@@ -32,10 +49,6 @@ def completion_logprobs(
             T, in tokens.
         temperature (`float`):
             Logits are divided by it.
-
-    Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: log-probabilities and entropies in nats, each of shape (B, T). Entropies
-        carry no gradient.
     """
     causal_model = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone, head = causal_model.base_model, causal_model.get_output_embeddings()
@@ -61,4 +74,4 @@ def completion_logprobs(
     logprobs = (head(hidden).float() / temperature).log_softmax(-1)
     with torch.no_grad():
         entropies = -(logprobs.exp() * logprobs).sum(-1)
-    return logprobs.gather(-1, completion_ids.unsqueeze(-1)).squeeze(-1), entropies
+    return CompletionOutput(logprobs.gather(-1, completion_ids.unsqueeze(-1)).squeeze(-1), entropies, hidden)

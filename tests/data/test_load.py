@@ -299,6 +299,17 @@ def test_held_out_rows_come_from_a_file_of_their_own(tmp_path):
     assert load_prompts(train, eval_dataset_name=test)[1] is None
 
 
+def test_skipped_rows_of_both_files_are_listed_together_and_counted_apart(tmp_path, caplog):
+    rows = [{"prompt": "a"}, {"prompt": ""}, {"prompt": "b"}]
+    train, test = write(tmp_path / "train.jsonl", rows), write(tmp_path / "test.jsonl", rows[1:])
+    listed = tmp_path / "skipped.jsonl"
+    load_prompts(train, eval_dataset_name=test, held_out_prompts=3, skip_invalid=True, skipped_rows_file=str(listed))
+    entries = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert [(entry["file"], entry["row"]) for entry in entries] == [(train, 1), (test, 0)]
+    assert f"Skipped 1 invalid rows of 3 in {train}" in caplog.text
+    assert f"Skipped 1 invalid rows of 2 in {test}" in caplog.text
+
+
 def test_held_out_rows_of_one_file_do_not_depend_on_its_order(tmp_path):
     rows = [{"prompt": f"{i}", "subject": "first" if i < 50 else "second"} for i in range(100)]
     _, held_out = load_prompts(write(tmp_path / "rows.jsonl", rows), held_out_prompts=30)

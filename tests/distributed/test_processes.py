@@ -48,8 +48,8 @@ def test_two_processes_train_on_the_prompts_of_one(tiny_model_path, tmp_path, cu
     first, second = (record(tmp_path / "two", rank)[0] for rank in (0, 1))
     assert len(alone) == 20 and first == second
     assert [first[step]["ids"] for step in first] == [alone[step]["ids"] for step in alone]
-    assert first[20]["w"] == pytest.approx(alone[20]["w"], rel=1e-6)
-    assert first[20]["w"] != pytest.approx(first[1]["w"], rel=1e-6)
+    change, change_alone = first[20]["w"] - first[1]["w"], alone[20]["w"] - alone[1]["w"]
+    assert change == pytest.approx(change_alone, rel=0.01) and abs(change) > 0.01
 
 
 def test_ranks_that_drift_apart_stop_and_say_so(tiny_model_path, tmp_path):

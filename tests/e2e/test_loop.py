@@ -152,8 +152,8 @@ def test_the_quickstart_recipes_differ_in_the_curriculum_only():
     assert random["strategy"] == "random"
 
 
-def test_accelerate_launches_the_recipe(model_path, tasks, server_url, tmp_path):
-    config = RECIPE.parents[1] / "accelerate_configs" / "cpu.yaml"
+def test_accelerate_launches_the_recipe_in_two_processes(model_path, server_url, tmp_path):
+    config = RECIPE.parents[1] / "accelerate_configs" / "multi_cpu.yaml"
     settings = {
         "model_name_or_path": model_path,
         "engine_url": server_url,
@@ -162,16 +162,49 @@ def test_accelerate_launches_the_recipe(model_path, tasks, server_url, tmp_path)
         "candidates": "8",
         "size": "4",
         "held_out_prompts": "8",
-        "per_device_train_batch_size": "8",
+        "disable_tqdm": "true",
+        "per_device_train_batch_size": "4",
         "num_generations": "4",
+        "share_prompts": "false",
+        "use_cpu": "true",
+        "gates": "equal_rewards",
+        "max_refills": "1",
     }
     flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    launch += ["--main_process_port", "0"]
     command = [*launch, "-m", "edco_rl", "train", "grpo", "--config", str(RECIPE), *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["steps"] == 1 and summary["held_out_prompts"] == 8
+    assert summary["steps"] == 1 and summary["held_out_prompts"] == 8 and summary["prompts_trained_on"] >= 2
     assert 0 <= summary["accuracy_before"] <= 1 and 0 <= summary["accuracy_after"] <= 1
     assert summary["seconds"]["rollout"] > 0 and summary["seconds"]["sync"] > 0
-    assert "held-out accuracy before" in done.stdout
+    assert done.stdout.count("held-out accuracy before") == 1  # rank 0 alone reports
+
+
+def test_a_comparison_runs_a_recipe_under_several_curricula(model_path, server_url, tmp_path, monkeypatch, capsys):
+    from edco_rl.benchmark import compare
+
+    settings = {
+        "config": RECIPE,
+        "model_name_or_path": model_path,
+        "engine_url": server_url,
+        "output_dir": tmp_path,
+        "max_steps": 1,
+        "candidates": 8,
+        "size": 4,
+        "held_out_prompts": 4,
+        "per_device_train_batch_size": 8,
+        "disable_tqdm": "true",
+    }
+    flags = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
+    flags += ["--compared_strategies", "edco", "--compared_gates", "none", "equal_rewards"]
+    monkeypatch.setattr(sys, "argv", ["compare", "grpo", *flags])
+    compare.main()
+    plain, gated = json.loads((tmp_path / compare.RESULT_FILE).read_text())["runs"]
+    assert (plain["gate"], gated["gate"]) == ("none", "equal_rewards")
+    assert 0 <= plain["accuracy_after"] <= 1 and plain["accuracy_before"] == gated["accuracy_before"]
+    missing = gated["groups_missing"]
+    assert gated["groups_with_signal_trained"] == (2 - missing) / 2 and gated["groups_dropped"] >= missing
+    assert "groups with signal" in " ".join(capsys.readouterr().out.split())

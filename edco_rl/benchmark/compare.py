@@ -1,0 +1,151 @@
+"""One recipe under several curricula: trains once for each from the same weights, and prints what came of it.
+
+    python -m edco_rl.benchmark.compare grpo --config recipes/quickstart/grpo_edco.yaml \\
+        --compared_strategies random edco --compared_gates none equal_rewards
+
+Takes every field of the recipe. All runs share one vLLM server; each has a folder of its own below `output_dir`.
+"""
+
+import copy
+import dataclasses
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ..config import ConfigurationError, CurriculumConfig, EngineConfig
+from ..engine.launch import lora_rank_for_vllm
+from ..engine.server import VLLMServer
+from .run import METHODS, check_model_and_data, method_parser, versions
+from .statistics import wilson_interval
+
+RESULT_FILE = "compare.json"
+_NO_GATE = "none"
+
+
+@dataclass
+class CompareConfig:
+    """What is compared."""
+
+    compared_strategies: list[str] = field(
+        default_factory=lambda: ["random", "edco"], metadata={"help": "Strategies, by name or import path."}
+    )
+    compared_gates: list[str] = field(
+        default_factory=lambda: [_NO_GATE],
+        metadata={"help": "Gates, by name or import path: one run for each and each strategy. none: without a gate."},
+    )
+
+
+def compare(method: str, compared: CompareConfig, script: Any, training: Any, model: Any, *rest: Any) -> list[Any]:
+    """Run a recipe once for each strategy and gate.
+
+    Args:
+        method (`str`):
+            `grpo`, `ppo` or `sft`.
+        compared (`CompareConfig`):
+            What differs between the runs.
+        script, training, model, *rest:
+            A recipe's settings, as the method's runner takes them.
+
+    Returns:
+        `list[dict]`: one entry a run: `strategy`, `gate`, `accuracy_before` and `accuracy_after` (`None` where not
+        measured), `held_out_prompts`, `steps`, `seconds` (of training), and means over steps of what was logged under
+        `curriculum/groups_...`.
+    """
+    check_model_and_data(script, model)
+    curriculum, engine, *others = rest
+    assert isinstance(curriculum, CurriculumConfig) and isinstance(engine, EngineConfig)
+    folder = Path(training.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = []
+    with ExitStack() as stack:
+        if engine.engine_mode == "server" and engine.engine_url is None:
+            if model.use_peft and engine.engine_max_lora_rank is None:
+                engine = dataclasses.replace(engine, engine_max_lora_rank=lora_rank_for_vllm(model.lora_r))
+            server = VLLMServer(model.model_name_or_path, engine, engine.engine_log or folder / "engine.log")
+            engine = dataclasses.replace(engine, engine_url=stack.enter_context(server).url)
+        for strategy in compared.compared_strategies:
+            for gate in compared.compared_gates:
+                arguments = copy.deepcopy(training)
+                arguments.output_dir = str(folder / f"{strategy}-{gate}".replace(":", "."))
+                gates = [] if gate == _NO_GATE else [gate]
+                chosen = dataclasses.replace(curriculum, strategy=strategy, gates=gates)
+                settings = (copy.deepcopy(script), arguments, copy.deepcopy(model), chosen, engine, *others)
+                summary = METHODS[method].run(*settings)
+                results.append({"strategy": strategy, "gate": gate, **_result(summary, Path(arguments.output_dir))})
+    text = json.dumps({"method": method, "runs": results, "versions": versions()}, indent=2)
+    (folder / RESULT_FILE).write_text(text + "\n")
+    return results
+
+
+def _result(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    logs = [entry for entry in history if "loss" in entry]
+    prefix = "curriculum/groups_"
+    names = sorted({name for entry in logs for name in entry if name.startswith(prefix)})
+    kept = ("accuracy_before", "accuracy_after", "held_out_prompts", "steps")
+    return {
+        **{name: summary[name] for name in kept},
+        "seconds": summary["seconds"]["training"],
+        **{name.removeprefix("curriculum/"): float(np.mean([entry[name] for entry in logs])) for name in names},
+    }
+
+
+def print_table(method: str, results: list[dict[str, Any]]) -> None:
+    """Print the runs, one a line."""
+    steps = results[0]["steps"]
+    table = Table(title=f"{method}, {steps} optimizer steps each; held-out accuracy before and after")
+    table.add_column("strategy")
+    table.add_column("gate")
+    for heading in (
+        "accuracy before",
+        "accuracy after (95 %)",
+        "groups with signal",
+        "of those trained on",
+        "dropped",
+    ):
+        table.add_column(heading, justify="right")
+    table.add_column("seconds", justify="right")
+    for entry in results:
+        with_signal = entry.get("groups_with_signal")
+        table.add_row(
+            entry["strategy"],
+            entry["gate"],
+            "-" if entry["accuracy_before"] is None else f"{entry['accuracy_before']:.3f}",
+            _accuracy(entry["accuracy_after"], entry["held_out_prompts"]),
+            "-" if with_signal is None else f"{with_signal:.0%}",
+            "-" if with_signal is None else f"{entry.get('groups_with_signal_trained', with_signal):.0%}",
+            f"{entry['groups_dropped']:.1f} a step" if "groups_dropped" in entry else "-",
+            f"{entry['seconds']:.0f}",
+        )
+    Console().print(table)
+
+
+def _accuracy(value: float | None, prompts: int) -> str:
+    if value is None:
+        return "-"
+    low, high = wilson_interval(round(value * prompts), prompts)
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def main() -> None:
+    """Parse, train, print."""
+    method, *arguments = sys.argv[1:] or [""]
+    if method not in METHODS:
+        raise SystemExit(f"compare: expected a method first, one of {', '.join(METHODS)}; got {method!r}.")
+    parser = method_parser(method, first=CompareConfig, prog=f"python -m edco_rl.benchmark.compare {method}")
+    try:
+        settings = parser.parse_args_and_config(args=arguments, fail_with_unknown_args=True)
+        print_table(method, compare(method, *settings))
+    except ConfigurationError as error:
+        raise SystemExit(f"compare: error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Supervised fine-tuning with a curriculum."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+from trl.distributed import DistributedBackend
+
+from ..config import ConfigurationError, CurriculumConfig, EngineConfig
+from ..curriculum import Outcome, strategy_class
+from ..curriculum.pool import IndexArray
+from ..data.prompts import check_prompts
+from ..engine.launch import EngineConnection
+from .engine import EngineMixin
+from .mixin import CurriculumMixin
+from .stopwatch import Stopwatch
+
+_INDEX = "curriculum_index"
+
+
+class CurriculumSFTTrainer(CurriculumMixin, EngineMixin, SFTTrainer):
+    """TRL's `SFTTrainer` with a curriculum.
+
+    A prompt's outcome is the share of its reference's tokens that the model ranks first, which takes the place of the
+    reward. Gates, which need rollouts, are refused, and so are packing and padding-free batches, which join rows.
+
+    Args:
+        model, args, data_collator, train_dataset, **kwargs:
+            As in `trl.SFTTrainer`. The training set needs columns `prompt` and `completion`, or `messages` that end
+            with the assistant's; a column `id` is kept as the prompt's id.
+        curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"edco"`):
+            Name or import path of a strategy, or full settings.
+        engine (`None`, `str` or [`EngineConfig`], *optional*):
+            `None` scores prompts with the model being trained. The URL of a server (`edco-rl serve`), or settings with
+            which one is started, scores with vLLM.
+
+    Raises:
+        ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
+
+    Example:
+
+    ```python
+    >>> from edco_rl import CurriculumSFTTrainer
+    >>> trainer = CurriculumSFTTrainer("Qwen/Qwen3-0.6B", train_dataset=dataset, curriculum="edco")
+    >>> trainer.train()
+    ```
+    """
+
+    _tag_names: ClassVar[list[str]] = ["trl", "sft", "edco-rl"]
+
+    def __init__(
+        self,
+        model: Any,
+        args: SFTConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        *,
+        curriculum: str | CurriculumConfig = "edco",
+        engine: str | EngineConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
+        strategy_class(config.strategy)
+        rows = _with_prompts(train_dataset)
+        check_prompts(rows)
+        _refuse_what_joins_rows(args, config)
+        engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
+        if engine_config is not None and engine_config.engine_mode == "none":
+            engine_config = None
+        self.stopwatch = Stopwatch()
+        self._connection: EngineConnection | None = None
+        self._scores_on_every_rank = engine_config is None
+        super().__init__(model, args, data_collator, train_dataset, **kwargs)
+
+        if len(self.train_dataset) != len(rows):
+            raise ConfigurationError(
+                f"The data set has {len(rows)} rows, TRL made {len(self.train_dataset)} of them: a curriculum needs "
+                "each row to stay one."
+            )
+        self._dist = DistributedBackend(self.accelerator)
+        self._seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        self._outcomes: list[Outcome] = []
+        self.add_callback(_ObserveCallback(self))
+        self._init_curriculum(
+            config,
+            rows=rows,
+            batch_size=self.args.train_batch_size * self.accelerator.num_processes,
+            steps_per_batch=1 / self.args.gradient_accumulation_steps,
+            group_size=1,
+            repeat_count=1,
+            order=self._order,
+        )
+        self.accelerator.unwrap_model(self.model).register_forward_hook(self._keep_output)
+        if engine_config is not None:
+            self._open_engine(engine_config)
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """Tokens that end a completion."""
+        found = self.accelerator.unwrap_model(self.model).generation_config.eos_token_id
+        if found is None:
+            found = self._tokenizer.eos_token_id
+        return [found] if isinstance(found, int) else list(found)
+
+    def _order(self, epoch: int) -> IndexArray:
+        """The order of accelerate's seedable random sampler, which `Trainer` uses, in pass number `epoch`."""
+        generator = torch.Generator().manual_seed(self._seed + epoch)
+        return torch.randperm(len(self.train_dataset), generator=generator).numpy()
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = super().get_train_dataloader()
+        collate = self.data_collator
+
+        def with_indices(rows: list[tuple[int, Any]]) -> dict[str, Any]:
+            return {**collate([row for _, row in rows]), _INDEX: torch.tensor([index for index, _ in rows])}
+
+        return DataLoader(
+            _Indexed(self._remove_unused_columns(self.train_dataset, description="Training")),
+            batch_sampler=loader.batch_sampler,
+            collate_fn=with_indices,
+            pin_memory=loader.pin_memory,
+        )
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        indices = inputs.pop(_INDEX, None)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if indices is not None:
+            counted = self._output.label_mask.sum(dim=1)
+            right = self._output.is_top1.sum(dim=1) / counted.clamp(min=1)
+            self._outcomes += [
+                Outcome(index=index, version=self.state.global_step, rewards=(share,))
+                for index, share, tokens in zip(indices.tolist(), right.tolist(), counted.tolist(), strict=True)
+                if tokens
+            ]
+        return loss
+
+    def _keep_output(self, module: Any, arguments: Any, output: Any) -> None:
+        self._output = output
+
+    def _observe_step(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        self.observe(gather_object(outcomes))
+
+
+class _ObserveCallback(TrainerCallback):
+    """Tells the curriculum what a step's rows said. Comes before the callback that renews it."""
+
+    def __init__(self, trainer: CurriculumSFTTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer._observe_step()
+
+
+class _Indexed(torch.utils.data.Dataset):
+    """Rows together with their position in the data set."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, self.dataset[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[int, Any]]:
+        return list(zip(indices, self.dataset.select(np.asarray(indices)).to_list(), strict=True))
+
+
+def _with_prompts(dataset: Any) -> Any:
+    """The data set with a column `prompt`, made from `messages` where it has these instead."""
+    if not isinstance(dataset, Dataset) or "prompt" in dataset.column_names:
+        return dataset
+    if "messages" not in dataset.column_names:
+        raise ConfigurationError(
+            "Supervised fine-tuning with a curriculum needs columns prompt and completion, or messages: prompts are "
+            f"what it scores. The data set has {dataset.column_names}."
+        )
+    for row, messages in enumerate(dataset["messages"]):
+        if not messages or messages[-1].get("role") != "assistant":
+            raise ConfigurationError(f"Row {row}, column 'messages': the last message must be the assistant's.")
+    prompts = [messages[:-1] for messages in dataset["messages"]]
+    completions = [messages[-1:] for messages in dataset["messages"]]
+    return dataset.add_column("prompt", prompts).add_column("completion", completions).remove_columns("messages")
+
+
+def _refuse_what_joins_rows(args: SFTConfig | None, config: CurriculumConfig) -> None:
+    for name in ("packing", "padding_free"):
+        if getattr(args, name, False):
+            raise ConfigurationError(
+                f"{name} joins rows into one sequence, so that a curriculum can neither choose a row nor learn from "
+                f"it. Set {name} to false."
+            )
+    if config.gates:
+        raise ConfigurationError(f"gates {config.gates} judge rollouts, and supervised fine-tuning has none.")
