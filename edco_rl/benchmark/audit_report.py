@@ -81,7 +81,7 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
         f"(of a single sequence {reference['single_sample_reliability']:.2f}), so no estimator can be expected to "
         f"agree with it better than {reference['ceiling']:.2f}."
     )
-    if result["wrong_answers"] is not None:
+    if np.isfinite(result["wrong_answers"]):
         console.print(
             f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong; the rewards "
             f"of {result['groups_with_reward_variance']:.0%} of the groups differ."

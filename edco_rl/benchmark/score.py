@@ -55,7 +55,7 @@ def run_score(score: ScoreConfig, estimator: EstimatorConfig, engine: EngineConf
         "edco_rl": version("edco-rl"),
         "engine_mode": engine.engine_mode,
         "engine_dtype": engine.engine_dtype,
-        "model": _fingerprint(model),
+        "model": fingerprint(model),
     }
     for name in ("output", "skipped_rows_file"):  # where things go, not what they are
         settings.pop(name)
@@ -122,7 +122,7 @@ def policy_version(source: Generator) -> str:
         return "unknown"
 
 
-def _fingerprint(model: str) -> dict[str, list[int]] | None:
+def fingerprint(model: str) -> dict[str, list[int]] | None:
     """Sizes and times of a model folder's weight files: scores of two models must not end in one file."""
     files = sorted(path for path in Path(model).glob("*") if path.suffix in (".safetensors", ".bin", ".json"))
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files} or None

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ..config import ConfigurationError
 from ..entropy import Score
+from .atomic import check_settings, keep_settings, write_whole
 
 SCHEMA = pa.schema(
     [
@@ -26,7 +26,6 @@ SCHEMA = pa.schema(
         ("policy_version", pa.string()),
     ]
 )
-_MANIFEST = "manifest.json"
 _METADATA_KEY = b"edco_rl.settings"
 
 
@@ -62,11 +61,11 @@ class ScoreStore:
         except OSError:
             self._lock.close()
             raise ConfigurationError(f"output {self.output}: another run is writing it.") from None
-        manifest = self.folder / _MANIFEST
-        if manifest.exists():
-            self._check(json.loads(manifest.read_text()), f"The parts in {self.folder} were", str(self.folder))
-        else:
-            _replace(manifest, lambda path: path.write_text(json.dumps(self.settings, indent=1, sort_keys=True)))
+        try:
+            keep_settings(self.folder, self.settings)
+        except BaseException:
+            self._lock.close()
+            raise
         return self
 
     def __exit__(
@@ -88,17 +87,8 @@ class ScoreStore:
             settings = json.loads(metadata[_METADATA_KEY])
         except (KeyError, OSError, pa.ArrowException):
             raise ConfigurationError(f"output {self.output} exists and holds no scores.") from None
-        self._check(settings, f"{self.output} was", str(self.output))
+        check_settings(settings, self.settings, f"{self.output} was", self.output)
         return True
-
-    def _check(self, settings: dict[str, Any], what: str, remove: str) -> None:
-        for name in sorted(settings.keys() | self.settings.keys()):
-            before, now = settings.get(name), self.settings.get(name)
-            if before != now:
-                raise ConfigurationError(
-                    f"{what} made with {name} {before!r}; now it is {now!r}. Go on with the same settings, name "
-                    f"another output, or remove {remove}."
-                )
 
     def parts(self) -> int:
         """Parts written so far."""
@@ -123,7 +113,7 @@ class ScoreStore:
             "policy_version": [policy_version] * len(ids),
         }
         table = pa.table(columns, schema=SCHEMA)
-        _replace(self._part(number), lambda path: pq.write_table(table, path))
+        write_whole(self._part(number), lambda path: pq.write_table(table, path))
 
     def merge(self) -> int:
         """Make the file from its parts, in constant memory, and remove them.
@@ -142,17 +132,9 @@ class ScoreStore:
                     writer.write_table(table.replace_schema_metadata(metadata))
                     rows += len(table)
 
-        _replace(self.output, write)
+        write_whole(self.output, write)
         shutil.rmtree(self.folder)
         return rows
 
     def _part(self, number: int) -> Path:
         return self.folder / f"part-{number:07d}.parquet"
-
-
-def _replace(path: Path, write: Any) -> None:
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    write(unfinished)
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)

@@ -11,24 +11,29 @@ from edco_rl.benchmark.audit_report import recommend
 from edco_rl.cli import main
 
 
-@pytest.fixture(scope="module")
-def audited(tiny_model_path, tmp_path_factory):
-    """What the command printed, and the folder it wrote to."""
-    folder = tmp_path_factory.mktemp("audit")
+def audit(model, folder, **changes):
     settings = {
-        "model_name_or_path": tiny_model_path,
+        "model_name_or_path": model,
         "dataset_name": "reasoning_gym:chain_sum",
         "samples": 12,
         "reference_samples": 4,
         "sequence_tokens": 4,
         "engine_mode": "none",
-        "output_dir": folder / "out",
+        "output_dir": folder,
         "reward_func": f"{__name__}:even_length",
+        **changes,
     }
     arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         main(["audit", *arguments, "--estimators", "answer_entropy", "perplexity", "--json"])
-    return json.loads(printed.getvalue()), folder / "out"
+    return json.loads(printed.getvalue())  # nothing else is printed
+
+
+@pytest.fixture(scope="module")
+def audited(tiny_model_path, tmp_path_factory):
+    """What the command printed, and the folder it wrote to."""
+    folder = tmp_path_factory.mktemp("audit") / "out"
+    return audit(tiny_model_path, folder), folder
 
 
 def even_length(completions, **kwargs):
@@ -53,16 +58,32 @@ def test_the_json_lists_every_estimator_with_its_statistics(audited):
     assert (folder / "audit.svg").read_text().lstrip().startswith("<?xml")
 
 
+def values(folder, label, column="values"):
+    """What both runs of an estimator gave."""
+    return [np.load(folder / "measurements" / f"{label}-{run}.npz")[column] for run in range(2)]
+
+
+def runs(folder):
+    full = "sequence_entropy-4-tokens-1-at-T=1"
+    return [
+        values(folder, "answer_entropy-1-token-greedy-quick-answer"),
+        values(folder, "perplexity"),
+        values(folder, full, "free"),
+        values(folder, full),
+    ]
+
+
 def test_the_statistics_are_those_of_the_raw_measurements(audited):
     result, folder = audited
-    raw = np.load(folder / "measurements.npz")
-    assert raw["reference"].shape == (12, 4)
-    for entry, (first, second) in zip(result["estimators"], raw["values"], strict=True):
-        expected = spearmanr(first, raw["reference"].mean(axis=1)).statistic
+    reference = np.load(folder / "measurements" / "reference-0.npz")
+    wrong = np.load(folder / "measurements" / "greedy-answers.npz")["rewards"] < 1
+    assert reference["values"].shape == (12, 4)
+    for entry, (first, second) in zip(result["estimators"], runs(folder), strict=True):
+        expected = spearmanr(first, reference["values"].mean(axis=1)).statistic
         assert entry["reference_correlation"]["value"] == pytest.approx(expected)
         assert entry["reliability"]["value"] == pytest.approx(spearmanr(first, second).statistic)
-        assert entry["wrong_answer_auc"]["value"] == pytest.approx(roc_auc_score(raw["wrong"], first))
-        variance = spearmanr(first, raw["reward_variance"]).statistic
+        assert entry["wrong_answer_auc"]["value"] == pytest.approx(roc_auc_score(wrong, first))
+        variance = spearmanr(first, reference["rewards"].var(axis=1)).statistic
         assert entry["reward_variance_correlation"]["value"] == pytest.approx(variance)
 
 
@@ -75,8 +96,24 @@ def test_sampled_estimators_are_measured_anew_and_deterministic_ones_under_other
         "rollout_entropy": "repetition",
         "sequence_entropy": "repetition",
     }
-    for first, second in np.load(folder / "measurements.npz")["values"]:
+    for first, second in runs(folder):
         assert (first != second).any()
+
+
+def test_an_audit_that_was_interrupted_keeps_what_it_had_measured(audited, tiny_model_path):
+    before, folder = audited
+    (folder / "audit.json").unlink()
+    (folder / "measurements" / "reference-0.npz").unlink()
+    after = audit(tiny_model_path, folder)
+    assert after["reference"] != before["reference"]  # drawn anew
+    for old, new in zip(before["estimators"], after["estimators"], strict=True):
+        assert (old["seconds"], old["reliability"]) == (new["seconds"], new["reliability"])
+
+
+def test_an_audit_with_other_settings_does_not_use_the_measurements(audited, tiny_model_path, capsys):
+    with pytest.raises(SystemExit):
+        audit(tiny_model_path, audited[1], reference_samples=5)
+    assert "made with reference_samples 4; now it is 5" in capsys.readouterr().err
 
 
 def entry(label, agreement, cost, auc=0.6):
