@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import bootstrap, rankdata
+from scipy.stats import rankdata
 
 from .topk import FloatArray
 
@@ -82,18 +82,10 @@ def with_interval(
     value = float(statistic(*values)) if known.any() else float("nan")
     if np.isnan(value):
         return Interval(value, value, value)
-    result = bootstrap(
-        values,
-        lambda *samples, axis: statistic(*samples, axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=resamples,
-        confidence_level=_CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    # A resample can leave the statistic undefined; it then says nothing about its spread.
-    drawn = result.bootstrap_distribution[~np.isnan(result.bootstrap_distribution)]
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(values[0]), size=(resamples, len(values[0])))
+    drawn = statistic(*(part[draws] for part in values), axis=-1)
+    drawn = drawn[np.isfinite(drawn)]  # a resample can leave the statistic undefined: it says nothing of its spread
     tail = 100 * (1 - _CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
     return Interval(value, float(low), float(high))

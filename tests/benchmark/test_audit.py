@@ -20,7 +20,7 @@ def audit(model, folder, **changes):
         "sequence_tokens": 4,
         "engine_mode": "none",
         "output_dir": folder,
-        "reward_func": f"{__name__}:even_length",
+        "reward_func": f"{__name__}:even_sum",
         **changes,
     }
     arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
@@ -36,8 +36,10 @@ def audited(tiny_model_path, tmp_path_factory):
     return audit(tiny_model_path, folder), folder
 
 
-def even_length(completions, **kwargs):
-    return [float(len(completion[0]["content"]) % 2 == 0) for completion in completions]
+def even_sum(completions, answer, **kwargs):
+    """Right or wrong for no good reason, but not all the same."""
+    pairs = zip(completions, answer, strict=True)
+    return [float(sum(map(ord, completion[0]["content"] + right)) % 2 == 0) for completion, right in pairs]
 
 
 def test_the_json_lists_every_estimator_with_its_statistics(audited):
