@@ -60,6 +60,32 @@ def _train(arguments: list[str]) -> None:
     METHODS[method].run(*parsed)
 
 
+def _score(arguments: list[str]) -> None:
+    from trl import TrlParser
+
+    from .config import DataConfig, EstimatorConfig, ScoreConfig, ScoringEngineConfig
+
+    parser = TrlParser((ScoreConfig, EstimatorConfig, ScoringEngineConfig, DataConfig), prog="edco-rl score")
+    parsed = _parse_with_config(parser, arguments)
+
+    from .benchmark.score import run_score
+
+    run_score(*parsed)
+
+
+def _audit(arguments: list[str]) -> None:
+    from trl import TrlParser
+
+    from .config import AuditConfig, DataConfig, EstimatorConfig, ScoringEngineConfig
+
+    parser = TrlParser((AuditConfig, EstimatorConfig, ScoringEngineConfig, DataConfig), prog="edco-rl audit")
+    parsed = _parse_with_config(parser, arguments)
+
+    from .benchmark.audit import run_audit
+
+    run_audit(*parsed)
+
+
 def _evaluate(arguments: list[str]) -> None:
     from trl import TrlParser
 
@@ -76,6 +102,8 @@ def _evaluate(arguments: list[str]) -> None:
 # Each takes the rest of the command line, and imports what it needs when it is called.
 _COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "train": ("train with a curriculum", _train),
+    "audit": ("measure how good the estimators are on a data set", _audit),
+    "score": ("score the prompts of a data set with an estimator", _score),
     "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),
 }
 

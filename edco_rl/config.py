@@ -51,11 +51,21 @@ def _as_dict(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | 
 
 @dataclass
 class EstimatorConfig:
-    """How a prompt is scored: EDCO's prefix entropy with quick-answer prompting (arXiv 2601.03725)."""
+    """How a prompt is scored. The default is EDCO's: prefix entropy with quick-answer prompting (arXiv 2601.03725)."""
 
+    estimator: str = field(
+        default="prefix_entropy",
+        metadata={
+            "help": "Name of an estimator (prefix_entropy, sequence_entropy, answer_entropy, option_entropy, "
+            "perplexity, rollout_entropy), or the import path of your own (package.module:Class)."
+        },
+    )
     prefix_tokens: int = field(
         default=16,
-        metadata={"help": "Generated tokens whose next-token entropy is averaged into the score of a prompt."},
+        metadata={"help": "Generated tokens whose next-token entropy prefix_entropy averages into a prompt's score."},
+    )
+    sequence_tokens: int = field(
+        default=512, metadata={"help": "Most tokens sequence_entropy and rollout_entropy generate for a sample."}
     )
     scoring_samples: int = field(
         default=1,
@@ -63,7 +73,10 @@ class EstimatorConfig:
     )
     scoring_temperature: float = field(
         default=0.0,
-        metadata={"help": "Temperature of the scored continuation. 0 is greedy, and deterministic."},
+        metadata={
+            "help": "Temperature of the scored continuation. 0 is greedy, and deterministic; rollout_entropy, which "
+            "has to sample, then takes 1."
+        },
     )
     scoring_top_logprobs: int = field(
         default=20,
@@ -71,7 +84,10 @@ class EstimatorConfig:
     )
     quick_answer: bool = field(
         default=True,
-        metadata={"help": "Whether to ask for the answer at once when scoring. Training prompts stay as they are."},
+        metadata={
+            "help": "Whether prefix_entropy, answer_entropy and option_entropy ask for the answer at once. Training "
+            "prompts stay as they are."
+        },
     )
     quick_answer_instruction: str = field(
         default="Give only the final answer, at once, without any reasoning.",
@@ -80,10 +96,11 @@ class EstimatorConfig:
 
     def __post_init__(self) -> None:
         _check_at_least("prefix_tokens", self.prefix_tokens, 1)
+        _check_at_least("sequence_tokens", self.sequence_tokens, 1)
         _check_at_least("scoring_samples", self.scoring_samples, 1)
         _check_at_least("scoring_temperature", self.scoring_temperature, 0.0)
         _check_at_least("scoring_top_logprobs", self.scoring_top_logprobs, 2)
-        if self.scoring_samples > 1 and self.scoring_temperature == 0:
+        if self.scoring_samples > 1 and self.scoring_temperature == 0 and self.estimator != "rollout_entropy":
             raise ConfigurationError(
                 f"scoring_samples is {self.scoring_samples} but scoring_temperature is 0: greedy continuations are "
                 "all the same. Set scoring_temperature above 0, or scoring_samples to 1."
@@ -434,3 +451,100 @@ class EvaluateConfig:
         wrong = [k for k in self.pass_at if not 1 <= k <= self.samples]
         if wrong:
             raise ConfigurationError(f"pass_at {wrong[0]}: must be between 1 and samples, which is {self.samples}.")
+
+
+@dataclass
+class ScoringEngineConfig(EngineConfig):
+    """The engine of `edco-rl score` and `edco-rl audit`: within the process, unless a server is named."""
+
+    engine_mode: EngineMode = field(
+        default="colocate",
+        metadata={
+            "help": "colocate: vLLM inside this process, the fastest. server: a vLLM server, started unless "
+            "engine_url names one. none: transformers instead of vLLM."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.engine_url is not None:
+            self.engine_mode = "server"
+        super().__post_init__()
+
+
+@dataclass
+class InputConfig:
+    """The model and the rows of `edco-rl score` and `edco-rl audit`, under TRL's names."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder or hub id."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "A local JSONL, Parquet or CSV file, a hub id, or reasoning_gym:<task>."}
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub data set."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
+    seed: int = field(default=0, metadata={"help": "Seed of generated tasks, of samples and of bootstraps."})
+
+    def __post_init__(self) -> None:
+        for name in ("model_name_or_path", "dataset_name"):
+            if not getattr(self, name):
+                raise ConfigurationError(f"{name} is missing.")
+
+
+@dataclass
+class ScoreConfig(InputConfig):
+    """What `edco-rl score` scores, and where the scores go."""
+
+    output: str | None = field(
+        default=None,
+        metadata={
+            "help": "Parquet file for the scores. Until it is complete, parts are kept in a folder beside it; a run "
+            "that was killed goes on after them."
+        },
+    )
+    max_prompts: int | None = field(default=None, metadata={"help": "Prompts scored; by default all."})
+    part_prompts: int = field(default=512, metadata={"help": "Prompts scored and written at a time."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.output:
+            raise ConfigurationError("output is missing: a Parquet file for the scores.")
+        _check_at_least("max_prompts", self.max_prompts, 1)
+        _check_at_least("part_prompts", self.part_prompts, 1)
+
+
+@dataclass
+class AuditConfig(InputConfig):
+    """What `edco-rl audit` compares the estimators on."""
+
+    samples: int = field(
+        default=128, metadata={"help": "Prompts of the data set, drawn at random, that the estimators are tried on."}
+    )
+    reference_samples: int = field(
+        default=16, metadata={"help": "Full sequences a prompt whose mean entropy is the reference."}
+    )
+    estimators: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Names or import paths of the estimators compared, with the settings given. By default all of "
+            "this package that the data set allows, prefix_entropy with several settings."
+        },
+    )
+    reward_func: str | None = field(
+        default=None,
+        metadata={
+            "help": "Reward that says whether an answer is wrong, as of training. By default the one that fits the "
+            "data set's columns."
+        },
+    )
+    cost_limit: float = field(
+        default=0.05,
+        metadata={"help": "Largest share of the time of one full sequence a prompt that the advice may cost."},
+    )
+    output_dir: str = field(
+        default="audit", metadata={"help": "Folder for audit.json, the plot and the raw measurements."}
+    )
+    json: bool = field(default=False, metadata={"help": "Whether to print the result as JSON, and nothing else."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_at_least("samples", self.samples, 8)
+        _check_at_least("reference_samples", self.reference_samples, 2)

@@ -118,9 +118,13 @@ class EngineClient:
         n: int = 1,
         temperature: float = 1.0,
         top_logprobs: int = 0,
+        logprob_token_ids: Sequence[int] | None = None,
         **sampling: Any,
     ) -> list[list[Completion]]:
         """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`].
+
+        vLLM 0.31 answers wrongly when requests with and without `logprob_token_ids` share a batch: while these run,
+        nobody else should ask the server for log-probabilities.
 
         Args:
             sampling:
@@ -144,20 +148,51 @@ class EngineClient:
             **_NEUTRAL_SAMPLING,
             **sampling,
         }
+        if logprob_token_ids is not None:
+            body |= {"logprobs": len(logprob_token_ids), "logprob_token_ids": list(logprob_token_ids)}
+        choices = self._complete(prompts, body, per_prompt=n)
+        flat = [_parse_choice(choice, top_logprobs, logprob_token_ids) for choice in choices]
+        return [flat[i : i + n] for i in range(0, len(flat), n)]
+
+    def completion_logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Log-probabilities of given completions: see [`~edco_rl.engine.completion.Generator.completion_logprobs`].
+
+        Raises:
+            EngineError: The server fails.
+        """
+        sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+        # A server always generates a token; those of the prompt come with their own log-probability alone.
+        body = {"model": self.model, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+        choices = self._complete(sequences, body)
+        found = []
+        for completion, choice in zip(completions, choices, strict=True):
+            positions = choice["prompt_logprobs"][-len(completion) :]
+            values = [position[str(token)]["logprob"] for token, position in zip(completion, positions, strict=True)]
+            found.append(np.array(values, dtype=np.float64))
+        return found
+
+    def _complete(
+        self, prompts: Sequence[Sequence[int]], body: dict[str, Any], per_prompt: int = 1
+    ) -> list[dict[str, Any]]:
+        """The server's choices for all prompts, in their order, from several requests in flight."""
         batches = [
             list(map(list, prompts[i : i + _PROMPTS_PER_REQUEST]))
             for i in range(0, len(prompts), _PROMPTS_PER_REQUEST)
         ]
 
-        def send(batch: list[list[int]]) -> list[Completion]:
+        def send(batch: list[list[int]]) -> list[dict[str, Any]]:
             choices = self.request("POST", "/v1/completions", json={**body, "prompt": batch})["choices"]
-            return [_parse_choice(choice, top_logprobs) for choice in sorted(choices, key=lambda c: c["index"])]
+            return sorted(choices, key=lambda choice: choice["index"])
 
         with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool:
-            flat = [completion for completions in pool.map(send, batches) for completion in completions]
-        if len(flat) != n * len(prompts):
-            raise EngineError(f"Asked for {n * len(prompts)} completions, got {len(flat)} from {self.url}.")
-        return [flat[i : i + n] for i in range(0, len(flat), n)]
+            choices = [choice for answer in pool.map(send, batches) for choice in answer]
+        if len(choices) != per_prompt * len(prompts):
+            raise EngineError(
+                f"Asked for {per_prompt * len(prompts)} completions, got {len(choices)} from {self.url}."
+            )
+        return choices
 
     # Weight sync, with the method names vLLM's own trainer-side API expects of its client.
 
@@ -212,21 +247,24 @@ class EngineClient:
         self._session.close()
 
 
-def _parse_choice(choice: dict[str, Any], top_logprobs: int) -> Completion:
+def _parse_choice(choice: dict[str, Any], top_logprobs: int, token_ids: Sequence[int] | None) -> Completion:
     logprobs = choice["logprobs"]
+    positions = logprobs["top_logprobs"] or []
     return Completion(
         token_ids=choice["token_ids"],
         logprobs=np.array(logprobs["token_logprobs"], dtype=np.float64),
-        top_logprobs=_top(logprobs["top_logprobs"], logprobs["tokens"], top_logprobs),
+        top_logprobs=_top(positions, len(logprobs["tokens"]), top_logprobs)
+        if token_ids is None
+        else np.array([[position[f"{_TOKEN_PREFIX}{token}"] for token in token_ids] for position in positions]),
         finished=choice["finish_reason"] == "stop",
     )
 
 
-def _top(positions: list[dict[str, float] | None] | None, tokens: list[str], k: int) -> NDArray[np.float64]:
+def _top(positions: list[dict[str, float] | None], length: int, k: int) -> NDArray[np.float64]:
     # The server adds the generated token where it is not among the top k: only the k largest are wanted.
-    top = np.full((len(tokens), k), -np.inf)
+    top = np.full((length, k), -np.inf)
     if k:
-        for row, position in zip(top, positions or [], strict=True):
+        for row, position in zip(top, positions, strict=True):
             values = sorted((position or {}).values(), reverse=True)[:k]
             row[: len(values)] = values
     return top

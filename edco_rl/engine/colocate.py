@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..config import EngineConfig
 from .completion import Completion
@@ -22,6 +23,10 @@ class ColocatedEngine:
             Settings; those of a server's address are not used.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the sampler; give every rank its own.
+
+    Attributes:
+        llm (`vllm.LLM`):
+            The engine itself.
     """
 
     def __init__(self, model: str, config: EngineConfig, seed: int = 0) -> None:
@@ -29,11 +34,13 @@ class ColocatedEngine:
         # The engine core must live in this process for its workers to see the trainer's memory (CUDA IPC).
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+        # Standard output belongs to the command that runs the engine.
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.engine_cpu_kv_cache_gib))
         from vllm import LLM
 
         arguments = llm_arguments(model, config, cuda=has_cuda(), avx512=has_avx512())
-        self._llm = LLM(**arguments, seed=seed)
+        self.llm = LLM(**arguments, seed=seed)
         self._adapter: Any = None
 
     def generate(
@@ -44,58 +51,80 @@ class ColocatedEngine:
         n: int = 1,
         temperature: float = 1.0,
         top_logprobs: int = 0,
+        logprob_token_ids: Sequence[int] | None = None,
         **sampling: Any,
     ) -> list[list[Completion]]:
         """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`]."""
+        outputs = self._run(
+            prompts,
+            max_tokens=max_tokens,
+            n=n,
+            temperature=temperature,
+            logprobs=top_logprobs if logprob_token_ids is None else None,
+            logprob_token_ids=None if logprob_token_ids is None else list(logprob_token_ids),
+            detokenize=bool(sampling.get("stop")),  # text is needed to stop at it, and for nothing else
+            **sampling,
+        )
+        width = top_logprobs if logprob_token_ids is None else len(logprob_token_ids)
+        return [[_to_completion(output, width) for output in request.outputs] for request in outputs]
+
+    def completion_logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Log-probabilities of given completions: see [`~edco_rl.engine.completion.Generator.completion_logprobs`]."""
+        sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+        outputs = self._run(sequences, max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        return [
+            np.array(output.prompt_logprobs.logprobs[-len(completion) :], dtype=np.float64)
+            for output, completion in zip(outputs, completions, strict=True)
+        ]
+
+    def _run(self, prompts: Sequence[Sequence[int]], **parameters: Any) -> list[Any]:
         from vllm import SamplingParams
 
-        parameters = SamplingParams(
-            max_tokens=max_tokens, n=n, temperature=temperature, logprobs=top_logprobs, **sampling
-        )
-        outputs = self._llm.generate(
+        return self.llm.generate(
             [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-            sampling_params=parameters,
+            sampling_params=SamplingParams(flat_logprobs=True, **parameters),
             lora_request=self._adapter,
             use_tqdm=False,
         )
-        return [[_to_completion(output, top_logprobs) for output in request.outputs] for request in outputs]
 
     def dtype(self) -> str:
         """Data type of the engine's weights, as torch names it (`"float32"`)."""
-        return str(self._llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
+        return str(self.llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
 
     def weight_transfer_backend(self) -> str | None:
         """Name of vLLM's weight-transfer backend, or `None` without one."""
-        config = self._llm.llm_engine.vllm_config.weight_transfer_config
+        config = self.llm.llm_engine.vllm_config.weight_transfer_config
         return None if config is None else config.backend
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Let the engine prepare its side of a transfer."""
-        self._llm.init_weight_transfer_engine({"init_info": init_info})
+        self.llm.init_weight_transfer_engine({"init_info": init_info})
 
     def start_weight_update(self) -> None:
         """Open a round of weight updates."""
-        self._llm.start_weight_update()
+        self.llm.start_weight_update()
 
     def update_weights(self, update_info: Any) -> None:
         """Let the engine receive weights."""
-        self._llm.update_weights({"update_info": update_info})
+        self.llm.update_weights({"update_info": update_info})
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """Close the round and stamp the weights with their version."""
-        self._llm.finish_weight_update(weight_version)
+        self.llm.finish_weight_update(weight_version)
 
     def update_weight_version(self, version: str) -> None:
         """Stamp the weights with a version."""
-        self._llm.update_weight_version(version)
+        self.llm.update_weight_version(version)
 
     def weight_version(self) -> str:
         """Version of the weights the engine serves, as it reports it."""
-        return self._llm.get_weight_version()
+        return self.llm.get_weight_version()
 
     def reset_prefix_cache(self) -> None:
         """Forget keys and values computed with earlier weights."""
-        self._llm.reset_prefix_cache()
+        self.llm.reset_prefix_cache()
 
     def load_adapter(self, name: str, path: str) -> None:
         """Load a LoRA adapter under `name` from a folder and answer with it from now on."""
@@ -103,32 +132,29 @@ class ColocatedEngine:
 
         number = 1 if self._adapter is None else self._adapter.lora_int_id + 1
         adapter = LoRARequest(name, number, path)
-        self._llm.llm_engine.add_lora(adapter)
+        self.llm.llm_engine.add_lora(adapter)
         self._adapter = adapter
 
     def unload_adapter(self, name: str) -> None:
         """Drop the LoRA adapter loaded before the one in use."""
-        self._llm.llm_engine.remove_lora(self._adapter.lora_int_id - 1)
+        self.llm.llm_engine.remove_lora(self._adapter.lora_int_id - 1)
 
     def adapters(self) -> list[str]:
         """Names of the LoRA adapters that are loaded and in use."""
-        loaded = self._llm.llm_engine.list_loras()
+        loaded = self.llm.llm_engine.list_loras()
         return [self._adapter.lora_name] if self._adapter and self._adapter.lora_int_id in loaded else []
 
     def close(self) -> None:
         """Shut the engine down."""
-        self._llm.llm_engine.engine_core.shutdown()
+        self.llm.llm_engine.engine_core.shutdown()
 
 
-def _to_completion(output: Any, top_logprobs: int) -> Completion:
-    top = np.full((len(output.token_ids), top_logprobs), -np.inf)
-    for row, position in zip(top, output.logprobs, strict=True):
-        values = sorted((entry.logprob for entry in position.values()), reverse=True)[:top_logprobs]
-        row[: len(values)] = values
-    sampled = [position[token].logprob for token, position in zip(output.token_ids, output.logprobs, strict=True)]
+def _to_completion(output: Any, width: int) -> Completion:
+    # Flat log-probabilities of a position: the sampled token's, then those asked for.
+    flat = np.array(output.logprobs.logprobs, dtype=np.float64).reshape(len(output.token_ids), width + 1)
     return Completion(
         token_ids=list(output.token_ids),
-        logprobs=np.array(sampled, dtype=np.float64),
-        top_logprobs=top,
+        logprobs=flat[:, 0],
+        top_logprobs=flat[:, 1:],
         finished=output.finish_reason == "stop",
     )

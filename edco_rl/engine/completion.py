@@ -1,4 +1,4 @@
-"""What an engine returns, and the one method every source of completions has."""
+"""What an engine returns, and the two methods every source of log-probabilities has."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ class Completion:
         logprobs (`NDArray[np.float64]`):
             Log-probability of each generated token, shape (T,), in nats.
         top_logprobs (`NDArray[np.float64]`):
-            The largest log-probabilities at each position in descending order, shape (T, k), in nats.
+            The largest log-probabilities at each position in descending order, or those of the tokens that were asked
+            for in their order, shape (T, k), in nats.
         finished (`bool`):
             Whether the model ended it itself; `False` where the token limit cut it off.
     """
@@ -30,7 +31,7 @@ class Completion:
 
 
 class Generator(Protocol):
-    """Anything that continues prompts: a vLLM server, vLLM in this process, or the model being trained."""
+    """Anything that gives log-probabilities: a vLLM server, vLLM in this process, or the model being trained."""
 
     def generate(
         self,
@@ -40,6 +41,7 @@ class Generator(Protocol):
         n: int = 1,
         temperature: float = 1.0,
         top_logprobs: int = 0,
+        logprob_token_ids: Sequence[int] | None = None,
     ) -> list[list[Completion]]:
         """Continue each prompt `n` times.
 
@@ -55,8 +57,27 @@ class Generator(Protocol):
                 of the model itself when greedy.
             top_logprobs (`int`, *optional*, defaults to `0`):
                 Log-probabilities returned at each position beside the generated token's.
+            logprob_token_ids (`Sequence[int]`, *optional*):
+                Tokens whose log-probabilities are returned at each position instead of the largest.
 
         Returns:
             `list[list[Completion]]`: `n` completions a prompt, in the order of the prompts.
+        """
+        ...
+
+    def completion_logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Log-probabilities of given completions. Nothing is generated.
+
+        Args:
+            prompts (`Sequence[Sequence[int]]`):
+                Token ids of each prompt.
+            completions (`Sequence[Sequence[int]]`):
+                Token ids of its completion, at least one.
+
+        Returns:
+            `list[NDArray[np.float64]]`: for each completion, the log-probability of each of its tokens given the
+            prompt and the tokens before it, shape (T,), in nats.
         """
         ...

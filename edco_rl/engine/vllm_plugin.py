@@ -1,4 +1,4 @@
-"""Engine side of the `file` transport: a weight-transfer backend that loads safetensors from a path.
+"""Engine side of the `file` transport: a weight-transfer backend that loads safetensors from a path. And a repair.
 
 vLLM finds `register` through the entry point group `vllm.general_plugins` and calls it in each of its processes. The
 trainer side is `edco_rl.engine.weights.FileTransport`.
@@ -10,9 +10,14 @@ FILE_BACKEND = "edco_rl_file"
 def register() -> None:
     """Register the backend with vLLM, once a process. The engine class is imported when a server asks for it."""
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+    from vllm.platforms import current_platform
 
     # vLLM calls plugins more than once in some processes, and its registry refuses a second registration.
     if FILE_BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(
             FILE_BACKEND, "edco_rl.engine.vllm_file_backend", "FileWeightTransferEngine"
         )
+    if current_platform.is_cpu():
+        from .vllm_cpu_lora import apply
+
+        apply()

@@ -1,14 +1,32 @@
-"""From log-probabilities to scores: pure NumPy, without an engine."""
+"""From log-probabilities to scores: NumPy and SciPy, without an engine."""
 
-from .estimator import Estimator, PrefixEntropy, Request, Score, rollout_entropy
+from .estimator import Estimator, Request, Score, TokenLogprobs
+from .estimators import (
+    AnswerEntropy,
+    OptionEntropy,
+    Perplexity,
+    PrefixEntropy,
+    RolloutEntropy,
+    SequenceEntropy,
+    rollout_entropy,
+)
+from .registry import available_estimators, make_estimator
 from .topk import TokenEntropy, entropy_from_top_logprobs
 
 __all__ = [
+    "AnswerEntropy",
     "Estimator",
+    "OptionEntropy",
+    "Perplexity",
     "PrefixEntropy",
     "Request",
+    "RolloutEntropy",
     "Score",
+    "SequenceEntropy",
     "TokenEntropy",
+    "TokenLogprobs",
+    "available_estimators",
     "entropy_from_top_logprobs",
+    "make_estimator",
     "rollout_entropy",
 ]

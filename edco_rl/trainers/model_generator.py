@@ -1,17 +1,23 @@
 """The model being trained as a source of log-probabilities, where there is no engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from trl.trainer.utils import pad
+from numpy.typing import NDArray
+from transformers import LogitsProcessor, LogitsProcessorList
+from trl.trainer.utils import pad, selective_log_softmax
 
 from ..engine.completion import Completion
 
+# Rows of full-vocabulary logits in one forward pass over given completions: 200 MB for 50,000 tokens in float32.
+_LOGITS_ROWS = 1024
+
 
 class ModelGenerator:
-    """Continues prompts with a transformers model, in evaluation mode and without touching its random state.
+    """Log-probabilities from a transformers model, in evaluation mode and without touching its random state.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`):
@@ -29,6 +35,7 @@ class ModelGenerator:
         self.pad_token_id = pad_token_id
         self.eos_token_ids = list(eos_token_ids)
         self.batch_size = batch_size
+        self._random_state: list[torch.Tensor] | None = None
 
     def generate(
         self,
@@ -38,46 +45,88 @@ class ModelGenerator:
         n: int = 1,
         temperature: float = 1.0,
         top_logprobs: int = 0,
+        logprob_token_ids: Sequence[int] | None = None,
     ) -> list[list[Completion]]:
         """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`]."""
-        was_training = self.model.training
-        self.model.eval()
         flat: list[Completion] = []
         repeated = [prompt for prompt in prompts for _ in range(n)]
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        try:
-            with torch.random.fork_rng(devices=devices), torch.no_grad():
-                for start in range(0, len(repeated), self.batch_size):
-                    flat += self._generate_batch(
-                        repeated[start : start + self.batch_size], max_tokens, temperature, top_logprobs
-                    )
-        finally:
-            self.model.train(was_training)
+        with self._evaluating(), self._own_randomness():
+            for start in range(0, len(repeated), self.batch_size):
+                recorder = _LogprobRecorder(top_logprobs, logprob_token_ids)
+                flat += self._generate_batch(
+                    repeated[start : start + self.batch_size], max_tokens, temperature, recorder
+                )
         return [flat[i : i + n] for i in range(0, len(flat), n)]
 
+    def completion_logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Log-probabilities of given completions: see [`~edco_rl.engine.completion.Generator.completion_logprobs`]."""
+        # Rows of like length together: less padding. The order is undone at the end.
+        order = sorted(range(len(prompts)), key=lambda row: (len(completions[row]), len(prompts[row])))
+        found: dict[int, NDArray[np.float64]] = {}
+        with self._evaluating():
+            while order:
+                longest = len(completions[order[-1]])
+                rows = order[-min(self.batch_size, max(1, _LOGITS_ROWS // longest)) :]
+                del order[-len(rows) :]
+                sequences = [[*prompts[row], *completions[row]] for row in rows]
+                ids, mask = self._left_padded(sequences)
+                positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+                logits = self.model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=longest + 1
+                ).logits[:, :-1]
+                logprobs = selective_log_softmax(logits.float(), ids[:, -longest:]).cpu().numpy()
+                for row, values in zip(rows, logprobs, strict=True):
+                    found[row] = values[-len(completions[row]) :].astype(np.float64)
+        return [found[row] for row in range(len(prompts))]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train(was_training)
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Samples differ from call to call, and the process's random state stays as it was."""
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=devices):
+            if self._random_state is not None:
+                torch.set_rng_state(self._random_state[0])
+                for device, state in zip(devices, self._random_state[1:], strict=True):
+                    torch.cuda.set_rng_state(state, device)
+            yield
+            self._random_state = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+
+    def _left_padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        tensors = [torch.tensor(sequence) for sequence in sequences]
+        ids = pad(tensors, padding_value=self.pad_token_id, padding_side="left")
+        mask = pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left")
+        return ids.to(self.model.device), mask.to(self.model.device)
+
     def _generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, temperature: float, top_logprobs: int
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, temperature: float, recorder: "_LogprobRecorder"
     ) -> list[Completion]:
-        tensors = [torch.tensor(prompt) for prompt in prompts]
-        ids = pad(tensors, padding_value=self.pad_token_id, padding_side="left").to(self.model.device)
-        mask = pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left").to(self.model.device)
+        ids, mask = self._left_padded(prompts)
         sampling: dict[str, Any] = {"do_sample": False} if temperature == 0 else {"temperature": temperature}
-        output = self.model.generate(
+        sequences = self.model.generate(
             input_ids=ids,
             attention_mask=mask,
             max_new_tokens=max_tokens,
             pad_token_id=self.pad_token_id,
             eos_token_id=self.eos_token_ids,
-            output_logits=True,
-            return_dict_in_generate=True,
+            logits_processor=LogitsProcessorList([recorder]),  # comes after those of the sampling parameters
+            repetition_penalty=1.0,  # the model's own generation settings may have another
             disable_compile=True,
             **({"do_sample": True, "top_k": 0, "top_p": 1.0} | sampling),
         )
-        generated = output.sequences[:, ids.shape[1] :]
-        logits = torch.stack(output.logits, dim=1).float() / (temperature or 1.0)
-        logprobs = logits.log_softmax(-1)
-        sampled = logprobs.gather(-1, generated.unsqueeze(-1)).squeeze(-1)
-        top = logprobs.topk(top_logprobs, dim=-1).values if top_logprobs else logprobs[..., :0]
+        generated = sequences[:, ids.shape[1] :]
+        sampled, top = recorder.finish(generated[:, -1])
         return [
             self._to_completion(tokens, s, t)
             for tokens, s, t in zip(generated.tolist(), sampled.cpu().numpy(), top.cpu().numpy(), strict=True)
@@ -89,3 +138,32 @@ class ModelGenerator:
         return Completion(
             tokens[:length], sampled[:length].astype(np.float64), top[:length].astype(np.float64), end is not None
         )
+
+
+class _LogprobRecorder(LogitsProcessor):
+    """Keeps what is wanted of each step's distribution, so that full logits of only one step are held."""
+
+    def __init__(self, top_logprobs: int, token_ids: Sequence[int] | None) -> None:
+        self.top_logprobs = top_logprobs
+        self.token_ids = None if token_ids is None else list(token_ids)
+        self._last: torch.Tensor | None = None
+        self._sampled: list[torch.Tensor] = []
+        self._top: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._record_sampled(input_ids[:, -1])
+        self._last = scores.float().log_softmax(-1)
+        if self.token_ids is not None:
+            self._top.append(self._last[:, self.token_ids])
+        else:
+            self._top.append(self._last.topk(self.top_logprobs, dim=-1).values)
+        return scores
+
+    def _record_sampled(self, tokens: torch.Tensor) -> None:
+        if self._last is not None:
+            self._sampled.append(self._last.gather(-1, tokens.unsqueeze(-1)).squeeze(-1))
+
+    def finish(self, last_tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities of the sampled tokens, shape (B, T), and those wanted at each position, (B, T, k)."""
+        self._record_sampled(last_tokens)
+        return torch.stack(self._sampled, dim=1), torch.stack(self._top, dim=1)

@@ -1,4 +1,4 @@
-"""Scores prompts of a data set with an estimator and whatever generates."""
+"""Scores prompts of a training set for its curriculum."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,34 +7,29 @@ from datasets import Dataset
 
 from ..config import EstimatorConfig
 from ..curriculum import Outcome
-from ..data.prompts import quick_answer, tokenize_prompt
 from ..engine.completion import Generator
-from ..entropy import Estimator, PrefixEntropy
-
-
-def make_estimator(config: EstimatorConfig) -> Estimator:
-    """The estimator a configuration describes."""
-    return PrefixEntropy(
-        config.prefix_tokens,
-        samples=config.scoring_samples,
-        temperature=config.scoring_temperature,
-        top_logprobs=config.scoring_top_logprobs,
-        quick_answer=config.quick_answer,
-    )
+from ..scoring import RowScorer
 
 
 class PromptScorer:
-    """Scores rows of a data set.
+    """Scores rows of a training set.
 
     Args:
         dataset (`datasets.Dataset`):
-            Rows with a column `prompt`.
+            Rows with a column `prompt`, and those the estimator needs (`options`, `completion`, `answer`).
         tokenizer (`PreTrainedTokenizerBase`):
             The policy's tokenizer.
         config (`EstimatorConfig`):
             Estimator and quick-answer instruction.
         chat_template_kwargs (`dict`, *optional*):
             Arguments of the chat template.
+        estimator (`str`, *optional*):
+            Name of the estimator; by default `config.estimator`.
+        vocabulary_size (`int`, *optional*):
+            Width of the model's output distribution; by default the tokenizer's size.
+
+    Raises:
+        ConfigurationError: There is no such estimator, or the data set lacks a column it needs.
     """
 
     def __init__(
@@ -43,17 +38,24 @@ class PromptScorer:
         tokenizer: Any,
         config: EstimatorConfig,
         chat_template_kwargs: dict[str, Any] | None = None,
+        *,
+        estimator: str | None = None,
+        vocabulary_size: int | None = None,
     ) -> None:
-        self.prompts = dataset.select_columns("prompt")
-        self.tokenizer = tokenizer
-        self.estimator = make_estimator(config)
-        self.instruction = config.quick_answer_instruction
-        self.chat_template_kwargs = chat_template_kwargs
+        wanted = [name for name in ("id", "prompt", "options", "completion", "answer") if name in dataset.column_names]
+        self.rows = dataset.select_columns(wanted)
+        self.scorer = RowScorer(
+            tokenizer,
+            config,
+            estimator=estimator,
+            chat_template_kwargs=chat_template_kwargs,
+            vocabulary_size=vocabulary_size,
+        )
+        self.scorer.check_columns(dataset.column_names)
 
     def prompt_lengths(self) -> list[int]:
         """Tokens of each prompt."""
-        prompts = self.prompts["prompt"]
-        return [len(tokenize_prompt(prompt, self.tokenizer, self.chat_template_kwargs)) for prompt in prompts]
+        return list(map(len, self.scorer.tokenize(self.rows["prompt"])))
 
     def score(self, indices: Sequence[int], generator: Generator, version: int) -> list[Outcome]:
         """Score rows under the current policy.
@@ -62,27 +64,12 @@ class PromptScorer:
             indices (`Sequence[int]`):
                 Rows of the data set.
             generator (`Generator`):
-                Continues the prompts; its weights are those of `version`.
+                Gives log-probabilities; its weights are those of `version`.
             version (`int`):
                 Optimizer step of the policy.
         """
-        request = self.estimator.request()
-        prompts = self.prompts.select(indices)["prompt"]
-        if request.quick_answer:
-            prompts = [quick_answer(prompt, self.instruction) for prompt in prompts]
-        groups = generator.generate(
-            [tokenize_prompt(prompt, self.tokenizer, self.chat_template_kwargs) for prompt in prompts],
-            max_tokens=request.max_tokens,
-            n=request.samples,
-            temperature=request.temperature,
-            top_logprobs=request.top_logprobs,
-        )
-        vocabulary_size = len(self.tokenizer)
+        scores = self.scorer.score(self.scorer.encode(self.rows.select(indices).to_list()), generator)
         return [
-            Outcome(
-                index=int(index),
-                version=version,
-                score=self.estimator.score([c.top_logprobs for c in group], vocabulary_size).value,
-            )
-            for index, group in zip(indices, groups, strict=True)
+            Outcome(index=int(index), version=version, score=score.value)
+            for index, score in zip(indices, scores, strict=True)
         ]

@@ -6,7 +6,7 @@ import operator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edco_rl.config import ConfigurationError
@@ -83,6 +83,7 @@ def test_random_asks_for_no_scores_and_covers_the_pool_in_each_pass():
 
 
 @pytest.mark.parametrize("strategy", available_strategies())
+@settings(max_examples=40)
 @given(data=st.data())
 def test_properties_of_every_strategy(strategy, data):
     """No prompt twice in a batch, nothing outside the pool, the same for a seed in whatever order outcomes come, the

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from edco_rl.config import ConfigurationError
+from edco_rl.config import ConfigurationError, EstimatorConfig
 from edco_rl.engine.client import EngineClient, EngineError
-from edco_rl.entropy import PrefixEntropy
+from edco_rl.entropy import PrefixEntropy, TokenLogprobs
 
 from .conftest import largest_difference, tolerance, transformers_logprobs
 
@@ -38,12 +38,12 @@ def test_many_prompts_come_back_in_order(client, tokenizer):
 def test_prefix_entropy_is_the_exact_one_within_its_bounds(client, model, tokenizer, tasks):
     """The paper's score from 20 log-probabilities against full-vocabulary logits, on real prompts."""
     prompts = tokenizer(list(tasks["prompt"]))["input_ids"]
-    estimator = PrefixEntropy(4, top_logprobs=20)
+    estimator = PrefixEntropy(EstimatorConfig(prefix_tokens=4, scoring_top_logprobs=20))
     found, exact = [], []
     groups = client.generate(prompts, max_tokens=4, temperature=0.0, top_logprobs=20)
     for prompt, [completion] in zip(prompts, groups, strict=True):
         _, rows = transformers_logprobs(model, prompt, completion.token_ids)
-        score = estimator.score([completion.top_logprobs], rows.shape[1])
+        score = estimator.score([TokenLogprobs(completion.logprobs, completion.top_logprobs)], rows.shape[1])
         entropy = -(np.exp(rows) * rows).sum(1).mean()
         slack = tolerance(client)
         assert score.lower - slack <= entropy <= score.upper + slack

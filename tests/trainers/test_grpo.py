@@ -143,7 +143,7 @@ def test_shared_prompts_give_the_log_probabilities_of_whole_sequences(tiny_model
     ids = torch.cat([prompts, torch.randint(5, 1000, (6, 4))], dim=1)
     order = torch.tensor([4, 0, 2, 5, 1, 3])
     ids, mask = ids[order], mask[order]
-    found, entropies = completion_logprobs(model, ids, mask, 4, temperature=0.7)
+    found, entropies, _ = completion_logprobs(model, ids, mask, 4, temperature=0.7)
     rows = (model(ids, attention_mask=mask).logits[:, 5:-1] / 0.7).log_softmax(-1)
     expected = rows.gather(-1, ids[:, 6:, None])[..., 0]
     keep = mask[:, 6:].bool()

@@ -1,0 +1,137 @@
+"""What an audit ends with: a table, a plot and one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+GOOD_AGREEMENT = 0.8
+# Columns of a table that goes to a file.
+_WIDTH = 190
+
+
+def recommend(result: dict[str, Any], cost_limit: float) -> str:
+    """Which estimator to use and why, in one sentence."""
+    ceiling = result["reference"]["ceiling"]
+    # What costs nothing needs rollouts: it is no choice for prompts that have none yet.
+    known = [e for e in result["estimators"] if np.isfinite(e["reference_correlation"]["value"])]
+    entries = [e for e in known if e["seconds"] > 0]
+    if not entries:
+        return "No estimator can be recommended: none tells these prompts apart."
+    affordable = [e for e in entries if e["relative_seconds"]["value"] <= cost_limit]
+    pool = affordable or sorted(entries, key=lambda e: e["relative_seconds"]["value"])[:1]
+    best = max(pool, key=lambda e: e["reference_correlation"]["value"])
+    correlation, cost = best["reference_correlation"], best["relative_seconds"]["value"]
+    why = (
+        f"of those that cost at most {cost_limit:.0%} of a full sequence it agrees best with the reference"
+        if affordable
+        else f"none costs at most {cost_limit:.0%} of a full sequence, and it is the cheapest"
+    )
+    sentence = (
+        f"Use {best['label']}: {why} (rank correlation {_interval(correlation)}, where the reference's own noise "
+        f"allows {ceiling:.2f}), at {cost:.1%} of the time"
+    )
+    auc = best["wrong_answer_auc"]
+    if np.isfinite(auc["value"]):
+        sentence += f", and it finds wrong answers with an AUC of {_interval(auc)}"
+    better = max(entries, key=lambda e: e["reference_correlation"]["value"])
+    if correlation["value"] < GOOD_AGREEMENT and better is not best:
+        sentence += (
+            f"; the best of all here, {better['label']}, reaches {better['reference_correlation']['value']:.2f} at "
+            f"{better['relative_seconds']['value']:.1%}"
+        )
+    return sentence + "."
+
+
+def print_report(result: dict[str, Any], folder: Path) -> None:
+    """Print the table and the sentence."""
+    reference = result["reference"]
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    table = Table(
+        title=f"{result['dataset']}, {result['model']}, {result['prompts']} prompts",
+        caption="[95 % bootstrap interval]. Reliability: rank correlation of two measurements; * of a deterministic "
+        "one, which repeats itself exactly, under a reworded prompt. AUC: for a wrong greedy answer. Costs: against "
+        "one full sequence a prompt.",
+    )
+    table.add_column("estimator")
+    columns = ("reference", "reliability", "AUC wrong", "reward variance", "time", "tokens")
+    for column in columns:
+        table.add_column(column, justify="right")
+    agreement = [np.nan_to_num(entry["reference_correlation"]["value"], nan=-2) for entry in result["estimators"]]
+    for number in np.argsort(agreement)[::-1]:
+        entry = result["estimators"][number]
+        star = "*" if entry["reliability_over"] == "rewording" else ""
+        table.add_row(
+            entry["label"],
+            _interval(entry["reference_correlation"]),
+            _interval(entry["reliability"]) + star,
+            _interval(entry["wrong_answer_auc"]),
+            _interval(entry["reward_variance_correlation"]),
+            _percent(entry["relative_seconds"]),
+            _percent(entry["relative_tokens"]),
+        )
+    console.print(table)
+    console.print(
+        f"Reference: mean of {reference['samples']} full sequences of at most {reference['max_tokens']} tokens "
+        f"({reference['mean_tokens']:.0f} on average); its reliability is {_interval(reference['reliability'])} "
+        f"(of a single sequence {reference['single_sample_reliability']:.2f}), so no estimator can be expected to "
+        f"agree with it better than {reference['ceiling']:.2f}."
+    )
+    if result["wrong_answers"] is not None:
+        console.print(
+            f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong; the rewards "
+            f"of {result['groups_with_reward_variance']:.0%} of the groups differ."
+        )
+    console.print(f"Plot and numbers: {folder}", soft_wrap=True)
+    console.print(result["recommendation"], style="bold", soft_wrap=True)
+
+
+def save_plot(result: dict[str, Any], cost_limit: float, path: Path) -> None:
+    """Agreement with the reference against cost, as SVG, PNG or PDF."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    for number, entry in enumerate(result["estimators"]):
+        cost, agreement = entry["relative_seconds"], entry["reference_correlation"]
+        if not np.isfinite(agreement["value"]):
+            continue
+        axes.errorbar(
+            cost["value"],
+            agreement["value"],
+            xerr=[[cost["value"] - cost["low"]], [cost["high"] - cost["value"]]],
+            yerr=[[agreement["value"] - agreement["low"]], [agreement["high"] - agreement["value"]]],
+            fmt="os^Dv"[number // 10 % 5],
+            color=f"C{number % 10}",
+            capsize=2,
+            label=entry["label"],
+        )
+    axes.axhline(
+        result["reference"]["ceiling"], color="black", linestyle=":", label="most the reference's noise allows"
+    )
+    axes.axhline(GOOD_AGREEMENT, color="grey", linewidth=0.8)
+    axes.axvline(cost_limit, color="grey", linewidth=0.8)
+    axes.set(
+        xlabel="time, of one full sequence a prompt",
+        ylabel="rank correlation with the reference",
+        title=f"{result['dataset']}, {result['prompts']} prompts",
+    )
+    axes.set_xscale("symlog", linthresh=0.01)
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.savefig(path)
+
+
+def _interval(interval: dict[str, float]) -> str:
+    if not np.isfinite(interval["value"]):
+        return "-"
+    return f"{interval['value']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+
+
+def _percent(interval: dict[str, float]) -> str:
+    if interval["high"] == 0:
+        return "free"
+    return f"{interval['value']:.1%} [{interval['low']:.1%}, {interval['high']:.1%}]"

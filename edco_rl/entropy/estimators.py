@@ -1,0 +1,135 @@
+"""The estimators of the package."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import log_softmax
+
+from .estimator import Estimator, Request, Score, TokenLogprobs, standard_error
+from .topk import FloatArray, entropy_from_top_logprobs
+
+# Rollouts are sampled: a configuration that scores greedily says nothing about their temperature.
+_ROLLOUT_TEMPERATURE = 1.0
+
+
+class SequenceEntropy(Estimator):
+    """Mean entropy of the next-token distribution over a whole answer: the reference other estimators approximate.
+
+    Each sample counts with its mean over tokens, whatever its length (EDCO, arXiv 2601.03725, inference entropy).
+    The prompt is left as it is. At most `sequence_tokens` tokens are generated.
+    """
+
+    def request(self) -> Request:
+        return Request(
+            max_tokens=self.config.sequence_tokens,
+            samples=self.config.scoring_samples,
+            temperature=self.config.scoring_temperature,
+            top_logprobs=self.config.scoring_top_logprobs,
+        )
+
+    def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
+        per_sample = []
+        for sample in samples:
+            entropy = entropy_from_top_logprobs(sample.top_logprobs, vocabulary_size)
+            per_sample.append((entropy.estimate.mean(), entropy.lower.mean(), entropy.upper.mean()))
+        value, lower, upper = np.mean(per_sample, axis=0)
+        return Score(
+            value=float(value),
+            standard_error=standard_error([estimate for estimate, _, _ in per_sample]),
+            lower=float(lower),
+            upper=float(upper),
+            tokens=sum(len(sample.top_logprobs) for sample in samples),
+        )
+
+
+class PrefixEntropy(SequenceEntropy):
+    """Prefix entropy with quick-answer prompting (EDCO, arXiv 2601.03725).
+
+    The mean entropy of the next-token distribution over the first `prefix_tokens` generated tokens, fewer where the
+    model ends earlier (its end-of-sequence token counts), averaged over samples. With one greedy continuation it is a
+    deterministic function of prompt and policy.
+    """
+
+    def request(self) -> Request:
+        return Request(
+            max_tokens=self.config.prefix_tokens,
+            samples=self.config.scoring_samples,
+            temperature=self.config.scoring_temperature,
+            top_logprobs=self.config.scoring_top_logprobs,
+            quick_answer=self.config.quick_answer,
+        )
+
+
+class AnswerEntropy(SequenceEntropy):
+    """Entropy of the first answer token over the whole vocabulary (complexity-aware fine-tuning, arXiv 2506.21220).
+
+    For prompts whose answer is a single token. The distribution of the first token does not depend on what is
+    sampled, so one greedy token is generated.
+    """
+
+    def request(self) -> Request:
+        return Request(top_logprobs=self.config.scoring_top_logprobs, quick_answer=self.config.quick_answer)
+
+
+class OptionEntropy(Estimator):
+    """Entropy of the answer token over the option labels only, their probabilities normalised to one.
+
+    For multiple-choice rows: it is zero where the policy is sure of one option, and log(number of options) where it
+    cannot tell them apart. Nothing of the distribution is left out, so both bounds are the value.
+    """
+
+    def request(self) -> Request:
+        return Request(evidence="labels", quick_answer=self.config.quick_answer)
+
+    def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
+        logprobs = log_softmax(samples[0].top_logprobs[0])
+        value = max(float(-(np.exp(logprobs) * logprobs).sum()), 0.0)  # rounding can make a certain one negative
+        return Score(value, float("nan"), lower=value, upper=value, tokens=1)
+
+
+class Perplexity(Estimator):
+    """Logarithm of the perplexity of the reference answer: minus its mean log-probability a token, in nats."""
+
+    def request(self) -> Request:
+        return Request(evidence="reference")
+
+    def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
+        logprobs = samples[0].logprobs
+        value = -float(np.mean(logprobs))
+        return Score(value, float("nan"), lower=value, upper=value, tokens=len(logprobs))
+
+
+class RolloutEntropy(Estimator):
+    """Entropy from the sampled tokens' own log-probabilities: see [`rollout_entropy`].
+
+    Free for prompts whose rollouts were made anyway; for others, rollouts are made. It has to sample: a
+    `scoring_temperature` of 0 stands for 1.
+    """
+
+    def request(self) -> Request:
+        return Request(
+            max_tokens=self.config.sequence_tokens,
+            samples=self.config.scoring_samples,
+            temperature=self.config.scoring_temperature or _ROLLOUT_TEMPERATURE,
+        )
+
+    def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
+        return rollout_entropy([sample.logprobs for sample in samples])
+
+
+def rollout_entropy(logprobs: Sequence[FloatArray], prefix_tokens: int | None = None) -> Score:
+    """Entropy from rollouts that were made anyway: minus the mean log-probability of the sampled tokens.
+
+    At temperature 1 the expectation of -log p over sampled tokens is the entropy, so this costs nothing beyond the
+    log-probabilities a rollout carries. They leave the rest of the distribution open, so both bounds are NaN.
+
+    Args:
+        logprobs (`Sequence[NDArray[np.float64]]`):
+            For each completion of a prompt, the log-probabilities of its sampled tokens, shape (T,), in nats.
+        prefix_tokens (`int`, *optional*):
+            Tokens looked at; all by default.
+    """
+    per_sample = [-float(np.mean(sample[:prefix_tokens])) for sample in logprobs]
+    value = float(np.mean(per_sample))
+    tokens = sum(len(sample) for sample in logprobs)
+    return Score(value, standard_error(per_sample), lower=float("nan"), upper=float("nan"), tokens=tokens)

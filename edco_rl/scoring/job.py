@@ -1,0 +1,132 @@
+"""Scores a data set of any size: reads, encodes, asks the engine and writes, part after part."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..config import ConfigurationError
+from ..engine.completion import Generator
+from ..entropy import Score
+from .row_scorer import EncodedRows, Row, RowScorer
+from .store import ScoreStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that are scored and written together."""
+
+    number: int
+    ids: list[str]
+    encoded: EncodedRows
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What scoring a part has added.
+
+    Args:
+        prompts (`int`):
+            Prompts.
+        tokens (`int`):
+            Tokens the engine was given and generated.
+        resumed (`bool`):
+            Whether an earlier run had done it.
+    """
+
+    prompts: int
+    tokens: int
+    resumed: bool = False
+
+
+def score_rows(
+    rows: Iterable[Row],
+    scorer: RowScorer,
+    generator: Generator,
+    store: ScoreStore,
+    *,
+    policy_version: str,
+    part_prompts: int,
+    in_flight: int,
+    report: Callable[[Progress], Any] = lambda progress: None,
+) -> None:
+    """Score rows into a store, after those an earlier run has done.
+
+    While the engine works on a part, the next one is read and encoded. Memory holds `in_flight + 2` parts, however
+    many rows there are.
+
+    Args:
+        rows (`Iterable[Mapping]`):
+            Rows with `id`, `prompt` and what the estimator needs.
+        scorer (`RowScorer`):
+            Encodes and scores them.
+        generator (`Generator`):
+            Gives log-probabilities.
+        store (`ScoreStore`):
+            Takes the scores; it has been entered.
+        policy_version (`str`):
+            Version of the weights the generator serves.
+        part_prompts (`int`):
+            Rows in a part.
+        in_flight (`int`):
+            Parts the engine is asked for at a time: 1 asks from this thread, as an engine in this process wants.
+        report (`Callable`, *optional*):
+            Called after each part.
+
+    Raises:
+        ConfigurationError: A row is invalid, or those done before are not the first of these.
+    """
+    rows = iter(rows)
+    done = store.parts()
+    for number in range(done):
+        ids = store.part_ids(number)
+        found = [row["id"] for row in itertools.islice(rows, len(ids))]
+        if found != ids:
+            raise ConfigurationError(
+                f"The rows have changed since {store.folder} was begun (part {number}). Remove it to start anew."
+            )
+        report(Progress(len(ids), 0, resumed=True))
+
+    def write(part: Part, scores: list[Score]) -> None:
+        store.write_part(part.number, part.ids, scores, policy_version)
+        report(Progress(len(part.ids), part.encoded.tokens() + _generated(scorer, scores)))
+
+    parts = _prefetch(_parts(rows, scorer, done, part_prompts))
+    if in_flight == 1:
+        for part in parts:
+            write(part, scorer.score(part.encoded, generator))
+        return
+    waiting: deque[tuple[Part, Future[list[Score]]]] = deque()
+    with ThreadPoolExecutor(in_flight) as pool:
+        for part in parts:
+            waiting.append((part, pool.submit(scorer.score, part.encoded, generator)))
+            if len(waiting) == in_flight:
+                first, scores = waiting.popleft()
+                write(first, scores.result())
+        for part, scores in waiting:
+            write(part, scores.result())
+
+
+def _generated(scorer: RowScorer, scores: list[Score]) -> int:
+    return 0 if scorer.request.evidence == "reference" else sum(score.tokens for score in scores)
+
+
+def _parts(rows: Iterator[Row], scorer: RowScorer, first: int, size: int) -> Iterator[Part]:
+    for number in itertools.count(first):
+        chunk = list(itertools.islice(rows, size))
+        if not chunk:
+            return
+        yield Part(number, [str(row["id"]) for row in chunk], scorer.encode(chunk))
+
+
+def _prefetch(items: Iterator[T]) -> Iterator[T]:
+    """The same items, with the next one made in another thread while the last is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        following: Future[T | None] = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item

@@ -1,0 +1,187 @@
+"""Rows of a data set to scores, with an estimator and whatever gives log-probabilities."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ..config import ConfigurationError, EstimatorConfig
+from ..data.formats import LABELS
+from ..data.prompts import Prompt, quick_answer
+from ..engine.completion import Generator
+from ..entropy import Score, TokenLogprobs, make_estimator
+from .labels import MOST_TOKENS, LabelTokens
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Rows as token ids, ready for the engine.
+
+    Args:
+        prompts (`list[list[int]]`):
+            Token ids of each prompt.
+        references (`list[list[int]]`):
+            Those of each reference answer, where the estimator asks for it; else empty.
+        labels (`list[list[list[int]]]`):
+            For each row and option, the tokens that mean its label, where the estimator asks for them; else empty.
+    """
+
+    prompts: list[list[int]]
+    references: list[list[int]]
+    labels: list[list[list[int]]]
+
+    def tokens(self) -> int:
+        """Tokens the engine is given."""
+        return sum(map(len, self.prompts)) + sum(map(len, self.references))
+
+
+class RowScorer:
+    """Scores rows with the estimator of a configuration.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            The policy's tokenizer.
+        config (`EstimatorConfig`):
+            Estimator and quick-answer instruction.
+        estimator (`str`, *optional*):
+            Name of the estimator; by default `config.estimator`.
+        chat_template_kwargs (`dict`, *optional*):
+            Arguments of the chat template.
+        vocabulary_size (`int`, *optional*):
+            Width of the model's output distribution, which can exceed the tokenizer's; by default the tokenizer's.
+
+    Raises:
+        ConfigurationError: There is no such estimator.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        config: EstimatorConfig,
+        *,
+        estimator: str | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+        vocabulary_size: int | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.estimator = make_estimator(config, estimator)
+        self.name = config.estimator if estimator is None else estimator
+        self.request = self.estimator.request()
+        self.instruction = config.quick_answer_instruction
+        self.chat_template_kwargs = chat_template_kwargs
+        self.vocabulary_size = vocabulary_size or len(tokenizer)
+        self._label_tokens = LabelTokens(tokenizer)
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Check that the data set has what the estimator needs.
+
+        Raises:
+            ConfigurationError: It names the missing column.
+        """
+        if self.request.evidence == "labels" and "options" not in columns:
+            raise ConfigurationError(
+                f"estimator {self.name} needs multiple-choice rows with a column 'options'; the columns are "
+                f"{list(columns)}."
+            )
+        if self.request.evidence == "reference" and not {"completion", "answer"} & set(columns):
+            raise ConfigurationError(
+                f"estimator {self.name} needs a column 'completion' or 'answer'; the columns are {list(columns)}."
+            )
+
+    def encode(self, rows: Sequence[Row]) -> EncodedRows:
+        """Token ids of rows.
+
+        Args:
+            rows (`Sequence[Mapping]`):
+                Rows with `prompt`; with `options` (texts) for option labels, and with `completion`, or else `answer`,
+                for a reference: text or messages.
+
+        Raises:
+            ConfigurationError: A row lacks what the estimator needs, or a label is no single token.
+        """
+        prompts = [row["prompt"] for row in rows]
+        if self.request.quick_answer:
+            prompts = [quick_answer(prompt, self.instruction) for prompt in prompts]
+        return EncodedRows(
+            prompts=self.tokenize(prompts),
+            references=list(map(self._reference, rows)) if self.request.evidence == "reference" else [],
+            labels=list(map(self._labels, rows)) if self.request.evidence == "labels" else [],
+        )
+
+    def score(self, encoded: EncodedRows, generator: Generator) -> list[Score]:
+        """Scores of encoded rows, in their order."""
+        if self.request.evidence == "reference":
+            nothing = np.empty((0, 0))
+            logprobs = generator.completion_logprobs(encoded.prompts, encoded.references)
+            groups = [[TokenLogprobs(values, nothing)] for values in logprobs]
+        elif self.request.evidence == "labels":
+            groups = self._label_logprobs(encoded, generator)
+        else:
+            completions = generator.generate(
+                encoded.prompts,
+                max_tokens=self.request.max_tokens,
+                n=self.request.samples,
+                temperature=self.request.temperature,
+                top_logprobs=self.request.top_logprobs,
+            )
+            groups = [[TokenLogprobs(c.logprobs, c.top_logprobs) for c in group] for group in completions]
+        return [self.estimator.score(group, self.vocabulary_size) for group in groups]
+
+    def tokenize(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of prompts: those of [`~edco_rl.data.prompts.tokenize_prompt`], and several times faster."""
+        texts = [
+            prompt
+            if isinstance(prompt, str)
+            else self.tokenizer.apply_chat_template(
+                prompt, add_generation_prompt=True, tokenize=False, **(self.chat_template_kwargs or {})
+            )
+            for prompt in prompts
+        ]
+        ids: list[list[int]] = [[]] * len(prompts)
+        for plain in (True, False):  # a chat template writes the special tokens itself
+            rows = [row for row, prompt in enumerate(prompts) if isinstance(prompt, str) == plain]
+            if rows:
+                encoded = self.tokenizer([texts[row] for row in rows], add_special_tokens=plain)["input_ids"]
+                for row, tokens in zip(rows, encoded, strict=True):
+                    ids[row] = tokens
+        return ids
+
+    def _label_logprobs(self, encoded: EncodedRows, generator: Generator) -> list[list[TokenLogprobs]]:
+        # All rows ask for the labels of all: the engine takes one list for a batch.
+        wanted = sorted({token for options in encoded.labels for tokens in options for token in tokens})
+        if len(wanted) > MOST_TOKENS:
+            raise ConfigurationError(f"Option labels are {len(wanted)} tokens in all; at most {MOST_TOKENS} can be.")
+        column = {token: number for number, token in enumerate(wanted)}
+        completions = generator.generate(encoded.prompts, max_tokens=1, temperature=0.0, logprob_token_ids=wanted)
+        groups = []
+        for options, [completion] in zip(encoded.labels, completions, strict=True):
+            first = completion.top_logprobs[0]
+            labels = [logsumexp(first[[column[token] for token in tokens]]) for tokens in options]
+            groups.append([TokenLogprobs(completion.logprobs, np.array([labels]))])
+        return groups
+
+    def _labels(self, row: Row) -> list[list[int]]:
+        options = row.get("options")
+        if not options or len(options) < 2:
+            raise ConfigurationError(f"estimator {self.name}: {_named(row)} has no two options.")
+        return [self._label_tokens(label) for label in LABELS[: len(options)]]
+
+    def _reference(self, row: Row) -> list[int]:
+        reference = row.get("completion")
+        if reference is None:
+            reference = row.get("answer")
+        text = reference if isinstance(reference, str) else reference[-1]["content"] if reference else None
+        if not text:
+            raise ConfigurationError(
+                f"estimator {self.name}: {_named(row)} has no reference answer in column 'completion' or 'answer'."
+            )
+        # As the policy would have generated it: the answer's own tokens, then the end of its turn.
+        return [*self.tokenizer(text=text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+
+
+def _named(row: Row) -> str:
+    return f"row {row['id']!r}" if row.get("id") is not None else f"the row with prompt {str(row['prompt'])[:60]!r}"

@@ -1,0 +1,150 @@
+"""Every estimator over a real vLLM server against transformers' full-vocabulary logits in float64."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from edco_rl.cli import main
+from edco_rl.config import EstimatorConfig
+from edco_rl.data.prompts import quick_answer, tokenize_prompt
+from edco_rl.scoring import RowScorer
+
+from .conftest import tolerance, transformers_logprobs
+
+pytestmark = pytest.mark.engine
+
+CAPITALS = [("France", ["Rome", "Paris"]), ("Peru", ["Lima", "Cusco", "Quito"]), ("Kenya", ["Lagos", "Nairobi"])]
+ROWS = [
+    {
+        "prompt": [
+            {
+                "role": "user",
+                "content": f"What is the capital of {country}?\n"
+                + "\n".join(f"{label}. {city}" for label, city in zip("ABC", cities, strict=False)),
+            }
+        ],
+        "options": cities,
+        "completion": [{"role": "assistant", "content": f"It is {cities[0]}."}],
+    }
+    for country, cities in CAPITALS
+] + [{"prompt": f"{a} + {a * a} =", "options": ["yes", "no"], "completion": f" {a + a * a}"} for a in range(5)]
+
+
+def score(client, tokenizer, name, **settings):
+    scorer = RowScorer(tokenizer, EstimatorConfig(estimator=name, **settings))
+    return scorer.score(scorer.encode(ROWS), client)
+
+
+def prompt_ids(row, tokenizer, quick):
+    instruction = EstimatorConfig().quick_answer_instruction
+    return tokenize_prompt(quick_answer(row["prompt"], instruction) if quick else row["prompt"], tokenizer)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("prefix_entropy", 4), ("answer_entropy", 1), ("sequence_entropy", 8)])
+def test_the_exact_entropy_of_a_greedy_answer_lies_within_the_bounds(client, model, tokenizer, name, tokens):
+    found = score(client, tokenizer, name, prefix_tokens=tokens, sequence_tokens=tokens, scoring_top_logprobs=100)
+    slack = tolerance(client)
+    prompts = [prompt_ids(row, tokenizer, name != "sequence_entropy") for row in ROWS]
+    answers = client.generate(prompts, max_tokens=tokens, temperature=0.0)
+    for prompt, [answer], result in zip(prompts, answers, found, strict=True):
+        _, rows = transformers_logprobs(model, prompt, answer.token_ids)
+        exact = -(np.exp(rows) * rows).sum(1).mean()
+        assert result.lower - slack <= exact <= result.upper + slack
+        assert result.value == pytest.approx(exact, abs=0.1)
+        assert result.tokens == len(answer.token_ids)
+
+
+def test_option_entropy_is_that_of_the_labels_alone(client, model, tokenizer):
+    for row, result in zip(ROWS, score(client, tokenizer, "option_entropy"), strict=True):
+        _, [logprobs] = transformers_logprobs(model, prompt_ids(row, tokenizer, True), [0])
+        labels = "ABC"[: len(row["options"])]
+        p = np.exp(logprobs)
+        mass = np.array([p[tokenizer.convert_tokens_to_ids([label, f"Ġ{label}"])].sum() for label in labels])
+        mass /= mass.sum()
+        assert result.value == pytest.approx(-(mass * np.log(mass)).sum(), abs=2 * tolerance(client))
+
+
+def test_perplexity_is_that_of_the_reference_answer(client, model, tokenizer):
+    for row, result in zip(ROWS, score(client, tokenizer, "perplexity"), strict=True):
+        text = row["completion"] if isinstance(row["completion"], str) else row["completion"][0]["content"]
+        reference = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+        expected, _ = transformers_logprobs(model, prompt_ids(row, tokenizer, False), reference)
+        assert result.value == pytest.approx(-expected.mean(), abs=2 * tolerance(client))
+        assert result.tokens == len(reference)
+
+
+def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(client, model, tokenizer):
+    prompts = [prompt_ids(row, tokenizer, False) for row in ROWS]
+    scorer = RowScorer(tokenizer, EstimatorConfig(estimator="rollout_entropy", scoring_samples=3, sequence_tokens=6))
+    recorded = Recorder(client)
+    found = scorer.score(scorer.encode(ROWS), recorded)
+    for prompt, group, result in zip(prompts, recorded.groups, found, strict=True):
+        exact = [-transformers_logprobs(model, prompt, c.token_ids)[0].mean() for c in group]
+        assert result.value == pytest.approx(np.mean(exact), abs=2 * tolerance(client))
+        assert result.standard_error == pytest.approx(np.std(exact, ddof=1) / np.sqrt(3), abs=2 * tolerance(client))
+        assert result.tokens == sum(len(c.token_ids) for c in group)
+
+
+IN_PROCESS = """
+import json, sys
+from transformers import AutoTokenizer
+from edco_rl.config import EngineConfig, EstimatorConfig
+from edco_rl.engine.colocate import ColocatedEngine
+from edco_rl.scoring import RowScorer
+
+model, rows = sys.argv[1], json.loads(sys.argv[2])
+engine = ColocatedEngine(model, EngineConfig(engine_mode="colocate", engine_max_model_len=512))
+found = {}
+for name in ("prefix_entropy", "option_entropy", "perplexity", "rollout_entropy"):
+    config = EstimatorConfig(estimator=name, prefix_tokens=4, scoring_samples=1, sequence_tokens=4)
+    scorer = RowScorer(AutoTokenizer.from_pretrained(model), config)
+    scores = scorer.score(scorer.encode(rows), engine)
+    found[name] = [[score.value, score.lower, score.upper, score.tokens] for score in scores]
+engine.close()
+print(json.dumps(found))
+"""
+
+
+def test_an_engine_within_the_process_gives_the_scores_of_the_server(client, tokenizer, model_path):
+    command = [sys.executable, "-c", IN_PROCESS, model_path, json.dumps(ROWS)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    found = json.loads(done.stdout)  # nothing else is written to it
+    for name in ("prefix_entropy", "option_entropy", "perplexity"):
+        expected = [[s.value, s.lower, s.upper, s.tokens] for s in score(client, tokenizer, name, prefix_tokens=4)]
+        np.testing.assert_allclose(found[name], expected, atol=2 * tolerance(client))
+    assert all(0 < value < 11 for value, *_ in found["rollout_entropy"])
+
+
+def test_the_command_scores_over_a_server_that_is_there(client, tokenizer, model_path, server_url, tmp_path):
+    rows, output = tmp_path / "rows.jsonl", tmp_path / "scores.parquet"
+    rows.write_text("".join(json.dumps({"id": f"r{i}", **row}) + "\n" for i, row in enumerate(ROWS)))
+    settings = {
+        "model_name_or_path": model_path,
+        "dataset_name": rows,
+        "dataset_format": "prompt",
+        "output": output,
+        "engine_url": server_url,
+        "estimator": "answer_entropy",
+        "part_prompts": 3,
+    }
+    main(["score", *[word for name, value in settings.items() for word in (f"--{name}", str(value))]])
+    table = pq.read_table(output).to_pydict()
+    assert table["id"] == [f"r{i}" for i in range(len(ROWS))]
+    assert set(table["policy_version"]) == {client.weight_version()}
+    expected = [result.value for result in score(client, tokenizer, "answer_entropy")]
+    np.testing.assert_allclose(table["score"], expected, atol=2 * tolerance(client))
+
+
+class Recorder:
+    """Passes requests on, and keeps what was sampled for them."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def generate(self, prompts, **request):
+        self.groups = self.client.generate(prompts, **request)
+        return self.groups
