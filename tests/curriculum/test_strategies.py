@@ -113,6 +113,8 @@ def test_properties_of_every_strategy(strategy, data):
         second.observe(data.draw(st.permutations(outcomes)))
         first.renew(step)
         second.renew(step)
+        chosen = getattr(first.strategy, "curriculum", np.empty(0)).tolist()
+        assert len(set(chosen)) == len(chosen) <= shape["size"]
         for _ in range(2):
             batch = first.next_batch().tolist()
             assert len(set(batch)) == batch_size and all(0 <= i < pool_size for i in batch)
