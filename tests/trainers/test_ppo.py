@@ -509,7 +509,7 @@ assert trainer.value_function.linear.weight.any()
 def test_two_processes_train_one_policy_and_one_value_function(tiny_model_path, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launch, str(script), tiny_model_path, str(tmp_path)],
         capture_output=True,
