@@ -6,9 +6,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+# A busy machine is no reason to fail.
+settings.register_profile("repository", deadline=None)
+settings.load_profile("repository")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edco_rl"
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -154,3 +155,35 @@ def test_the_package_imports_fast_and_without_vllm():
         "assert not [m for m in sys.modules if m.startswith('vllm.')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_supervised_fine_tuning_runs_resumes_and_measures(capsys, tmp_path, tiny_model_path):
+    settings = {
+        "model_name_or_path": tiny_model_path,
+        "dataset_name": "reasoning_gym:chain_sum",
+        "train_prompts": 12,
+        "held_out_prompts": 3,
+        "output_dir": str(tmp_path / "run"),
+        "report_to": "none",
+        "max_steps": 4,
+        "save_steps": 2,
+        "per_device_train_batch_size": 2,
+        "gradient_checkpointing": False,
+        "engine_mode": "none",
+        "strategy": "mopps",
+        "disable_tqdm": True,
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    command = ["train", "sft", "--config", str(path)]
+    code, error = run(capsys, *command, "--resume_from_checkpoint", "true")
+    assert code == 2 and "resume_from_checkpoint true" in error and "holds no checkpoint" in error
+    main(command)
+    whole = (tmp_path / "run" / "curriculum.json").read_text()
+    summary = yaml.safe_load((tmp_path / "run" / "summary.json").read_text())
+    assert summary["steps"] == 4 and summary["accuracy_after"] == 0.0 and summary["held_out_prompts"] == 3
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    main([*command, "--resume_from_checkpoint", "true"])
+    assert (tmp_path / "run" / "curriculum.json").read_text() == whole
+    code, error = run(capsys, *command, "--resume_from_checkpoint", "/nowhere")
+    assert code == 2 and "resume_from_checkpoint '/nowhere': there is no such folder" in error

@@ -101,6 +101,7 @@ def run_with_rewards(
     """
     assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
     check_model_and_data(script, model)
+    training.resume_from_checkpoint = _checkpoint(training)
     rewards = get_rewards(script.reward_funcs, run.reward_kwargs)
     train, held_out = load_data(script, training, data)
     described = _describe_all(script, training, model, curriculum, engine, data, run)
@@ -136,6 +137,7 @@ def run_supervised(
     columns.
     """
     check_model_and_data(script, model)
+    training.resume_from_checkpoint = _checkpoint(training)
     train, held_out = load_data(script, training, data)
     described = _describe_all(script, training, model, curriculum, engine, data, run)
     set_model_arguments(training, model)
@@ -168,10 +170,9 @@ def _train(
 ) -> dict[str, Any]:
     args = trainer.args
     try:
-        checkpoint = _checkpoint(args)
         before = _evaluate(trainer, held_out, accuracy, max_tokens)
         started = time.perf_counter()
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         seconds = time.perf_counter() - started
         after = _evaluate(trainer, held_out, accuracy, max_tokens)
         trainer.save_model(args.output_dir)

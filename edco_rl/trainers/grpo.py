@@ -274,9 +274,11 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
         entropies = [group.outcome.entropy for group in groups if group.outcome.entropy is not None]
         if entropies:
             metrics["curriculum/rollout_entropy"].append(float(np.mean(entropies)))
-        metrics["curriculum/groups_with_signal"].append(float(np.mean([has_signal(g) for g in groups])))
-        if trained is not None:
-            metrics["curriculum/groups_with_signal_trained"].append(float(np.mean([has_signal(g) for g in trained])))
+        if self.num_generations > 1:  # PPO can do with one, which has nothing to differ from
+            metrics["curriculum/groups_with_signal"].append(float(np.mean([has_signal(g) for g in groups])))
+            if trained is not None:
+                signal = float(np.mean([has_signal(g) for g in trained]))
+                metrics["curriculum/groups_with_signal_trained"].append(signal)
         rewards = np.array([rollout.rewards for group in groups for rollout in group.rollouts])
         for index, function in enumerate(self.reward_funcs):
             if getattr(function, "is_accuracy", False):

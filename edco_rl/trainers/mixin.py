@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import ProgressCallback, Trainer, TrainerCallback
 
 from ..config import ConfigurationError, CurriculumConfig
-from ..curriculum import Curriculum, CurriculumBatchSampler, Outcome, Pool
+from ..curriculum import Curriculum, CurriculumBatchSampler, Outcome, Pool, strategy_class
 from ..curriculum.pool import IndexArray
 from ..data.prompts import prompt_ids
 from .progress import CurriculumProgressCallback
@@ -66,6 +66,7 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             self._tokenizer,
             config,
             getattr(self, "chat_template_kwargs", None),
+            estimator=strategy_class(config.strategy).estimator,
             vocabulary_size=self.model.config.get_text_config().vocab_size,
         )
         assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it

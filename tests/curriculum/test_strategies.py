@@ -6,7 +6,7 @@ import operator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edco_rl.config import ConfigurationError
@@ -83,6 +83,7 @@ def test_random_asks_for_no_scores_and_covers_the_pool_in_each_pass():
 
 
 @pytest.mark.parametrize("strategy", available_strategies())
+@settings(max_examples=40)
 @given(data=st.data())
 def test_properties_of_every_strategy(strategy, data):
     """No prompt twice in a batch, nothing outside the pool, the same for a seed in whatever order outcomes come, the
@@ -112,6 +113,8 @@ def test_properties_of_every_strategy(strategy, data):
         second.observe(data.draw(st.permutations(outcomes)))
         first.renew(step)
         second.renew(step)
+        chosen = getattr(first.strategy, "curriculum", np.empty(0)).tolist()
+        assert len(set(chosen)) == len(chosen) <= shape["size"]
         for _ in range(2):
             batch = first.next_batch().tolist()
             assert len(set(batch)) == batch_size and all(0 <= i < pool_size for i in batch)

@@ -16,10 +16,15 @@ SMALL = {
     "max_steps": 1,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
+    "held_out_prompts": 4,
     "save_strategy": "no",
     "disable_tqdm": "true",
 }
-SMALL_GRPO = {"num_generations": 2, "max_completion_length": 8, "held_out_prompts": 4}
+SMALL_OF_METHOD = {
+    "grpo": {"num_generations": 2, "max_completion_length": 8},
+    "ppo": {"max_completion_length": 8},
+    "sft": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +41,14 @@ def questions(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_recipe_runs_on_a_small_model_and_a_local_file(path, model_path, questions, server_url, tmp_path):
-    settings = {"model_name_or_path": model_path, "engine_url": server_url, "output_dir": tmp_path} | SMALL
+    method = path.stem.partition("_")[0]
+    settings = {"model_name_or_path": model_path, "engine_url": server_url, "output_dir": tmp_path}
+    settings |= SMALL | SMALL_OF_METHOD[method]
     if path.parent.name != "quickstart":
         settings["dataset_name"] = questions
-    if path.stem.startswith(("grpo", "ppo")):
-        settings |= SMALL_GRPO
     if "random" not in path.stem:
-        settings |= {"candidates": 4, "size": 2}
+        settings |= {"candidates": 8, "size": 4}
     flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    main(["train", path.stem.partition("_")[0], "--config", str(path), *flags])
+    main(["train", method, "--config", str(path), *flags])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["steps"] == 1 and 0 <= summary["accuracy_after"] <= 1

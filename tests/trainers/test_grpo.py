@@ -143,13 +143,15 @@ def test_shared_prompts_give_the_log_probabilities_of_whole_sequences(tiny_model
     ids = torch.cat([prompts, torch.randint(5, 1000, (6, 4))], dim=1)
     order = torch.tensor([4, 0, 2, 5, 1, 3])
     ids, mask = ids[order], mask[order]
-    found, entropies = completion_logprobs(model, ids, mask, 4, temperature=0.7)
-    rows = (model(ids, attention_mask=mask).logits[:, 5:-1] / 0.7).log_softmax(-1)
+    found, entropies, hidden_states = completion_logprobs(model, ids, mask, 4, temperature=0.7)
+    output = model(ids, attention_mask=mask, output_hidden_states=True)
+    rows = (output.logits[:, 5:-1] / 0.7).log_softmax(-1)
     expected = rows.gather(-1, ids[:, 6:, None])[..., 0]
     keep = mask[:, 6:].bool()
     # The log-softmax is taken in float32.
     torch.testing.assert_close(found[keep].double(), expected[keep], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(entropies[keep].double(), -(rows.exp() * rows).sum(-1)[keep], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(hidden_states[keep], output.hidden_states[-1][:, 5:-1][keep])
     weight = model.model.embed_tokens.weight
     gradients = [torch.autograd.grad(values[keep].sum(), weight)[0] for values in (found, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)

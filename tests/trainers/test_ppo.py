@@ -98,7 +98,7 @@ def test_one_completion_a_prompt_trains_the_policy_and_the_value_function(tiny_m
     # The value function starts at zero and learns what rewards are like.
     assert logs[0]["value_mean"] == 0 < logs[-1]["value_mean"]
     assert len(trainer.batches[0]["completion_ids"]) == 4
-    assert trainer.curriculum.visits.sum() == 12 * 4
+    assert trainer.curriculum.pool.visits.sum() == 12 * 4
     assert trainer._logs["advantages"][-1] == pytest.approx(
         trainer.batches[-1]["advantages"].mean(1)[-1].item(), abs=9
     )
@@ -152,7 +152,6 @@ def loss_trainer(request, tiny_model_path, tmp_path):
     """A trainer whose value head is not zero, and a batch with ratios inside and outside the clip range."""
     settings = {"cliprange": 0.1, "cliprange_value": 0.3, "vf_coef": 0.4, "temperature": 0.7}
     trainer = make_trainer(tiny_model_path, tmp_path, share_prompts=request.param, **settings)
-    trainer.model.train()
     torch.nn.init.normal_(trainer.value_function.linear.weight, std=0.2)
     batch = random_batch()
     logprobs, _ = reference_tokens(trainer.model, trainer.value_function, batch, 0.7)
@@ -174,7 +173,7 @@ def test_the_loss_is_the_clipped_objective_and_the_clipped_value_error(loss_trai
         near = np.clip(values[i, t], old - 0.3, old + 0.3)
         value.append(max((values[i, t] - target) ** 2, (near - target) ** 2) / 2)
     assert loss == pytest.approx(np.mean(policy) + 0.4 * np.mean(value), rel=1e-4)
-    metrics = trainer._metrics["train"]
+    metrics = trainer._metrics["eval"]
     assert metrics["policy_loss"] == [pytest.approx(np.mean(policy), rel=1e-4)]
     assert metrics["value_loss"] == [pytest.approx(np.mean(value), rel=1e-4)]
     assert 0 < metrics["clip_ratio/region_mean"][0] < 1 and 0 < metrics["value_clip_ratio"][0] < 1
@@ -510,7 +509,7 @@ assert trainer.value_function.linear.weight.any()
 def test_two_processes_train_one_policy_and_one_value_function(tiny_model_path, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launch, str(script), tiny_model_path, str(tmp_path)],
         capture_output=True,

@@ -1,0 +1,27 @@
+"""Configuration of what this package adds to TRL: the curriculum, its entropy estimator, the engine and the run.
+
+Every field is also a YAML key and a command-line flag, beside TRL's own. Names never clash with TRL's.
+"""
+
+from .checks import ConfigurationError
+from .commands import AuditConfig, EvaluateConfig, InputConfig, RunConfig, ScoreConfig
+from .curriculum import CurriculumConfig, EstimatorConfig
+from .data import DATASET_FORMATS, DataConfig
+from .engine import EngineConfig, EngineMode, ScoringEngineConfig, Transport
+
+__all__ = [
+    "DATASET_FORMATS",
+    "AuditConfig",
+    "ConfigurationError",
+    "CurriculumConfig",
+    "DataConfig",
+    "EngineConfig",
+    "EngineMode",
+    "EstimatorConfig",
+    "EvaluateConfig",
+    "InputConfig",
+    "RunConfig",
+    "ScoreConfig",
+    "ScoringEngineConfig",
+    "Transport",
+]

@@ -1,0 +1,31 @@
+"""Checks that name the setting, and what was expected of it."""
+
+import json
+from typing import Any
+
+
+class ConfigurationError(ValueError):
+    """A setting, file or data row the user has to change. The command line prints its message alone."""
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
+
+
+def check_at_least(name: str, value: float | None, minimum: float) -> None:
+    if value is not None and value < minimum:
+        raise ConfigurationError(f"{name} must be at least {minimum}; got {value}.")
+
+
+def as_dict(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    """A mapping from YAML, or from JSON on the command line."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{name} must be a JSON object; got {value!r} ({error}).") from None
+    if not isinstance(parsed, dict):
+        raise ConfigurationError(f"{name} must be a JSON object; got {value!r}.")
+    return parsed

@@ -1,0 +1,186 @@
+"""What each command needs beyond data, engine and curriculum."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .checks import ConfigurationError, as_dict, check_at_least
+
+
+@dataclass
+class RunConfig:
+    """What `edco-rl train` needs to know beyond the data and the trainer."""
+
+    reward_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Keyword arguments of reward functions, by their name: {length: {maximum: 256}}."},
+    )
+    share_prompts: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the optimizer computes each prompt once for all its completions: several times faster "
+            "with prompts longer than completions. Needs one process and no gradient checkpointing."
+        },
+    )
+
+    held_out_max_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens of a held-out answer. By default max_completion_length; in supervised fine-tuning a "
+            "little more than the longest reference answer."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least("held_out_max_tokens", self.held_out_max_tokens, 1)
+        self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
+
+
+@dataclass
+class EvaluateConfig:
+    """What `edco-rl evaluate` measures, and where the result goes."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Model folder or hub id, or the folder of a LoRA adapter, which is served over its base model. "
+            "With engine_url, the server's weights answer, and this gives the tokenizer and the adapter."
+        },
+    )
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "A local JSONL, Parquet or CSV file, a hub id, or reasoning_gym:<task>, of which the held-out "
+            "prompts are taken."
+        },
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub data set."})
+    dataset_test_split: str = field(default="test", metadata={"help": "Split of a hub data set."})
+    max_prompts: int | None = field(
+        default=None, metadata={"help": "Prompts answered, the first ones; by default all."}
+    )
+    reward_func: str | None = field(
+        default=None,
+        metadata={
+            "help": "Reward whose 1 is a right answer. By default reasoning_gym for generated tasks, multiple_choice "
+            "where there are options, else math."
+        },
+    )
+    max_completion_length: int = field(default=256, metadata={"help": "Most tokens of an answer."})
+    samples: int = field(
+        default=0, metadata={"help": "Answers sampled a prompt for pass@k, beside the greedy one; 0 leaves that out."}
+    )
+    pass_at: list[int] | None = field(
+        default=None, metadata={"help": "Values of k for pass@k. By default 1, 2, 4, ... up to samples."}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of the sampled answers."})
+    top_p: float = field(default=1.0, metadata={"help": "Probability mass the sampled answers are drawn from."})
+    confidence_level: float = field(default=0.95, metadata={"help": "Confidence level of the intervals."})
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Arguments of the chat template, as {enable_thinking: false}."}
+    )
+    seed: int = field(
+        default=42, metadata={"help": "Seed of generated tasks, as of the training run, and of the bootstrap."}
+    )
+    output: str | None = field(default=None, metadata={"help": "JSON file for the result."})
+
+    def __post_init__(self) -> None:
+        self.chat_template_kwargs = as_dict("chat_template_kwargs", self.chat_template_kwargs)
+        for name in ("model_name_or_path", "dataset_name"):
+            if not getattr(self, name):
+                raise ConfigurationError(f"{name} is missing.")
+        check_at_least("max_prompts", self.max_prompts, 1)
+        check_at_least("max_completion_length", self.max_completion_length, 1)
+        check_at_least("samples", self.samples, 0)
+        if self.samples and self.temperature <= 0:
+            raise ConfigurationError(
+                f"samples is {self.samples}, so temperature must be above 0: got {self.temperature}."
+            )
+        if not 0 < self.top_p <= 1 or not 0 < self.confidence_level < 1:
+            raise ConfigurationError(
+                f"top_p must be in (0, 1], confidence_level in (0, 1); got {self.top_p} and {self.confidence_level}."
+            )
+        if self.pass_at is None:
+            self.pass_at = [2**i for i in range(self.samples.bit_length()) if 2**i < self.samples] + [self.samples]
+            self.pass_at = self.pass_at if self.samples else []
+        wrong = [k for k in self.pass_at if not 1 <= k <= self.samples]
+        if wrong:
+            raise ConfigurationError(f"pass_at {wrong[0]}: must be between 1 and samples, which is {self.samples}.")
+
+
+@dataclass
+class InputConfig:
+    """The model and the rows of `edco-rl score` and `edco-rl audit`, under TRL's names."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder or hub id."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "A local JSONL, Parquet or CSV file, a hub id, or reasoning_gym:<task>."}
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub data set."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
+    seed: int = field(default=0, metadata={"help": "Seed of generated tasks, of samples and of bootstraps."})
+
+    def __post_init__(self) -> None:
+        for name in ("model_name_or_path", "dataset_name"):
+            if not getattr(self, name):
+                raise ConfigurationError(f"{name} is missing.")
+
+
+@dataclass
+class ScoreConfig(InputConfig):
+    """What `edco-rl score` scores, and where the scores go."""
+
+    output: str | None = field(
+        default=None,
+        metadata={
+            "help": "Parquet file for the scores. Until it is complete, parts are kept in a folder beside it; a run "
+            "that was killed goes on after them."
+        },
+    )
+    max_prompts: int | None = field(default=None, metadata={"help": "Prompts scored; by default all."})
+    part_prompts: int = field(default=512, metadata={"help": "Prompts scored and written at a time."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.output:
+            raise ConfigurationError("output is missing: a Parquet file for the scores.")
+        check_at_least("max_prompts", self.max_prompts, 1)
+        check_at_least("part_prompts", self.part_prompts, 1)
+
+
+@dataclass
+class AuditConfig(InputConfig):
+    """What `edco-rl audit` compares the estimators on."""
+
+    samples: int = field(
+        default=128, metadata={"help": "Prompts of the data set, drawn at random, that the estimators are tried on."}
+    )
+    reference_samples: int = field(
+        default=16, metadata={"help": "Full sequences a prompt whose mean entropy is the reference."}
+    )
+    estimators: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Names or import paths of the estimators compared, with the settings given. By default all of "
+            "this package that the data set allows, prefix_entropy with several settings."
+        },
+    )
+    reward_func: str | None = field(
+        default=None,
+        metadata={
+            "help": "Reward that says whether an answer is wrong, as of training. By default the one that fits the "
+            "data set's columns."
+        },
+    )
+    cost_limit: float = field(
+        default=0.05,
+        metadata={"help": "Largest share of the time of one full sequence a prompt that the advice may cost."},
+    )
+    output_dir: str = field(
+        default="audit", metadata={"help": "Folder for audit.json, the plot and the raw measurements."}
+    )
+    json: bool = field(default=False, metadata={"help": "Whether to print the result as JSON, and nothing else."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("samples", self.samples, 8)
+        check_at_least("reference_samples", self.reference_samples, 2)

@@ -1,0 +1,102 @@
+"""How rows are read, and how prompts look."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .checks import as_dict, check_at_least, check_choice
+
+DATASET_FORMATS = (
+    "auto",
+    "prompt",
+    "multiple_choice",
+    "instruction",
+    "verifiable",
+    "teleqna",
+    "medqa",
+    "pubmedqa",
+    "legalbench",
+)
+
+
+@dataclass
+class DataConfig:
+    """The prompts beyond TRL's `dataset_name`: how rows are read, how prompts look, and how many there are."""
+
+    dataset_format: str = field(
+        default="auto",
+        metadata={
+            "help": "How rows are read. auto: the adapter of a hub data set that has one, else by columns: prompt "
+            "(prompt or messages), multiple_choice (options or choices), instruction (instruction), verifiable "
+            "(question or problem). teleqna, medqa, pubmedqa, legalbench: copies of these data sets."
+        },
+    )
+    column_mapping: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Columns with other names, as {ours: theirs}: {question: Frage, options: Antworten}. Ours are "
+            "prompt, messages, completion, question, context, options, answer_index, answer, instruction, response, "
+            "explanation, subject, id."
+        },
+    )
+    eval_dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "A file or hub data set of held-out prompts, as dataset_name. By default they are the test split "
+            "of the hub data set, or rows of a single file or split, chosen by a hash of their ids."
+        },
+    )
+    task_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Settings of a generated task (dataset_name reasoning_gym:<task>), as reasoning-gym has them."
+        },
+    )
+    prompt_template: str | None = field(
+        default=None,
+        metadata={
+            "help": "Text of a prompt, with {question}, {context} and, of multiple choice, {options} and {labels}; of "
+            "a generated task {question}, {answer} or a field of its metadata, as {expression}. By default one that "
+            "fits the form. Prompts the data set has ready stay as they are."
+        },
+    )
+    system_prompt: str | None = field(
+        default=None,
+        metadata={"help": "System message of every prompt that has none; in plain text, what stands before it."},
+    )
+    conversational: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether prompts that are made here go through the chat template, or stay plain text. Prompts the "
+            "data set has ready stay what they are."
+        },
+    )
+    max_prompt_characters: int = field(
+        default=100_000, metadata={"help": "A row with a longer prompt is invalid: it is most likely a broken one."}
+    )
+    skip_invalid: bool = field(
+        default=False,
+        metadata={"help": "Whether to skip invalid rows, count and list them, instead of ending with an error."},
+    )
+    skipped_rows_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "JSONL file that lists skipped rows. By default skipped_rows.jsonl in the run's folder, or where "
+            "the command runs."
+        },
+    )
+    train_prompts: int | None = field(
+        default=None,
+        metadata={"help": "Prompts in the pool. By default the whole split; 1,000 of a generated task."},
+    )
+    held_out_prompts: int = field(
+        default=200,
+        metadata={"help": "Held-out prompts answered greedily before and after training; 0 skips the evaluation."},
+    )
+
+    def __post_init__(self) -> None:
+        self.task_kwargs = as_dict("task_kwargs", self.task_kwargs)
+        self.column_mapping = as_dict("column_mapping", self.column_mapping)
+        check_choice("dataset_format", self.dataset_format, DATASET_FORMATS)
+        check_at_least("max_prompt_characters", self.max_prompt_characters, 1)
+        check_at_least("train_prompts", self.train_prompts, 1)
+        check_at_least("held_out_prompts", self.held_out_prompts, 0)

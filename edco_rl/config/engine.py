@@ -1,0 +1,117 @@
+"""The engine, and how weights reach it."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from .checks import ConfigurationError, check_at_least, check_choice
+
+Transport = Literal["auto", "file", "adapter", "nccl", "ipc"]
+EngineMode = Literal["server", "colocate", "none"]
+
+
+@dataclass
+class EngineConfig:
+    """The vLLM engine that serves rollouts and log-probabilities, and how the policy's weights reach it."""
+
+    engine_mode: EngineMode = field(
+        default="server",
+        metadata={
+            "help": "server: a vLLM server in a process of its own, started unless engine_url names one. colocate: "
+            "vLLM inside the trainer's process. none: TRL's own generation, and scoring on the model being trained."
+        },
+    )
+    engine_url: str | None = field(
+        default=None,
+        metadata={"help": "URL of a running server (`edco-rl serve`), as http://localhost:8000."},
+    )
+    engine_host: str = field(
+        default="127.0.0.1",
+        metadata={
+            "help": "Address a started server listens on. Its weight-sync routes are not authenticated: leave it on "
+            "loopback, or on a network you trust."
+        },
+    )
+    engine_port: int = field(default=0, metadata={"help": "Port of a started server; 0 takes a free one."})
+    engine_dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "Data type of the engine's weights. auto: the model's own, but float32 on a CPU without AVX-512, "
+            "where bfloat16 is emulated and several times slower."
+        },
+    )
+    engine_max_model_len: int | None = field(
+        default=None, metadata={"help": "Longest prompt and completion together, in tokens. By default the model's."}
+    )
+    engine_max_num_seqs: int | None = field(
+        default=None, metadata={"help": "Most sequences in one engine step. By default vLLM's."}
+    )
+    engine_max_logprobs: int = field(
+        default=128, metadata={"help": "Cap on the log-probabilities a request may ask for at each token."}
+    )
+    engine_gpu_memory_utilization: float = field(
+        default=0.3, metadata={"help": "Share of the GPU's memory the engine takes. Raise it on a GPU of its own."}
+    )
+    engine_cpu_kv_cache_gib: int = field(default=2, metadata={"help": "Size of the key-value cache on a CPU, in GiB."})
+    engine_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs one engine is spread over."})
+    engine_enforce_eager: bool | None = field(
+        default=None, metadata={"help": "Whether to skip compilation. By default on a CPU only: it starts faster."}
+    )
+    engine_max_lora_rank: int | None = field(
+        default=None,
+        metadata={"help": "Largest LoRA rank the engine takes; enables LoRA. A trainer with LoRA sets it by itself."},
+    )
+    engine_startup_timeout: float = field(
+        default=600.0, metadata={"help": "Seconds to wait until a server is healthy."}
+    )
+    engine_request_timeout: float = field(
+        default=600.0, metadata={"help": "Seconds to wait for the answer to one request."}
+    )
+    engine_log: str | None = field(
+        default=None, metadata={"help": "Log file of a started server. By default engine.log in the run's folder."}
+    )
+    engine_args: list[str] | None = field(
+        default=None, metadata={"help": "Further vLLM server arguments, passed on as they are."}
+    )
+    transport: Transport = field(
+        default="auto",
+        metadata={
+            "help": "How weights reach the engine. file: safetensors in shared memory or transport_dir. adapter: only "
+            "the LoRA adapter. nccl (server) and ipc (colocate): vLLM's own, CUDA only. auto: adapter with LoRA, ipc "
+            "for colocate on CUDA, nccl for engine_url on CUDA, file otherwise."
+        },
+    )
+    transport_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder for file and adapter, seen by trainer and engine. By default shared memory."},
+    )
+
+    def __post_init__(self) -> None:
+        check_choice("engine_mode", self.engine_mode, get_args(EngineMode))
+        check_choice("transport", self.transport, get_args(Transport))
+        if self.engine_url is not None and self.engine_mode != "server":
+            raise ConfigurationError(f"engine_url needs engine_mode server; got engine_mode {self.engine_mode}.")
+        if self.engine_url is not None and not self.engine_url.startswith(("http://", "https://")):
+            raise ConfigurationError(f"engine_url must start with http:// or https://; got {self.engine_url!r}.")
+        if self.transport == "nccl" and self.engine_mode != "server":
+            raise ConfigurationError("transport nccl needs engine_mode server; use ipc or file with colocate.")
+        if self.transport == "ipc" and self.engine_mode != "colocate":
+            raise ConfigurationError("transport ipc needs engine_mode colocate; use nccl or file with a server.")
+        check_at_least("engine_max_logprobs", self.engine_max_logprobs, 2)
+
+
+@dataclass
+class ScoringEngineConfig(EngineConfig):
+    """The engine of `edco-rl score` and `edco-rl audit`: within the process, unless a server is named."""
+
+    engine_mode: EngineMode = field(
+        default="colocate",
+        metadata={
+            "help": "colocate: vLLM inside this process, the fastest. server: a vLLM server, started unless "
+            "engine_url names one. none: transformers instead of vLLM."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.engine_url is not None:
+            self.engine_mode = "server"
+        super().__post_init__()
