@@ -11,6 +11,7 @@ from .config import ConfigurationError, CurriculumConfig, EngineConfig, Estimato
 
 if TYPE_CHECKING:
     from .curriculum import Gate, Outcome, Pool, Strategy, available_gates, available_strategies
+    from .entropy import Estimator, available_estimators
     from .trainers import CurriculumGRPOTrainer, CurriculumPPOTrainer, CurriculumSFTTrainer, PPOConfig
 
 __version__ = "0.1.0"
@@ -20,11 +21,13 @@ _LAZY = {
     "CurriculumGRPOTrainer": ".trainers",
     "CurriculumPPOTrainer": ".trainers",
     "CurriculumSFTTrainer": ".trainers",
+    "Estimator": ".entropy",
     "Gate": ".curriculum",
     "Outcome": ".curriculum",
     "PPOConfig": ".trainers",
     "Pool": ".curriculum",
     "Strategy": ".curriculum",
+    "available_estimators": ".entropy",
     "available_gates": ".curriculum",
     "available_strategies": ".curriculum",
 }
@@ -36,12 +39,14 @@ __all__ = [
     "CurriculumPPOTrainer",
     "CurriculumSFTTrainer",
     "EngineConfig",
+    "Estimator",
     "EstimatorConfig",
     "Gate",
     "Outcome",
     "PPOConfig",
     "Pool",
     "Strategy",
+    "available_estimators",
     "available_gates",
     "available_strategies",
 ]

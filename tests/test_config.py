@@ -2,7 +2,17 @@ import dataclasses
 
 import pytest
 
-from edco_rl.config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, EstimatorConfig, RunConfig
+from edco_rl.config import (
+    AuditConfig,
+    ConfigurationError,
+    CurriculumConfig,
+    DataConfig,
+    EngineConfig,
+    EstimatorConfig,
+    RunConfig,
+    ScoreConfig,
+    ScoringEngineConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +55,15 @@ def test_no_field_clashes_with_another_or_with_trl(method):
     assert sorted(set(names)) == sorted(names)
 
 
+@pytest.mark.parametrize("command", [ScoreConfig, AuditConfig])
+def test_no_field_of_a_command_clashes_with_another(command):
+    classes = (command, EstimatorConfig, ScoringEngineConfig, DataConfig)
+    names = [field.name for cls in classes for field in dataclasses.fields(cls)]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_every_field_is_documented():
-    for cls in (CurriculumConfig, EngineConfig, DataConfig, RunConfig):
+    for cls in (CurriculumConfig, ScoringEngineConfig, DataConfig, RunConfig, ScoreConfig, AuditConfig):
         for field in dataclasses.fields(cls):
             assert field.metadata["help"], field.name
 
