@@ -36,10 +36,10 @@ class ValueFunction(nn.Module, ABC):
 class ValueHead(ValueFunction):
     """A linear value head on the policy's hidden states, in float32.
 
-    A value is a bias plus the mean over hidden dimensions of weight times hidden state; hidden states are normalized to
-    mean 0 and variance 1. A step of Adam so moves a value by about the learning rate whatever the size of the model, and
-    the level of the returns is learned by the bias rather than by every weight at once, which would make values differ
-    where returns do not. Weights and bias start at zero: before training every value is 0.
+    A value is a bias plus the mean over hidden dimensions of weight times hidden state; hidden states are normalized
+    to mean 0 and variance 1. So a step of Adam moves a value by about the learning rate whatever the size of the
+    model, and the bias learns the level of the returns, rather than every weight at once, which would make values
+    differ where returns do not. Weights and bias start at zero: before training every value is 0.
 
     Args:
         hidden_size (`int`):
