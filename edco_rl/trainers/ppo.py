@@ -23,7 +23,7 @@ from .ppo_functions import (
 )
 from .value_function import ValueFunction, ValueHead, ValueModel, last_hidden_states
 
-_VALUE_HEAD_LEARNING_RATE = 1e-4
+_VALUE_HEAD_LEARNING_RATE = 0.1
 
 
 class CurriculumPPOTrainer(CurriculumGRPOTrainer):

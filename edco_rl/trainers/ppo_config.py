@@ -61,8 +61,8 @@ class PPOConfig(GRPOConfig):
     value_learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": "Learning rate of the value function. By default 1e-4 for a value head, which starts at zero, and "
-            "learning_rate for a value model."
+            "help": "Learning rate of the value function. By default learning_rate for a value model, and 0.1 for a "
+            "value head: about how far a value can move in a step."
         },
     )
     value_warmup_steps: int = field(

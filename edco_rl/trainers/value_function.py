@@ -36,8 +36,10 @@ class ValueFunction(nn.Module, ABC):
 class ValueHead(ValueFunction):
     """A linear value head on the policy's hidden states, in float32.
 
-    Hidden states are normalized to mean 0 and variance 1 first, so that one learning rate suits every model. The
-    weights start at zero: before training every value is 0.
+    A value is a bias plus the mean over hidden dimensions of weight times hidden state; hidden states are normalized
+    to mean 0 and variance 1. So a step of Adam moves a value by about the learning rate whatever the size of the
+    model, and the bias learns the level of the returns, rather than every weight at once, which would make values
+    differ where returns do not. Weights and bias start at zero: before training every value is 0.
 
     Args:
         hidden_size (`int`):
@@ -54,7 +56,7 @@ class ValueHead(ValueFunction):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Values of shape (B, T) from hidden states of shape (B, T, H)."""
         with torch.autocast(hidden_states.device.type, enabled=False):
-            return self.linear(self.norm(hidden_states.float())).squeeze(-1)
+            return self.linear(self.norm(hidden_states.float()) / self.linear.in_features).squeeze(-1)
 
     def save(self, folder: str | Path) -> None:
         save_file({name: p.contiguous() for name, p in self.state_dict().items()}, Path(folder) / VALUE_HEAD_FILE)

@@ -33,7 +33,7 @@ def arguments(folder, **changes):
         "per_device_train_batch_size": 4,
         "max_completion_length": 4,
         "learning_rate": 1e-3,
-        "value_learning_rate": 1e-2,
+        "value_learning_rate": 0.1,
         "gradient_checkpointing": False,
         "logging_steps": 1,
         "save_strategy": "no",
@@ -143,7 +143,7 @@ def reference_tokens(model, head, batch, temperature):
             logprobs[i, t] = logits.log_softmax(-1)[token].item()
             hidden = output.hidden_states[-1][0, position].detach().numpy()
             normalized = (hidden - hidden.mean()) / np.sqrt(hidden.var() + 1e-5)
-            values[i, t] = (weight @ normalized).item() + bias
+            values[i, t] = (weight @ normalized).item() / len(normalized) + bias
     return logprobs, values
 
 
@@ -152,7 +152,7 @@ def loss_trainer(request, tiny_model_path, tmp_path):
     """A trainer whose value head is not zero, and a batch with ratios inside and outside the clip range."""
     settings = {"cliprange": 0.1, "cliprange_value": 0.3, "vf_coef": 0.4, "temperature": 0.7}
     trainer = make_trainer(tiny_model_path, tmp_path, share_prompts=request.param, **settings)
-    torch.nn.init.normal_(trainer.value_function.linear.weight, std=0.2)
+    torch.nn.init.normal_(trainer.value_function.linear.weight, std=6.0)
     batch = random_batch()
     logprobs, _ = reference_tokens(trainer.model, trainer.value_function, batch, 0.7)
     batch["old_per_token_logps"] = torch.tensor(logprobs, dtype=torch.float32) + 0.15 * torch.randn(4, 4)
@@ -426,7 +426,7 @@ def test_completions_without_a_reward_are_left_out(tiny_model_path, tmp_path):
     assert not batch["advantages"][~kept].any() and batch["advantages"][kept].all()
 
 
-@pytest.mark.parametrize(("settings", "rate"), [({}, 1e-4), ({"value_learning_rate": 0.5}, 0.5)])
+@pytest.mark.parametrize(("settings", "rate"), [({}, 0.1), ({"value_learning_rate": 0.5}, 0.5)])
 def test_the_value_function_has_its_own_learning_rate(tiny_model_path, tmp_path, settings, rate):
     trainer = make_trainer(tiny_model_path, tmp_path, **{"value_learning_rate": None, **settings})
     optimizer = trainer.create_optimizer()
