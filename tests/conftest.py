@@ -10,6 +10,7 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+os.environ["COLUMNS"] = "200"  # tables are not to break their headings
 # A busy machine is no reason to fail.
 settings.register_profile("repository", deadline=None)
 settings.load_profile("repository")

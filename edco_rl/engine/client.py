@@ -235,8 +235,10 @@ class EngineClient:
         self.model = name
 
     def unload_adapter(self, name: str) -> None:
-        """Drop a LoRA adapter."""
+        """Drop a LoRA adapter; where it was in use, the base model answers again."""
         self.request("POST", "/v1/unload_lora_adapter", json={"lora_name": name})
+        if self.model == name:
+            self.model = self.base_model
 
     def adapters(self) -> list[str]:
         """Names of the LoRA adapters the server answers with."""

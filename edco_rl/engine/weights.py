@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..config import ConfigurationError, EngineConfig
-from .client import EngineClient
+from .client import EngineClient, EngineError
 from .colocate import ColocatedEngine
 from .vllm_plugin import FILE_BACKEND
 
@@ -130,7 +131,21 @@ class AdapterTransport(WeightTransport):
         self._name: str | None = None
 
     def connect(self) -> None:
-        """Nothing to agree on: each adapter comes with its configuration."""
+        """Drop adapters that an earlier trainer has left on the server. One trainer at a time pushes to an engine."""
+        for name in self._served():
+            self.engine.unload_adapter(name)  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """Drop the adapter from a server that goes on without this trainer."""
+        with suppress(EngineError):  # a server that has died serves nothing
+            for name in self._served():
+                self.engine.unload_adapter(name)  # type: ignore[union-attr]
+
+    def _served(self) -> list[str]:
+        """Adapters of trainers that a server answers with."""
+        if not isinstance(self.engine, EngineClient):
+            return []
+        return [name for name in self.engine.adapters() if name.startswith(_ADAPTER_PREFIX)]
 
     def push(self, named_parameters: NamedParameters, version: int) -> None:
         tensors = {name: p.detach().cpu().contiguous() for name, p in named_parameters}
