@@ -132,14 +132,17 @@ class AdapterTransport(WeightTransport):
 
     def connect(self) -> None:
         """Drop adapters that an earlier trainer has left on the server. One trainer at a time pushes to an engine."""
+        self._drop_served()
+
+    def _drop_served(self) -> None:
         for name in self._served():
             self.engine.unload_adapter(name)  # type: ignore[union-attr]
+        self._name = None
 
     def close(self) -> None:
         """Drop the adapter from a server that goes on without this trainer."""
         with suppress(EngineError):  # a server that has died serves nothing
-            for name in self._served():
-                self.engine.unload_adapter(name)  # type: ignore[union-attr]
+            self._drop_served()
 
     def _served(self) -> list[str]:
         """Adapters of trainers that a server answers with."""
