@@ -98,33 +98,40 @@ def _result(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def print_table(method: str, results: list[dict[str, Any]]) -> None:
-    """Print the runs, one a line."""
-    steps = results[0]["steps"]
-    table = Table(title=f"{method}, {steps} optimizer steps each; held-out accuracy before and after")
-    table.add_column("strategy")
-    table.add_column("gate")
-    for heading in (
-        "accuracy before",
-        "accuracy after (95 %)",
-        "groups with signal",
-        "of those trained on",
-        "dropped",
-    ):
-        table.add_column(heading, justify="right")
-    table.add_column("seconds", justify="right")
-    for entry in results:
-        with_signal = entry.get("groups_with_signal")
-        table.add_row(
-            entry["strategy"],
-            entry["gate"],
-            "-" if entry["accuracy_before"] is None else f"{entry['accuracy_before']:.3f}",
-            _accuracy(entry["accuracy_after"], entry["held_out_prompts"]),
-            "-" if with_signal is None else f"{with_signal:.0%}",
-            "-" if with_signal is None else f"{entry.get('groups_with_signal_trained', with_signal):.0%}",
-            f"{entry['groups_dropped']:.1f} a step" if "groups_dropped" in entry else "-",
-            f"{entry['seconds']:.0f}",
-        )
+    """Print the runs, one a line; a column that nothing was measured for is left out."""
+    steps, prompts = results[0]["steps"], results[0]["held_out_prompts"]
+    columns = {
+        "strategy": [entry["strategy"] for entry in results],
+        "gate": [entry["gate"] for entry in results],
+        "before": [_share(entry["accuracy_before"], digits=3) for entry in results],
+        "after (95 % interval)": [_accuracy(entry["accuracy_after"], prompts) for entry in results],
+        "with signal": [_share(entry.get("groups_with_signal")) for entry in results],
+        "trained on": [_share(entry.get("groups_with_signal_trained")) for entry in results],
+        "dropped a step": [_number(entry.get("groups_dropped")) for entry in results],
+        "seconds": [f"{entry['seconds']:.0f}" for entry in results],
+    }
+    title = f"{method}, {steps} optimizer steps each"
+    if prompts:
+        title += f"; accuracy on {prompts} held-out prompts, greedy, before and after"
+    if method != "sft":
+        title += "; groups with signal, of those generated and of those trained on"
+    table = Table(title=title)
+    shown = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
+    for name in shown:
+        table.add_column(name, no_wrap=name in ("strategy", "gate"))
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*row)
     Console().print(table)
+
+
+def _share(value: float | None, digits: int | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0%}" if digits is None else f"{value:.{digits}f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _accuracy(value: float | None, prompts: int) -> str:
