@@ -66,7 +66,8 @@ def compare(method: str, compared: CompareConfig, script: Any, training: Any, mo
     results = []
     with ExitStack() as stack:
         if engine.engine_mode == "server" and engine.engine_url is None:
-            if model.use_peft and engine.engine_max_lora_rank is None:
+            adapters = model.use_peft and engine.transport in ("auto", "adapter")
+            if adapters and engine.engine_max_lora_rank is None:
                 engine = dataclasses.replace(engine, engine_max_lora_rank=lora_rank_for_vllm(model.lora_r))
             server = VLLMServer(model.model_name_or_path, engine, engine.engine_log or folder / "engine.log")
             engine = dataclasses.replace(engine, engine_url=stack.enter_context(server).url)
