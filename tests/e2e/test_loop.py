@@ -122,6 +122,8 @@ def test_ctrl_c_leaves_nothing_behind(model_path, tmp_path, stage):
     if stage == "while it trains":
         command += ["--candidates", "8"]
     with (tmp_path / "output").open("w") as output:
+        # A shell that runs the tests in the background lets its children ignore Ctrl-C.
+        command = ["env", "--default-signal=INT", *command]
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     log = tmp_path / ("engine.log" if stage == "while the server starts" else "output")
     wanted = "INFO" if stage == "while the server starts" else "s/step"

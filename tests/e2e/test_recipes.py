@@ -45,7 +45,7 @@ def test_a_recipe_runs_on_a_small_model_and_a_local_file(path, model_path, quest
     settings = {"model_name_or_path": model_path, "engine_url": server_url, "output_dir": tmp_path}
     settings |= SMALL | SMALL_OF_METHOD[method]
     if path.parent.name != "quickstart":
-        settings["dataset_name"] = questions
+        settings |= {"dataset_name": questions, "held_out_prompts": 2}
     if "random" not in path.stem:
         settings |= {"candidates": 8, "size": 4}
     flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
