@@ -27,7 +27,7 @@ from ..scoring import RowScorer
 from .audit_report import print_report, recommend, save_plot
 from .candidates import default_candidates, free, full_sequence, named_candidates
 from .measure import Auditor, FloatArray, Measurement, StepStore
-from .run import check_model, versions
+from .run import check_model, versions, without_nan
 from .score import fingerprint, generator, model_path
 
 
@@ -96,7 +96,7 @@ def run_audit(
         "config": {"audit": asdict(audit), "estimator": asdict(estimator), "engine": asdict(engine)},
     }
     result["recommendation"] = recommend(result, audit.cost_limit)
-    plain = _without_nan(result)
+    plain = without_nan(result)
     (folder / "audit.json").write_text(json.dumps(plain, indent=2) + "\n")
     save_plot(result, audit.cost_limit, folder / "audit.svg")
     if audit.json:
@@ -158,12 +158,3 @@ def _mean(values: FloatArray) -> float:
     """Mean of what is known; NaN of nothing."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: what the data do not determine is null."""
-    if isinstance(value, dict):
-        return {name: _without_nan(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -26,7 +26,7 @@ from ..engine.completion import Generator
 from ..engine.launch import adapter_engine, scoring_engine
 from ..rewards import RewardFunction, default_reward, get_reward
 from .accuracy import GradedAnswers, grade_answers
-from .run import check_model, versions
+from .run import check_model, versions, without_nan
 from .statistics import bootstrap_interval, pass_at_k, wilson_interval
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def run_evaluate(evaluate: EvaluateConfig, engine: EngineConfig, data: DataConfi
     print_evaluation(result)
     if evaluate.output:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_without_nan(result), indent=2, ensure_ascii=False)
+        text = json.dumps(without_nan(result), indent=2, ensure_ascii=False)
         Path(evaluate.output).expanduser().write_text(text + "\n")
     return result
 
@@ -271,12 +271,3 @@ def _remarks(result: dict[str, Any]) -> Iterator[str]:
         yield f"{result['prompts_without_reward']} rows have no answer that {result['reward']} could judge."
     if result["greedy"]["truncated"] > 0:
         yield f"max_completion_length cut off {result['greedy']['truncated']:.0%} of the greedy answers."
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: what the data do not determine is null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

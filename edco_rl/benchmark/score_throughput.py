@@ -70,20 +70,10 @@ def time_score(
 
 def time_vllm(engine: ColocatedEngine, prompts: list[list[int]], tokens: list[int], samples: int) -> float:
     """Seconds vLLM's `LLM.generate` takes for as many tokens, without log-probabilities."""
-    from vllm import SamplingParams
-
     engine.reset_prefix_cache()
-    parameters = [
-        SamplingParams(
-            n=samples,
-            temperature=0.0 if samples == 1 else 1.0,
-            max_tokens=max(round(count / samples), 1),
-            ignore_eos=True,
-        )
-        for count in tokens
-    ]
+    lengths = [max(round(count / samples), 1) for count in tokens]
     started = time.perf_counter()
-    engine.llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], parameters, use_tqdm=False)
+    engine.generate_lengths(prompts, lengths, n=samples, temperature=0.0 if samples == 1 else 1.0)
     return time.perf_counter() - started
 
 

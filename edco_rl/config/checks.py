@@ -13,6 +13,12 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
 
 
+def check_given(config: object, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name):
+            raise ConfigurationError(f"{name} is missing.")
+
+
 def check_at_least(name: str, value: float | None, minimum: float) -> None:
     if value is not None and value < minimum:
         raise ConfigurationError(f"{name} must be at least {minimum}; got {value}.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checks import ConfigurationError, as_dict, check_at_least
+from .checks import ConfigurationError, as_dict, check_at_least, check_given
 
 
 @dataclass
@@ -21,7 +21,6 @@ class RunConfig:
             "with prompts longer than completions. Needs one process and no gradient checkpointing."
         },
     )
-
     held_out_max_tokens: int | None = field(
         default=None,
         metadata={
@@ -85,9 +84,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         self.chat_template_kwargs = as_dict("chat_template_kwargs", self.chat_template_kwargs)
-        for name in ("model_name_or_path", "dataset_name"):
-            if not getattr(self, name):
-                raise ConfigurationError(f"{name} is missing.")
+        check_given(self, "model_name_or_path", "dataset_name")
         check_at_least("max_prompts", self.max_prompts, 1)
         check_at_least("max_completion_length", self.max_completion_length, 1)
         check_at_least("samples", self.samples, 0)
@@ -120,9 +117,7 @@ class InputConfig:
     seed: int = field(default=0, metadata={"help": "Seed of generated tasks, of samples and of bootstraps."})
 
     def __post_init__(self) -> None:
-        for name in ("model_name_or_path", "dataset_name"):
-            if not getattr(self, name):
-                raise ConfigurationError(f"{name} is missing.")
+        check_given(self, "model_name_or_path", "dataset_name")
 
 
 @dataclass

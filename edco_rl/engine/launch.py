@@ -133,6 +133,7 @@ def _make_transport(
 
 
 def lora_rank_for_vllm(rank: int) -> int:
+    """The smallest rank vLLM can be started with that holds adapters of this one."""
     allowed = (8, 16, 32, 64, 128, 256, 320, 512)
     for candidate in allowed:
         if rank <= candidate:

@@ -1,8 +1,7 @@
 """The registry estimators are found in."""
 
-import importlib
-
-from ..config import ConfigurationError, EstimatorConfig
+from ..config import EstimatorConfig
+from ..config.plugins import find_class
 from .estimator import Estimator
 from .estimators import (
     AnswerEntropy,
@@ -42,18 +41,4 @@ def make_estimator(config: EstimatorConfig, name: str | None = None) -> Estimato
         ConfigurationError: There is no such estimator, or it is not an [`Estimator`].
     """
     name = config.estimator if name is None else name
-    if name in _ESTIMATORS:
-        return _ESTIMATORS[name](config)
-    module_name, _, attribute = name.replace(":", ".").rpartition(".")
-    if not module_name:
-        raise ConfigurationError(
-            f"Unknown estimator {name!r}. Available: {', '.join(available_estimators())}, or the import path of your "
-            "own class, as package.module:Class."
-        )
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"Cannot import estimator {name!r}: {error}.") from error
-    if not (isinstance(found, type) and issubclass(found, Estimator)):
-        raise ConfigurationError(f"estimator {name!r} is not a subclass of edco_rl.entropy.Estimator.")
-    return found(config)
+    return find_class("estimator", name, _ESTIMATORS, Estimator)(config)  # type: ignore[type-abstract]

@@ -1,12 +1,12 @@
 """Reward functions, by name. Each takes TRL's arguments and returns one number a completion."""
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..config import ConfigurationError
+from ..config.plugins import import_named
 from .accuracy import find_option, math_reward, multiple_choice_reward, reasoning_gym_reward
 from .shape import LengthReward, answer_format_reward
 from .text import completion_text
@@ -106,17 +106,8 @@ def get_reward(name: str, **settings: Any) -> RewardFunction:
 
 
 def _import(name: str) -> Any:
-    module_name, _, attribute = name.replace(":", ".").rpartition(".")
-    if name in _TRL_REWARDS:
-        module_name, attribute = "trl.rewards", name
-    if not module_name:
-        raise ConfigurationError(
-            f"Unknown reward {name!r}. Available: {', '.join(available_rewards())}, or the import path of your own."
-        )
-    try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"Cannot import reward {name!r}: {error}.") from error
-    if attribute in ("accuracy_reward", "reasoning_accuracy_reward"):
+    path = f"trl.rewards.{name}" if name in _TRL_REWARDS else name
+    function = import_named("reward", path, available_rewards(), "")
+    if path.replace(":", ".").rpartition(".")[2] in ("accuracy_reward", "reasoning_accuracy_reward"):
         function.is_accuracy = True
     return function

@@ -11,12 +11,12 @@ from accelerate.utils import gather_object
 from trl import GRPOConfig, GRPOTrainer
 
 from ..config import ConfigurationError, CurriculumConfig, EngineConfig
-from ..curriculum import make_gates, strategy_class
+from ..curriculum import make_gates
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
 from .engine import EngineMixin
-from .mixin import CurriculumMixin
+from .mixin import CurriculumMixin, resolve_settings
 from .rollouts import Group, Rollout, has_signal, judge, make_groups, refill_size
 from .shared_prompt import completion_logprobs
 from .stopwatch import Stopwatch
@@ -35,7 +35,6 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
             `None` leaves generation to TRL (transformers, or vLLM as `args` says) and scores prompts with the model
             being trained. The URL of a server (`edco-rl serve`), or settings with which one is started, generates and
             scores with vLLM; this replaces `args.use_vllm`.
-
         share_prompts (`bool`, *optional*, defaults to `False`):
             Whether to compute each prompt once for all its completions in the forward and backward pass: the same
             losses up to rounding, several times faster where completions are shorter than prompts. It materializes the
@@ -74,11 +73,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         check_prompts(train_dataset)
-        config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
-        strategy_class(config.strategy)
-        engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
-        if engine_config is not None and engine_config.engine_mode == "none":
-            engine_config = None
+        config, engine_config = resolve_settings(curriculum, engine)
         if engine_config is not None and args is not None:
             args.use_vllm = False  # TRL would start, or look for, a vLLM of its own
         self.share_prompts = share_prompts

@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import ProgressCallback, Trainer, TrainerCallback
 
-from ..config import ConfigurationError, CurriculumConfig
+from ..config import ConfigurationError, CurriculumConfig, EngineConfig
 from ..curriculum import Curriculum, CurriculumBatchSampler, Outcome, Pool, strategy_class
 from ..curriculum.pool import IndexArray
 from ..data.prompts import prompt_ids
@@ -21,6 +21,22 @@ from .scoring import PromptScorer
 from .stopwatch import Stopwatch
 
 CURRICULUM_FILE = "curriculum.json"
+
+
+def resolve_settings(
+    curriculum: str | CurriculumConfig, engine: str | EngineConfig | None
+) -> tuple[CurriculumConfig, EngineConfig | None]:
+    """The settings behind a trainer's arguments `curriculum` and `engine`; no engine for `engine_mode` `"none"`.
+
+    Raises:
+        ConfigurationError: There is no such strategy.
+    """
+    config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
+    strategy_class(config.strategy)
+    engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
+    if engine_config is not None and engine_config.engine_mode == "none":
+        engine_config = None
+    return config, engine_config
 
 
 class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
@@ -119,8 +135,6 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
 
     def _training_rows(self) -> Dataset:
         """The training set with the columns batches are made of."""
-        if not self.args.remove_unused_columns:
-            return self.train_dataset
         return self._remove_unused_columns(self.train_dataset, description="Training")
 
     def _renew_curriculum(self) -> None:

@@ -8,7 +8,10 @@ import numpy as np
 import torch
 
 from ..curriculum import Curriculum, Gate, Outcome
+from ..curriculum.gates import EqualRewards
 from ..entropy import rollout_entropy
+
+_SIGNAL = EqualRewards()
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,7 @@ def judge(groups: Sequence[Group], gates: Mapping[str, Gate]) -> tuple[list[Grou
 
 def has_signal(group: Group) -> bool:
     """Whether the rewards of a group differ, so that its advantages are not all zero."""
-    rewards = group.outcome.rewards
-    return rewards is not None and max(rewards) - min(rewards) > 1e-6
+    return group.outcome.rewards is not None and _SIGNAL.admit(group.outcome)
 
 
 def refill_size(missing: int, curriculum: Curriculum, group_size: int, processes: int) -> int:

@@ -13,12 +13,12 @@ from trl import SFTConfig, SFTTrainer
 from trl.distributed import DistributedBackend
 
 from ..config import ConfigurationError, CurriculumConfig, EngineConfig
-from ..curriculum import Outcome, strategy_class
+from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
 from .engine import EngineMixin
-from .mixin import CurriculumMixin
+from .mixin import CurriculumMixin, resolve_settings
 from .stopwatch import Stopwatch
 
 _INDEX = "curriculum_index"
@@ -65,14 +65,10 @@ class CurriculumSFTTrainer(CurriculumMixin, EngineMixin, SFTTrainer):
         engine: str | EngineConfig | None = None,
         **kwargs: Any,
     ) -> None:
-        config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
-        strategy_class(config.strategy)
+        config, engine_config = resolve_settings(curriculum, engine)
         rows = _with_prompts(train_dataset)
         check_prompts(rows)
         _refuse_what_joins_rows(args, config)
-        engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
-        if engine_config is not None and engine_config.engine_mode == "none":
-            engine_config = None
         self.stopwatch = Stopwatch()
         self._connection: EngineConnection | None = None
         self._scores_on_every_rank = engine_config is None
@@ -121,7 +117,7 @@ class CurriculumSFTTrainer(CurriculumMixin, EngineMixin, SFTTrainer):
             return {**collate([row for _, row in rows]), _INDEX: torch.tensor([index for index, _ in rows])}
 
         return DataLoader(
-            _Indexed(self._remove_unused_columns(self.train_dataset, description="Training")),
+            _Indexed(self._training_rows()),
             batch_sampler=loader.batch_sampler,
             collate_fn=with_indices,
             pin_memory=loader.pin_memory,

@@ -18,7 +18,7 @@ from edco_rl.data.load import iter_rows, load_prompts
 from edco_rl.data.prompts import check_prompts, quick_answer
 from edco_rl.data.rows import Row
 
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 CHOICE = {"question": "Which is even?", "options": ["one", "two", "three"], "answer_index": 1, "subject": "numbers"}
 
 
