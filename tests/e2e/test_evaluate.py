@@ -19,13 +19,13 @@ pytestmark = pytest.mark.engine
 def evaluate(model, rows, server_url, folder, *flags):
     output = folder / "evaluation.json"
     settings = ["--model_name_or_path", str(model), "--dataset_name", str(rows), "--engine_url", server_url]
-    main(["evaluate", *settings, "--max_completion_length", "4", "--output", str(output), *flags])
+    main(["evaluate", *settings, "--max_completion_length", "3", "--output", str(output), *flags])
     return json.loads(output.read_text())
 
 
 def transformers_accuracy(model, tokenizer, rows):
     generator = ModelGenerator(model, tokenizer.pad_token_id, [tokenizer.eos_token_id])
-    return grade_answers(generator, tokenizer, rows, math_reward, max_tokens=4).right.mean()
+    return grade_answers(generator, tokenizer, rows, math_reward, max_tokens=3).right.mean()
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def additions(tmp_path):
         "reasoning_gym:chain_sum",
         train_prompts=40,
         conversational=False,
-        prompt_template="{expression} =",
+        prompt_template="2 + 4 = 6\n13 + 25 = 38\n{expression} =",
         task_kwargs={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
     )
     path = tmp_path / "additions.jsonl"
@@ -52,7 +52,7 @@ def test_accuracy_of_model_and_adapter_is_that_of_transformers(
     base.push(list(model.named_parameters()), 0)
     rows, _ = load_prompts(str(additions))
     plain = evaluate(model_path, additions, server_url, tmp_path, "--samples", "4")
-    assert plain["greedy"]["accuracy"] == pytest.approx(transformers_accuracy(model, tokenizer, rows), abs=0.026)
+    assert plain["greedy"]["accuracy"] == pytest.approx(transformers_accuracy(model, tokenizer, rows), abs=0.051)
     assert 0 < plain["greedy"]["accuracy"] < 1 and plain["prompts"] == 40
     assert set(plain["subjects"]) == {"small", "large"} and plain["reward"] == "math"
     values = [plain["pass_at"][k]["value"] for k in ("1", "2", "4")]
@@ -63,10 +63,11 @@ def test_accuracy_of_model_and_adapter_is_that_of_transformers(
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj"]))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
+            torch.nn.init.normal_(parameter, std=0.1)
     adapted.save_pretrained(tmp_path / "adapter")
     found = evaluate(tmp_path / "adapter", additions, server_url, tmp_path)
     assert found["model"] == model_path and found["adapter"] == str(tmp_path / "adapter")
-    assert found["greedy"]["accuracy"] == pytest.approx(transformers_accuracy(adapted, tokenizer, rows), abs=0.026)
+    assert found["greedy"]["accuracy"] == pytest.approx(transformers_accuracy(adapted, tokenizer, rows), abs=0.051)
     again = evaluate(model_path, additions, server_url, tmp_path)
-    assert again["greedy"] == plain["greedy"] != found["greedy"]
+    assert again["greedy"] == plain["greedy"]
+    assert found["greedy"]["accuracy"] < plain["greedy"]["accuracy"] - 0.2
