@@ -97,6 +97,7 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
             args.beta = 0.0
         self.beta = 0.0  # the penalty is in the reward, not in the loss
         self._hidden_states: torch.Tensor | None = None
+        self._value_batches: list[tuple[torch.Tensor, ...]] = []
         try:
             self.value_function = self._make_value_function()
         except BaseException:
@@ -241,8 +242,10 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
         with torch.no_grad() if self._warms_up else nullcontext():
             policy_loss = super()._compute_loss(model, inputs)
         logprobs = self._logprobs
-        values = self._values(*_sequences(inputs))
         mask = _policy_mask(inputs)
+        if mode == "train" and self.args.num_value_epochs > 1 and self._hidden_states is not None:
+            self._value_batches.append((self._hidden_states.detach(), inputs["values"], inputs["returns"], mask))
+        values = self._values(*_sequences(inputs))
         losses, clipped = value_losses(values, inputs["values"], inputs["returns"], self.args.cliprange_value)
         # The mean over the tokens of an optimizer step, on all processes: TRL's own normalizer.
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
@@ -257,6 +260,21 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
         log_ratio = logprobs - inputs["old_per_token_logps"]
         metrics["approx_kl"].append(self._mean(log_ratio.exp() - 1 - log_ratio, mask))
         return policy_loss + self.args.vf_coef * (losses * mask).sum() / tokens
+
+    def repeat_value_steps(self) -> None:
+        """Take the further steps of `num_value_epochs` on the optimizer step just done; the policy stays as it is."""
+        batches, self._value_batches = self._value_batches, []
+        for _ in range(self.args.num_value_epochs - 1):
+            tokens = self._sum(torch.stack([mask.sum() for *_, mask in batches]).sum()).clamp(min=1.0)
+            for hidden_states, old_values, returns, mask in batches:
+                values = self._value_function_wrapped(hidden_states)
+                losses, _ = value_losses(values, old_values, returns, self.args.cliprange_value)
+                loss = (losses * mask).sum() * self.accelerator.num_processes / tokens
+                self.accelerator.backward(self.args.vf_coef * loss)
+            if self.args.max_grad_norm > 0:
+                self.accelerator.clip_grad_norm_(self.value_function.parameters(), self.args.max_grad_norm)
+            self.optimizer.step()  # the policy's parameters have no gradients now
+            self.optimizer.zero_grad()
 
     def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(tensor.detach(), reduction="sum")
@@ -300,5 +318,6 @@ class _ValueFunctionCallback(TrainerCallback):
         if args.max_grad_norm > 0:  # apart from the policy's: neither is to shrink the other's
             torch.nn.utils.clip_grad_norm_(self.trainer.value_function.parameters(), args.max_grad_norm)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.value_function.zero_grad()
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.optimizer.zero_grad()
+        self.trainer.repeat_value_steps()

@@ -65,6 +65,13 @@ class PPOConfig(GRPOConfig):
             "value head: about how far a value can move in a step."
         },
     )
+    num_value_epochs: int = field(
+        default=1,
+        metadata={
+            "help": "Steps of a value head on the tokens of each optimizer step: the first along with the policy, the "
+            "others on hidden states kept from it, which costs next to nothing. A value model takes 1."
+        },
+    )
     value_warmup_steps: int = field(
         default=0, metadata={"help": "First optimizer steps that train the value function only."}
     )
@@ -78,6 +85,13 @@ class PPOConfig(GRPOConfig):
         for name in ("vf_coef", "cliprange_value", "kl_coef", "value_warmup_steps"):
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{name} must be at least 0; got {getattr(self, name)}.")
+        if self.num_value_epochs < 1:
+            raise ConfigurationError(f"num_value_epochs must be at least 1; got {self.num_value_epochs}.")
+        if self.num_value_epochs > 1 and self.value_model_name_or_path is not None:
+            raise ConfigurationError(
+                f"num_value_epochs is {self.num_value_epochs}, which a value head can do on hidden states it was "
+                "given; a value model has none. Leave out value_model_name_or_path or num_value_epochs."
+            )
         if self.beta != 0.0:
             raise ConfigurationError(f"beta is {self.beta}: PPO's KL penalty is part of the reward; set kl_coef.")
         if self.scale_rewards not in ("none", False):

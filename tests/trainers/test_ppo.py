@@ -356,6 +356,36 @@ def test_a_reward_model_keeps_its_head_as_a_value_model(tiny_model_path, tmp_pat
     assert torch.equal(trainer.value_function.model.score.weight, reward_model.score.weight)
 
 
+def test_further_value_epochs_are_steps_on_the_same_hidden_states(tiny_model_path, tmp_path):
+    settings = {"max_steps": 1, "optim": "sgd", "max_grad_norm": 0.0, "value_learning_rate": 0.3, "vf_coef": 0.5}
+    settings |= {"cliprange_value": 0.01, "gradient_accumulation_steps": 2}
+    once = make_trainer(tiny_model_path, tmp_path, **settings)
+    once.train()
+    trainer = make_trainer(tiny_model_path, tmp_path, num_value_epochs=4, **settings)
+    seen = []  # hidden states of the optimizer step's two batches, after those of the rollout
+    trainer.value_function.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    trainer.train()
+    assert all(torch.equal(a, b) for a, b in zip(once.model.parameters(), trainer.model.parameters(), strict=True))
+    hidden_states = seen[-2:]
+    weight, bias = (parameter.detach().double() for parameter in once.value_function.parameters())
+    for _ in range(3):
+        weight.requires_grad_(), bias.requires_grad_()
+        total = tokens = 0.0
+        for states, batch in zip(hidden_states, trainer.batches, strict=True):
+            states = torch.nn.functional.layer_norm(states.double(), states.shape[-1:])
+            values, old = (states * weight).mean(-1) + bias, batch["values"].double()
+            clipped = old + (values - old).clamp(-0.01, 0.01)
+            errors = torch.maximum((values - batch["returns"]) ** 2, (clipped - batch["returns"]) ** 2)
+            total = total + (errors * batch["completion_mask"]).sum()
+            tokens += batch["completion_mask"].sum()
+        gradients = torch.autograd.grad(0.5 * 0.5 * total / tokens, (weight, bias))
+        weight, bias = ((p - 0.3 * g).detach() for p, g in zip((weight, bias), gradients, strict=True))
+    found = list(trainer.value_function.parameters())
+    torch.testing.assert_close(found[0].double(), weight, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(found[1].double(), bias, rtol=1e-4, atol=1e-7)
+    assert not torch.equal(found[1], once.value_function.linear.bias)
+
+
 @pytest.mark.parametrize("separate", [False, True], ids=["value head", "value model"])
 def test_warm_up_trains_the_value_function_only(tiny_model_path, tmp_path, separate):
     trainer = make_trainer(
@@ -453,6 +483,8 @@ def test_evaluation_during_training_measures_the_losses(tiny_model_path, tmp_pat
         ({"lam": -0.1}, "lam must be between 0 and 1; got -0.1"),
         ({"vf_coef": -1.0}, "vf_coef must be at least 0; got -1.0"),
         ({"value_warmup_steps": -1}, "value_warmup_steps must be at least 0"),
+        ({"num_value_epochs": 0}, "num_value_epochs must be at least 1"),
+        ({"num_value_epochs": 2, "value_model_name_or_path": "m"}, "which a value head can do on hidden states"),
         ({"beta": 0.1}, "beta is 0.1: .* set kl_coef"),
         ({"scale_rewards": "group"}, "scale_rewards is group: .* set whiten_rewards"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "multi_objective_aggregation is normalize_then_sum"),
@@ -494,7 +526,7 @@ TWO_PROCESSES = """
 import sys, torch
 from accelerate.utils import gather_object
 from tests.trainers.test_ppo import make_trainer
-trainer = make_trainer(sys.argv[1], sys.argv[2], value_warmup_steps=1, max_steps=3, ddp_backend="gloo")
+trainer = make_trainer(sys.argv[1], sys.argv[2], value_warmup_steps=1, max_steps=3, num_value_epochs=3, ddp_backend="gloo")
 trainer.train()
 gather = lambda tensor: torch.stack(gather_object([tensor.detach()]))
 advantages = gather(trainer.batches[0]["advantages"])
