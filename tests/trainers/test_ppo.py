@@ -371,8 +371,8 @@ def test_further_value_epochs_are_steps_on_the_same_hidden_states(tiny_model_pat
     for _ in range(3):
         weight.requires_grad_(), bias.requires_grad_()
         total = tokens = 0.0
-        for states, batch in zip(hidden_states, trainer.batches, strict=True):
-            states = torch.nn.functional.layer_norm(states.double(), states.shape[-1:])
+        for hidden, batch in zip(hidden_states, trainer.batches, strict=True):
+            states = torch.nn.functional.layer_norm(hidden.double(), hidden.shape[-1:])
             values, old = (states * weight).mean(-1) + bias, batch["values"].double()
             clipped = old + (values - old).clamp(-0.01, 0.01)
             errors = torch.maximum((values - batch["returns"]) ** 2, (clipped - batch["returns"]) ** 2)
@@ -526,7 +526,8 @@ TWO_PROCESSES = """
 import sys, torch
 from accelerate.utils import gather_object
 from tests.trainers.test_ppo import make_trainer
-trainer = make_trainer(sys.argv[1], sys.argv[2], value_warmup_steps=1, max_steps=3, num_value_epochs=3, ddp_backend="gloo")
+settings = {"value_warmup_steps": 1, "num_value_epochs": 3, "max_steps": 3, "ddp_backend": "gloo"}
+trainer = make_trainer(sys.argv[1], sys.argv[2], **settings)
 trainer.train()
 gather = lambda tensor: torch.stack(gather_object([tensor.detach()]))
 advantages = gather(trainer.batches[0]["advantages"])
