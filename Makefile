@@ -18,8 +18,10 @@ export TOKENIZERS_PARALLELISM ?= false
 quickstart: install model
 	$(BIN)/edco-rl train grpo --config recipes/quickstart/grpo_edco.yaml --model_name_or_path "$(MODEL)"
 
+# First the tests of small models, side by side, then those that share one vLLM server and all cores.
 test: install model check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" --numprocesses auto --maxprocesses 4
+	$(BIN)/python -m pytest -m engine
 
 install: $(INSTALLED)
 
