@@ -15,7 +15,8 @@ from . import __version__
 from .config import ConfigurationError, EngineConfig
 
 _INTERRUPTED = 130
-_METHODS = ("grpo", "ppo", "sft")
+_COMPLEXITY_AWARE = "complexity-aware"
+_METHODS = ("grpo", "ppo", "sft", _COMPLEXITY_AWARE)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -53,6 +54,12 @@ def _train(arguments: list[str]) -> None:
     )
     parser.add_argument("method", choices=_METHODS, help="training method; METHOD --help lists its fields")
     method = parser.parse_args(arguments[:1]).method
+
+    if method == _COMPLEXITY_AWARE:
+        from .complexity.run import complexity_parser, run_complexity_aware
+
+        run_complexity_aware(*_parse_with_config(complexity_parser(f"edco-rl train {method}"), arguments[1:]))
+        return
 
     from .benchmark.run import METHODS, method_parser
 
@@ -173,6 +180,7 @@ def _user_facing_errors() -> tuple[type[Exception], ...]:
         "edco_rl.engine.server": ("EngineStartError",),
         "edco_rl.engine.client": ("EngineError",),
         "edco_rl.engine.weights": ("WeightVersionError",),
+        "edco_rl.complexity.teacher": ("TeacherError",),
     }
     return tuple(
         getattr(sys.modules[module], name)

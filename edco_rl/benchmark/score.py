@@ -104,14 +104,19 @@ def model_path(name: str) -> str:
 def generator(config: EngineConfig, model: str, tokenizer: Any, log_path: Path) -> Iterator[Generator]:
     """What gives log-probabilities of a model: an engine, or transformers with `engine_mode` `"none"`."""
     if config.engine_mode == "none":
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-        end = loaded.generation_config.eos_token_id
-        ends = end if isinstance(end, list) else [tokenizer.eos_token_id if end is None else end]
-        padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        yield ModelGenerator(loaded, padding, ends)
+        yield transformers_generator(AutoModelForCausalLM.from_pretrained(model, dtype="auto"), tokenizer)
         return
     with scoring_engine(config, model, log_path=log_path) as engine:
         yield engine
+
+
+def transformers_generator(model: Any, tokenizer: Any) -> ModelGenerator:
+    """What gives log-probabilities of a loaded model."""
+    end = model.generation_config.eos_token_id
+    ends = end if isinstance(end, list) else [tokenizer.eos_token_id if end is None else end]
+    return ModelGenerator(
+        model, tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id, ends
+    )
 
 
 def policy_version(source: Generator) -> str:

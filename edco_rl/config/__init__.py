@@ -5,6 +5,7 @@ Every field is also a YAML key and a command-line flag, beside TRL's own. Names 
 
 from .checks import ConfigurationError
 from .commands import AuditConfig, EvaluateConfig, InputConfig, RunConfig, ScoreConfig
+from .complexity import ComplexityConfig
 from .curriculum import CurriculumConfig, EstimatorConfig
 from .data import DATASET_FORMATS, DataConfig
 from .engine import EngineConfig, EngineMode, ScoringEngineConfig, Transport
@@ -12,6 +13,7 @@ from .engine import EngineConfig, EngineMode, ScoringEngineConfig, Transport
 __all__ = [
     "DATASET_FORMATS",
     "AuditConfig",
+    "ComplexityConfig",
     "ConfigurationError",
     "CurriculumConfig",
     "DataConfig",

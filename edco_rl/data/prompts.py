@@ -106,8 +106,8 @@ def content_id(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def quick_answer(prompt: Prompt, instruction: str) -> Prompt:
-    """The quick-answer form of a prompt (EDCO, arXiv 2601.03725): it asks for the answer at once.
+def with_instruction(prompt: Prompt, instruction: str) -> Prompt:
+    """A prompt with an instruction added: one that asks for the answer at once makes EDCO's quick-answer form.
 
     Args:
         prompt (`str` or `list[dict]`):

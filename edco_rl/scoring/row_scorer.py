@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 from ..config import ConfigurationError, EstimatorConfig
 from ..data.formats import LABELS
-from ..data.prompts import Prompt, quick_answer
+from ..data.prompts import Prompt, with_instruction
 from ..engine.completion import Generator
 from ..entropy import Score, TokenLogprobs, make_estimator
 from .labels import MOST_TOKENS, LabelTokens
@@ -105,7 +105,7 @@ class RowScorer:
         """
         prompts = [row["prompt"] for row in rows]
         if self.request.quick_answer:
-            prompts = [quick_answer(prompt, self.instruction) for prompt in prompts]
+            prompts = [with_instruction(prompt, self.instruction) for prompt in prompts]
         return EncodedRows(
             prompts=self.tokenize(prompts),
             references=list(map(self._reference, rows)) if self.request.evidence == "reference" else [],
@@ -119,7 +119,7 @@ class RowScorer:
             logprobs = generator.completion_logprobs(encoded.prompts, encoded.references)
             groups = [[TokenLogprobs(values, nothing)] for values in logprobs]
         elif self.request.evidence == "labels":
-            groups = self._label_logprobs(encoded, generator)
+            groups = self.label_logprobs(encoded, generator)
         else:
             completions = generator.generate(
                 encoded.prompts,
@@ -150,7 +150,12 @@ class RowScorer:
                     ids[row] = tokens
         return ids
 
-    def _label_logprobs(self, encoded: EncodedRows, generator: Generator) -> list[list[TokenLogprobs]]:
+    def label_logprobs(self, encoded: EncodedRows, generator: Generator) -> list[list[TokenLogprobs]]:
+        """What an estimator that asks for option labels is given: the log-probability of each label as first token.
+
+        Raises:
+            ConfigurationError: The rows have too many different labels.
+        """
         # All rows ask for the labels of all: the engine takes one list for a batch.
         wanted = sorted({token for options in encoded.labels for tokens in options for token in tokens})
         if len(wanted) > MOST_TOKENS:

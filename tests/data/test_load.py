@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edco_rl.config import ConfigurationError
 from edco_rl.data.formats import FORMATS, PromptSettings
 from edco_rl.data.load import iter_rows, load_prompts
-from edco_rl.data.prompts import check_prompts, quick_answer
+from edco_rl.data.prompts import check_prompts, with_instruction
 from edco_rl.data.rows import Row
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -119,7 +119,7 @@ def test_template_system_prompt_and_column_names_can_be_set(tmp_path):
 
 def test_the_quick_answer_form_keeps_the_cue_at_the_end(tmp_path):
     plain = load_one(tmp_path, CHOICE, conversational=False)["prompt"]
-    assert quick_answer(plain, "At once.").endswith("C. three\nAt once.\nAnswer:")
+    assert with_instruction(plain, "At once.").endswith("C. three\nAt once.\nAnswer:")
 
 
 SETTINGS = PromptSettings(True, None, None, 1000)

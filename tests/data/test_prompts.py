@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from edco_rl.config import ConfigurationError
 from edco_rl.data.load import load_prompts
-from edco_rl.data.prompts import check_prompts, prompt_ids, quick_answer, tokenize_prompt
+from edco_rl.data.prompts import check_prompts, prompt_ids, tokenize_prompt, with_instruction
 from edco_rl.data.tasks import generate_tasks
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
@@ -57,8 +57,8 @@ def test_a_column_of_ids_is_kept_and_must_be_unique():
 
 
 def test_quick_answer_changes_the_last_user_message_of_a_copy():
-    assert quick_answer("2 + 2?", "At once.") == "2 + 2?\nAt once.\n"
-    changed = quick_answer(CHAT, "At once.")
+    assert with_instruction("2 + 2?", "At once.") == "2 + 2?\nAt once.\n"
+    changed = with_instruction(CHAT, "At once.")
     assert changed[0] == CHAT[0] and changed[1]["content"] == "2 + 2?\n\nAt once."
     assert CHAT[1]["content"] == "2 + 2?"
 

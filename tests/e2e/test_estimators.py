@@ -10,7 +10,7 @@ import pytest
 
 from edco_rl.cli import main
 from edco_rl.config import EstimatorConfig
-from edco_rl.data.prompts import quick_answer, tokenize_prompt
+from edco_rl.data.prompts import tokenize_prompt, with_instruction
 from edco_rl.scoring import RowScorer
 
 from .conftest import tolerance, transformers_logprobs
@@ -41,7 +41,7 @@ def score(client, tokenizer, name, **settings):
 
 def prompt_ids(row, tokenizer, quick):
     instruction = EstimatorConfig().quick_answer_instruction
-    return tokenize_prompt(quick_answer(row["prompt"], instruction) if quick else row["prompt"], tokenizer)
+    return tokenize_prompt(with_instruction(row["prompt"], instruction) if quick else row["prompt"], tokenizer)
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("prefix_entropy", 4), ("answer_entropy", 1), ("sequence_entropy", 8)])

@@ -4,7 +4,7 @@ from transformers import AutoTokenizer
 
 from edco_rl.benchmark.stand_in import StandInEngine
 from edco_rl.config import ConfigurationError, EstimatorConfig
-from edco_rl.data.prompts import quick_answer, tokenize_prompt
+from edco_rl.data.prompts import tokenize_prompt, with_instruction
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.job import score_rows
 from edco_rl.scoring.store import ScoreStore
@@ -97,5 +97,5 @@ def test_a_bad_row_ends_the_run_and_leaves_what_was_done(tmp_path, scorer):
 def test_prompts_encoded_together_are_the_same_as_one_by_one(scorer):
     some = list(rows(8))
     instruction = EstimatorConfig().quick_answer_instruction
-    expected = [tokenize_prompt(quick_answer(row["prompt"], instruction), scorer.tokenizer) for row in some]
+    expected = [tokenize_prompt(with_instruction(row["prompt"], instruction), scorer.tokenizer) for row in some]
     assert scorer.encode(some).prompts == expected

@@ -8,7 +8,7 @@ from tokenizers.models import WordPiece
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from edco_rl.config import ConfigurationError, EstimatorConfig
-from edco_rl.data.prompts import quick_answer, tokenize_prompt
+from edco_rl.data.prompts import tokenize_prompt, with_instruction
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.labels import LabelTokens
 from edco_rl.trainers.model_generator import ModelGenerator
@@ -74,7 +74,7 @@ def test_entropy_along_the_greedy_answer_is_exact_within_its_bounds(model, token
     found = score(model, tokenizer, name, **settings)
     instruction = EstimatorConfig().quick_answer_instruction
     for row, result in zip(ROWS, found, strict=True):
-        prompt = quick_answer(row["prompt"], instruction) if quick else row["prompt"]
+        prompt = with_instruction(row["prompt"], instruction) if quick else row["prompt"]
         rows = greedy(model, tokenize_prompt(prompt, tokenizer), tokens, tokenizer.eos_token_id)
         exact = entropy(rows).mean()
         assert result.lower - 1e-4 <= exact <= result.upper + 1e-4
@@ -87,7 +87,9 @@ def test_entropy_along_the_greedy_answer_is_exact_within_its_bounds(model, token
 def test_option_entropy_is_that_of_the_labels_with_and_without_a_space(model, tokenizer, quick):
     found = score(model, tokenizer, "option_entropy", quick_answer=quick)
     for row, result in zip(ROWS, found, strict=True):
-        prompt = quick_answer(row["prompt"], EstimatorConfig().quick_answer_instruction) if quick else row["prompt"]
+        prompt = (
+            with_instruction(row["prompt"], EstimatorConfig().quick_answer_instruction) if quick else row["prompt"]
+        )
         p = np.exp(distributions(model, tokenize_prompt(prompt, tokenizer), 1)[0])
         labels = "ABCD"[: len(row["options"])]
         mass = np.array([sum(p[tokenizer.convert_tokens_to_ids(form)] for form in (x, f"Ġ{x}")) for x in labels])

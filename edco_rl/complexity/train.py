@@ -1,0 +1,162 @@
+"""Supervised fine-tuning of one method, and what its model is worth."""
+
+import copy
+import dataclasses
+import gc
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
+
+from ..benchmark.accuracy import grade_answers
+from ..benchmark.run import set_model_arguments
+from ..benchmark.statistics import wilson_interval
+from ..config import ComplexityConfig, ConfigurationError, CurriculumConfig
+from ..data.prompts import with_instruction
+from ..engine.completion import Generator
+from ..rewards import RewardFunction
+from ..trainers import CurriculumSFTTrainer
+from .methods import longest, order
+
+FORMS = ("direct", "reasoning")
+# Where things go and what is told of them: none of it changes the weights.
+_WITHOUT_EFFECT = (
+    "output_dir",
+    "run_name",
+    "report_to",
+    "disable_tqdm",
+    "resume_from_checkpoint",
+    "hub_token",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+)
+
+
+def describe_training(training: SFTConfig, model: ModelConfig) -> dict[str, Any]:
+    """The settings a trained model depends on, as plain values."""
+    settings = {
+        name: value
+        for name, value in training.to_dict().items()
+        if name not in _WITHOUT_EFFECT and not name.startswith(("logging_", "push_to_hub", "hub_"))
+    }
+    return {"training": settings, "model": dataclasses.asdict(model)}
+
+
+def train_method(
+    method: str, rows: Dataset, folder: Path, training: SFTConfig, model: ModelConfig, config: ComplexityConfig
+) -> dict[str, Any]:
+    """Fine-tune the student on a method's rows, from its last checkpoint where there is one.
+
+    Args:
+        method (`str`):
+            Name of the method.
+        rows (`datasets.Dataset`):
+            As of [`~edco_rl.complexity.methods.training_rows`].
+        folder (`Path`):
+            Where the model goes.
+        training (`SFTConfig`), model (`ModelConfig`):
+            TRL's settings; they are not changed.
+        config (`ComplexityConfig`):
+            Settings.
+
+    Returns:
+        `dict[str, Any]`: `steps`, `tokens` (of prompts and completions, padding left out) and `seconds`, since a
+        checkpoint where it was continued from one.
+
+    Raises:
+        ConfigurationError: A row is longer than `max_length`, so that its answer would be cut off.
+    """
+    training, model = copy.deepcopy(training), copy.deepcopy(model)
+    training.output_dir = str(folder)
+    set_model_arguments(training, model)
+    trainer = CurriculumSFTTrainer(
+        model.model_name_or_path,
+        training,
+        train_dataset=rows,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+        curriculum=CurriculumConfig(**order(method, config)),
+        engine=None,
+    )
+    length, identifier = longest(rows, trainer.processing_class)
+    if training.max_length is not None and length > training.max_length:
+        raise ConfigurationError(
+            f"{method}: row {identifier!r} has {length} tokens, and max_length {training.max_length} would cut off "
+            "its answer. Raise max_length; what was made so far is kept."
+        )
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder))
+    seconds = time.perf_counter() - started
+    trainer.save_model(str(folder))
+    trainer.save_state()
+    steps = trainer.state.global_step
+    tokens = max(int(entry.get("num_tokens", 0)) for entry in trainer.state.log_history)
+    trainer.close()
+    del trainer
+    gc.collect()
+    return {"steps": steps, "tokens": tokens, "seconds": seconds}
+
+
+def evaluate(
+    rows: Dataset, form: str, generator: Generator, tokenizer: Any, config: ComplexityConfig, reward: RewardFunction
+) -> pa.Table:
+    """Greedy answers to held-out rows, graded.
+
+    Args:
+        rows (`datasets.Dataset`):
+            The rows.
+        form (`str`):
+            `"direct"`, or `"reasoning"`: the prompt then asks for it.
+        generator (`Generator`), tokenizer (`PreTrainedTokenizerBase`):
+            What answers, and its tokenizer.
+        config (`ComplexityConfig`):
+            The instruction, and the token limits.
+        reward (`RewardFunction`):
+            A reward of 1 is a right answer.
+
+    Returns:
+        `pyarrow.Table`: `id`, `form`, `right` (null where the reward says nothing), `tokens` and `truncated`.
+    """
+    if form == "reasoning":
+        prompts = [with_instruction(prompt, config.reasoning_instruction) for prompt in rows["prompt"]]
+        rows = rows.remove_columns("prompt").add_column("prompt", prompts)
+    graded = grade_answers(
+        generator,
+        tokenizer,
+        rows,
+        reward,
+        max_tokens=config.answer_tokens if form == "direct" else config.reasoning_tokens,
+        chat_template_kwargs=config.chat_template_kwargs,  # type: ignore[arg-type]
+    )
+    right = graded.right[:, 0]
+    return pa.table(
+        {
+            "id": rows["id"],
+            "form": [form] * len(rows),
+            "right": pa.array([None if np.isnan(value) else bool(value) for value in right], pa.bool_()),
+            "tokens": graded.tokens[:, 0],
+            "truncated": graded.truncated[:, 0],
+        }
+    )
+
+
+def accuracies(answers: pa.Table) -> dict[str, Any]:
+    """Accuracy with its 95 % Wilson interval, tokens an answer and share of answers cut off, for each form."""
+    found = {}
+    for form in FORMS:
+        chosen = answers.filter(pa.compute.equal(answers["form"], form))
+        right = [value for value in chosen["right"].to_pylist() if value is not None]
+        found[form] = {
+            "prompts": len(right),
+            "accuracy": float(np.mean(right)) if right else None,
+            "interval": wilson_interval(sum(right), len(right)) if right else None,
+            "tokens": float(np.mean(chosen["tokens"])),
+            "truncated": float(np.mean(chosen["truncated"])),
+        }
+    return found

@@ -1,0 +1,222 @@
+"""Complexity-aware fine-tuning: how questions are split, who teaches the hard ones, and what is compared."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from .checks import ConfigurationError, as_dict, check_at_least, check_choice
+from .curriculum import EstimatorConfig
+
+Baseline = Literal["sft", "distillation", "random_split", "curriculum"]
+Stage = Literal["scores", "prediction", "split", "reasoning", "training_data", "model", "evaluation"]
+SplitBy = Literal["quantiles", "thresholds"]
+TeacherKind = Literal["column", "server", "endpoint"]
+Fallback = Literal["answer", "drop"]
+AfterStop = Literal["stop", "answer", "drop"]
+TrainingOrder = Literal["mixed", "stages"]
+
+ANSWER_ESTIMATORS = ("answer_entropy", "option_entropy")
+
+
+@dataclass
+class ComplexityConfig(EstimatorConfig):
+    """What `edco-rl train complexity-aware` adds to TRL's SFT (arXiv 2506.21220)."""
+
+    estimator: str = field(
+        default="answer_entropy",
+        metadata={
+            "help": "What complexity is. answer_entropy: entropy of the answer's token over the vocabulary; "
+            "option_entropy: over the option labels only. Where answers are several tokens, prefix_entropy or any "
+            "other estimator."
+        },
+    )
+    scoring_top_logprobs: int = field(
+        default=100,
+        metadata={"help": "Log-probabilities the entropy is computed from; the engine's cap bounds it."},
+    )
+    split_by: SplitBy = field(
+        default="quantiles",
+        metadata={
+            "help": "quantiles: classes of given shares of the data. thresholds: classes between given entropies, in "
+            "nats."
+        },
+    )
+    split_points: list[float] = field(
+        default_factory=lambda: [1 / 3, 2 / 3],
+        metadata={
+            "help": "Where easy, medium and hard are cut, as split_by says. One point makes two classes: easy, hard."
+        },
+    )
+    teacher: TeacherKind = field(
+        default="column",
+        metadata={
+            "help": "Where chains of thought come from. column: teacher_column of the data set. server: a vLLM server "
+            "of teacher_model, started for it. endpoint: an OpenAI-compatible service at teacher_url."
+        },
+    )
+    teacher_column: str = field(default="explanation", metadata={"help": "Column of teacher column."})
+    teacher_column_states_answer: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the column's texts end with an answer of their own, by which they are judged. By default "
+            "the right answer is put below them."
+        },
+    )
+    teacher_model: str | None = field(
+        default=None, metadata={"help": "Model of teacher server (folder or hub id), or its name at an endpoint."}
+    )
+    teacher_url: str | None = field(
+        default=None, metadata={"help": "Base URL of an endpoint, as https://api.example.com/v1."}
+    )
+    teacher_key_variable: str = field(
+        default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the endpoint's key."}
+    )
+    teacher_request: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Further fields of each request, as {top_p: 0.9}."}
+    )
+    teacher_temperature: float = field(default=0.0, metadata={"help": "Temperature of the teacher."})
+    teacher_answer_tokens: int = field(default=512, metadata={"help": "Most tokens of a teacher's answer."})
+    teacher_concurrency: int = field(default=8, metadata={"help": "Requests in flight at the teacher."})
+    teacher_requests_per_minute: float | None = field(
+        default=None, metadata={"help": "Most requests a minute, repeated ones included. By default no limit."}
+    )
+    teacher_attempts: int = field(
+        default=5,
+        metadata={
+            "help": "Times a question is sent until it counts as failed: after time-outs, HTTP "
+            "408, 409, 429 and 5xx, lost connections and answers that are not JSON."
+        },
+    )
+    teacher_backoff: float = field(
+        default=1.0,
+        metadata={
+            "help": "Seconds until the second attempt, doubled for each further one up to 60; a Retry-After of the "
+            "endpoint is obeyed instead."
+        },
+    )
+    teacher_timeout: float = field(default=120.0, metadata={"help": "Seconds to wait for the answer to a request."})
+    teacher_max_failures: int = field(
+        default=10,
+        metadata={"help": "Questions in a row without any answer after which the teacher is not asked any more."},
+    )
+    teacher_token_budget: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens, of prompts and answers, paid in all runs with this cache. It is never exceeded: a "
+            "request is only sent when its longest answer fits in."
+        },
+    )
+    teacher_price_budget: float | None = field(
+        default=None, metadata={"help": "The same as a price, from teacher_prompt_price and teacher_answer_price."}
+    )
+    teacher_prompt_price: float = field(default=0.0, metadata={"help": "Price of a million prompt tokens."})
+    teacher_answer_price: float = field(default=0.0, metadata={"help": "Price of a million answer tokens."})
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "File that keeps every answer of a teacher by its question, so that none is paid twice. By "
+            "default teacher.sqlite in the run's folder; several runs can share one."
+        },
+    )
+    reasoning_instruction: str = field(
+        default='Reason step by step first. Then end with a line "Answer: " and the right option\'s letter.',
+        metadata={"help": "What is appended to a prompt to ask teacher and student for reasoning."},
+    )
+    answer_line: str = field(
+        default="Answer: {answer}",
+        metadata={"help": "Last line of a text of teacher_column, unless it states its answer."},
+    )
+    unusable_reasoning: Fallback = field(
+        default="answer",
+        metadata={
+            "help": "What becomes of rows whose chain of thought is wrong or failed. answer: they are trained on "
+            "their plain answer. drop: they are left out."
+        },
+    )
+    pending_reasoning: AfterStop = field(
+        default="stop",
+        metadata={
+            "help": "What becomes of rows the teacher was not asked about, as the budget was used up or it did not "
+            "answer any more. stop: the run ends before training, and goes on when it is started again. answer, "
+            "drop: as unusable_reasoning."
+        },
+    )
+    training_order: TrainingOrder = field(
+        default="mixed",
+        metadata={"help": "mixed: all rows shuffled. stages: in each epoch first easy, then medium, then hard rows."},
+    )
+    baselines: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "What is trained beside it and compared. sft: plain answers to all. distillation: reasoning for "
+            "all. random_split: classes of the same sizes, drawn at random. curriculum: plain answers, in order of "
+            "complexity."
+        },
+    )
+    answer_tokens: int = field(default=16, metadata={"help": "Most tokens of a direct answer in the evaluation."})
+    reasoning_tokens: int = field(
+        default=512, metadata={"help": "Most tokens of an answer with reasoning in the evaluation."}
+    )
+    last_stage: Stage = field(
+        default="evaluation",
+        metadata={"help": "Stage to end after, to look at what came of it. Later runs go on from there."},
+    )
+    replace_artefacts: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Files of your own in place of stages', by their folder in the run's: {scores: my.parquet, "
+            "reasoning/complexity_aware: chains.parquet}."
+        },
+    )
+    part_prompts: int = field(
+        default=256, metadata={"help": "Prompts scored or answered at a time; a killed run goes on after them."}
+    )
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Arguments of the student's chat template, as {enable_thinking: false}."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("teacher_request", "replace_artefacts", "chat_template_kwargs"):
+            setattr(self, name, as_dict(name, getattr(self, name)))
+        for name, choices in (
+            ("split_by", SplitBy),
+            ("teacher", TeacherKind),
+            ("unusable_reasoning", Fallback),
+            ("pending_reasoning", AfterStop),
+            ("training_order", TrainingOrder),
+            ("last_stage", Stage),
+        ):
+            check_choice(name, getattr(self, name), get_args(choices))
+        for name in self.baselines:
+            check_choice("baselines", name, get_args(Baseline))
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ConfigurationError(f"baselines {self.baselines} names one twice.")
+        self._check_split()
+        self._check_teacher()
+        for name in ("answer_tokens", "reasoning_tokens", "part_prompts"):
+            check_at_least(name, getattr(self, name), 1)
+        if "{answer}" not in self.answer_line:
+            raise ConfigurationError(f"answer_line {self.answer_line!r} has no {{answer}}.")
+
+    def _check_split(self) -> None:
+        points = self.split_points
+        if not 1 <= len(points) <= 2 or sorted(set(points)) != list(points):
+            raise ConfigurationError(f"split_points must be one or two ascending numbers; got {points}.")
+        if self.split_by == "quantiles" and not all(0 < point < 1 for point in points):
+            raise ConfigurationError(f"split_points of quantiles must be between 0 and 1; got {points}.")
+
+    def _check_teacher(self) -> None:
+        needed = {"column": ["teacher_column"], "server": ["teacher_model"]}
+        for name in needed.get(self.teacher, ["teacher_url", "teacher_model"]):
+            if not getattr(self, name):
+                raise ConfigurationError(f"teacher {self.teacher} needs {name}.")
+        for name in ("teacher_answer_tokens", "teacher_concurrency", "teacher_attempts", "teacher_max_failures"):
+            check_at_least(name, getattr(self, name), 1)
+        for name in ("teacher_temperature", "teacher_backoff", "teacher_prompt_price", "teacher_answer_price"):
+            check_at_least(name, getattr(self, name), 0)
+        for name in ("teacher_timeout", "teacher_requests_per_minute", "teacher_token_budget", "teacher_price_budget"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigurationError(f"{name} must be above 0; got {value}.")
+        if self.teacher_price_budget and not (self.teacher_prompt_price or self.teacher_answer_price):
+            raise ConfigurationError("teacher_price_budget needs teacher_prompt_price or teacher_answer_price.")
