@@ -1,0 +1,225 @@
+"""The teacher against an HTTP server that misbehaves on script: every row accounted for, nothing paid twice."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from itertools import pairwise
+
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edco_rl.complexity.reasoning import chains_of_teacher, count
+from edco_rl.complexity.teacher import Teacher, TeacherError, UnreadableReplyError, parse_reply, retry_after
+from edco_rl.complexity.teacher_cache import Reply, TeacherCache
+from edco_rl.config import ComplexityConfig, ConfigurationError
+from edco_rl.rewards import multiple_choice_reward
+
+QUESTION = [{"role": "user", "content": "Question 1."}]
+
+
+def rows(count):
+    return Dataset.from_list(
+        [
+            {
+                "id": f"q{i}",
+                "prompt": [{"role": "user", "content": f"Question {i}. Is it even?\nA. yes\nB. no"}],
+                "answer": "AB"[i % 2],
+                "options": ["yes", "no"],
+            }
+            for i in range(count)
+        ]
+    )
+
+
+def ask(url, cache, dataset, **settings):
+    """One run: statuses by question, and what came of asking."""
+    quick = {"teacher_backoff": 0.01, "teacher_timeout": 1.5, "teacher_attempts": 2, "teacher_answer_tokens": 20}
+    endpoint = {"teacher": "endpoint", "teacher_url": url, "teacher_model": "m"}
+    config = ComplexityConfig(**endpoint | quick | settings)
+    cache = TeacherCache(cache)
+    try:
+        teacher = Teacher(lambda: url, "m", "the same teacher", config, cache)
+        chains, asked = chains_of_teacher(dataset, teacher, config, multiple_choice_reward)
+        paid = sum(cache.paid())
+    finally:
+        cache.close()
+    assert [chain.id for chain in chains] == dataset["id"]
+    assert sum(count(chains).values()) == len(dataset)
+    assert all(chain.problem for chain in chains if chain.status != "right")
+    return chains, asked, paid
+
+
+BEHAVIOURS = {
+    0: (["right"], "right", 1),
+    1: (["wrong"], "wrong", 1),
+    2: ([503, "right"], "right", 2),
+    3: ([429, "right"], "right", 2),
+    4: (["time out", "right"], "right", 2),
+    5: (["malformed", "right"], "right", 2),
+    6: (["empty"], "failed", 1),
+    7: (["no choice"], "failed", 1),
+    8: (["cut off"], "wrong", 1),
+    9: ([500], "failed", 2),
+    10: (["time out"], "failed", 2),
+    11: (["malformed"], "failed", 2),
+    12: (["hang up", "right"], "right", 2),
+    13: ([400], "failed", 1),
+    14: (["another form", "right"], "right", 2),
+    15: (["no usage"], "right", 1),
+}
+
+
+def test_every_row_of_a_misbehaving_teacher_is_accounted_for_and_nothing_is_paid_twice(scripted_teacher, tmp_path):
+    teacher = scripted_teacher({question: behaviours for question, (behaviours, _, _) in BEHAVIOURS.items()})
+    with teacher.serve() as url:
+        chains, asked, _ = ask(url, tmp_path / "cache", rows(len(BEHAVIOURS)))
+        for question, (_, status, sent) in BEHAVIOURS.items():
+            assert (chains[question].status, teacher.sent(question)) == (status, sent), question
+        assert not asked.pending and asked.sent == len(teacher.requests)
+        assert max(teacher.paid.values()) == 1
+        texts = {chain.id: chain.text for chain in chains}
+        assert texts["q2"] == "It is even or odd.\nAnswer: A" and texts["q9"] == ""
+
+        # A restart asks again for what was never answered, and for nothing else.
+        before = len(teacher.requests)
+        again, _, _ = ask(url, tmp_path / "cache", rows(len(BEHAVIOURS)))
+        assert {question for question, _, _ in teacher.requests[before:]} == {9, 10, 11, 13}
+        assert max(teacher.paid.values()) == 1 and [c.status for c in again] == [c.status for c in chains]
+
+
+def test_a_teacher_that_dies_half_way_leaves_the_rest_pending_and_is_continued(scripted_teacher, tmp_path):
+    teacher = scripted_teacher()
+    with teacher.serve() as url:
+        half = rows(40).select(range(7))
+        ask(url, tmp_path / "cache", half)
+    chains, asked, _ = ask(
+        url, tmp_path / "cache", rows(40), teacher_concurrency=2, teacher_max_failures=3, teacher_attempts=2
+    )
+    counts = count(chains)
+    assert counts["right"] == 7 and 3 <= counts["failed"] <= 4 and counts["pending"] == 40 - 7 - counts["failed"]
+    assert "questions in a row failed" in asked.stopped and "APIConnectionError" in asked.stopped
+    with teacher.serve() as url:
+        chains, _, _ = ask(url, tmp_path / "cache", rows(40))
+    assert count(chains)["right"] == 40 and set(teacher.paid.values()) == {1}
+
+
+def test_a_teacher_that_dies_while_answers_are_under_way_loses_none_of_those_that_came(scripted_teacher, tmp_path):
+    teacher = scripted_teacher({i: ["hang up", "right"] for i in range(9, 30)})
+    with teacher.serve() as url:
+        first, _, _ = ask(url, tmp_path / "cache", rows(30), teacher_attempts=1, teacher_max_failures=5)
+        assert count(first)["right"] == 9 and count(first)["pending"] > 0
+        second, _, _ = ask(url, tmp_path / "cache", rows(30))
+    assert count(second)["right"] == 30 and set(teacher.paid.values()) == {1}
+
+
+def test_a_token_budget_is_never_exceeded_and_what_is_left_is_pending(scripted_teacher, tmp_path):
+    teacher = scripted_teacher()
+    teacher.seconds = 0.02
+    with teacher.serve() as url:
+        for budget, least in ((600, 5), (1200, 14), (10_000, 30)):
+            chains, asked, paid = ask(url, tmp_path / "cache", rows(30), teacher_token_budget=budget)
+            counts = count(chains)
+            assert paid == 50 * counts["right"] <= budget and counts["right"] >= least
+            assert counts["pending"] == 30 - counts["right"] == len(asked.pending)
+            assert (asked.stopped == "the budget is used up") == (counts["pending"] > 0)
+    assert set(teacher.paid.values()) == {1} and len(teacher.requests) == 30
+
+
+def test_a_price_budget_counts_prompts_and_answers_at_their_price(scripted_teacher, tmp_path):
+    prices = {"teacher_prompt_price": 1.0, "teacher_answer_price": 100.0, "teacher_price_budget": 0.01}
+    with scripted_teacher().serve() as url:
+        chains, _, _ = ask(url, tmp_path / "cache", rows(30), **prices)
+    right = count(chains)["right"]
+    each = (40 * 1.0 + 10 * 100.0) / 1e6
+    assert right * each <= 0.01 < (right + 3) * each
+
+
+def test_answers_without_a_token_count_still_use_up_the_budget(scripted_teacher, tmp_path):
+    with scripted_teacher({i: ["no usage"] for i in range(30)}).serve() as url:
+        chains, _, paid = ask(url, tmp_path / "cache", rows(30), teacher_token_budget=2000)
+    assert 0 < count(chains)["right"] < 30 and paid <= 2000
+
+
+def test_rows_with_the_same_question_are_asked_about_once(scripted_teacher, tmp_path):
+    same = Dataset.from_list([{**row, "id": f"{row['id']}-{copy}"} for row in rows(3) for copy in range(3)])
+    teacher = scripted_teacher()
+    with teacher.serve() as url:
+        chains, _, _ = ask(url, tmp_path / "cache", same)
+    assert teacher.paid == Counter({0: 1, 1: 1, 2: 1}) and count(chains)["right"] == 9
+
+
+def test_requests_in_flight_are_bounded(scripted_teacher, tmp_path):
+    teacher = scripted_teacher()
+    teacher.seconds = 0.05
+    with teacher.serve() as url:
+        ask(url, tmp_path / "cache", rows(12), teacher_concurrency=3)
+    assert teacher.most_in_flight == 3
+
+
+def test_the_rate_limit_holds_for_repeated_requests_too(scripted_teacher, tmp_path):
+    teacher = scripted_teacher({1: [500, "right"], 2: [502, "right"]})
+    with teacher.serve() as url:
+        ask(url, tmp_path / "cache", rows(4), teacher_requests_per_minute=600)
+    times = [arrived for _, _, arrived in teacher.requests]
+    assert len(times) == 6
+    assert min(later - earlier for earlier, later in pairwise(times)) > 0.08
+
+
+def test_a_retry_after_holds_all_requests(scripted_teacher, tmp_path):
+    teacher = scripted_teacher({0: [429, "right"]})
+    with teacher.serve() as url:
+        ask(url, tmp_path / "cache", rows(4), teacher_concurrency=1)
+    times = [arrived for _, _, arrived in teacher.requests]
+    assert times[1] - times[0] >= 0.29
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_an_endpoint_that_refuses_everything_ends_the_run_at_once(scripted_teacher, tmp_path, status):
+    teacher = scripted_teacher({i: [status] for i in range(30)})
+    with teacher.serve() as url, pytest.raises(TeacherError, match=f"answers HTTP {status}"):
+        ask(url, tmp_path / "cache", rows(30), teacher_concurrency=2)
+    assert len(teacher.requests) <= 4
+
+
+def test_another_request_or_teacher_is_another_question(tmp_path):
+    cache = TeacherCache(tmp_path / "cache")
+
+    def key(identity="a", **settings):
+        return Teacher(lambda: "", "m", identity, ComplexityConfig(**settings), cache).key(QUESTION)
+
+    keys = [key(), key("b"), key(teacher_temperature=0.5), key(teacher_answer_tokens=3), key(teacher_request={"a": 1})]
+    assert len(set(keys)) == len(keys) and key() == key(teacher_concurrency=1)
+    cache.close()
+
+
+def test_a_file_that_is_no_cache_is_refused_by_name(tmp_path):
+    (tmp_path / "cache").write_text("something else entirely, and longer than a header of SQLite " * 20)
+    with pytest.raises(ConfigurationError, match=r"teacher_cache .*cache cannot be used"):
+        TeacherCache(tmp_path / "cache")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)
+                    | st.dictionaries(st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens"]),
+                                      inner)) | st.text())  # fmt: skip
+def test_any_body_is_a_reply_or_unreadable(body):
+    text = body if isinstance(body, str) else json.dumps(body)
+    try:
+        assert isinstance(parse_reply(text, QUESTION), Reply)
+    except UnreadableReplyError as error:
+        assert "no chat completion" in str(error)
+
+
+def test_reasoning_an_endpoint_returns_apart_comes_before_the_answer(scripted_teacher, tmp_path):
+    message = {"content": "Answer: A", "reasoning_content": "Two is even."}
+    reply = parse_reply(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}), QUESTION)
+    assert (reply.reasoning, reply.text) == ("Two is even.", "Answer: A")
+
+
+def test_a_retry_after_is_seconds_or_a_date():
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    assert retry_after("2.5") == 2.5 and retry_after(None) == retry_after("soon") == retry_after("-3") == 0
+    assert retry_after("nan") == retry_after("inf") == 0
+    assert 27 < retry_after(format_datetime(soon, usegmt=True)) <= 30
