@@ -4,6 +4,7 @@ import pytest
 
 from edco_rl.config import (
     AuditConfig,
+    ComplexityConfig,
     ConfigurationError,
     CurriculumConfig,
     DataConfig,
@@ -38,7 +39,7 @@ def test_wrong_values_are_refused_with_their_name(config, settings, message):
         config(**settings)
 
 
-@pytest.mark.parametrize("method", ["grpo", "ppo", "sft"])
+@pytest.mark.parametrize("method", ["grpo", "ppo", "sft", "complexity-aware"])
 def test_no_field_clashes_with_another_or_with_trl(method):
     from trl import GRPOConfig, ModelConfig, ScriptArguments, SFTConfig
     from trl.scripts.grpo import GRPOScriptArguments
@@ -49,8 +50,10 @@ def test_no_field_clashes_with_another_or_with_trl(method):
         "grpo": (GRPOScriptArguments, GRPOConfig),
         "ppo": (GRPOScriptArguments, PPOConfig),
         "sft": (ScriptArguments, SFTConfig),
+        "complexity-aware": (ScriptArguments, SFTConfig),
     }[method]
-    classes = (*trl, ModelConfig, CurriculumConfig, EngineConfig, DataConfig, RunConfig)
+    ours = (ComplexityConfig,) if method == "complexity-aware" else (CurriculumConfig, RunConfig)
+    classes = (*trl, ModelConfig, *ours, EngineConfig, DataConfig)
     names = [field.name for cls in classes for field in dataclasses.fields(cls)]
     assert sorted(set(names)) == sorted(names)
 
@@ -63,7 +66,8 @@ def test_no_field_of_a_command_clashes_with_another(command):
 
 
 def test_every_field_is_documented():
-    for cls in (CurriculumConfig, ScoringEngineConfig, DataConfig, RunConfig, ScoreConfig, AuditConfig):
+    ours = (CurriculumConfig, ScoringEngineConfig, DataConfig, RunConfig, ScoreConfig, AuditConfig, ComplexityConfig)
+    for cls in ours:
         for field in dataclasses.fields(cls):
             assert field.metadata["help"], field.name
 

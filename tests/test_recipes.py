@@ -1,17 +1,27 @@
 """Every recipe: what it says without running it; tests/e2e/test_recipes.py runs them."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from edco_rl.config import ComplexityConfig
+from edco_rl.config.complexity import Baseline
 from edco_rl.curriculum import available_strategies
 from edco_rl.data.hub import HUB_DATASETS
 from edco_rl.rewards import get_rewards
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 DOMAINS = ("communication", "law", "medicine")
-RECIPES = sorted(path for domain in (*DOMAINS, "quickstart") for path in (FOLDER / domain).glob("*.yaml"))
+# Recipes of a curriculum; complexity_aware.yaml has tests of its own, and runs in tests/complexity/test_run.py.
+RECIPES = sorted(
+    path
+    for domain in (*DOMAINS, "quickstart")
+    for path in (FOLDER / domain).glob("*.yaml")
+    if path.stem != "complexity_aware"
+)
 # What may differ between a curriculum and its baseline.
 CURRICULUM = {"strategy", "interval", "size", "candidates", "prefix_tokens", "quick_answer", "output_dir"}
 
@@ -31,6 +41,16 @@ def test_a_recipe_names_what_exists(path):
     if path.parent.name in DOMAINS:
         assert settings["dataset_name"].lower() in HUB_DATASETS
         assert settings["model_name_or_path"] in ("Qwen/Qwen3-4B", "meta-llama/Llama-3.2-3B-Instruct")
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_complexity_aware_recipe_names_what_exists_and_every_baseline(domain):
+    settings = read(FOLDER / domain / "complexity_aware.yaml")
+    assert settings["dataset_name"].lower() in HUB_DATASETS
+    assert settings["model_name_or_path"] in ("Qwen/Qwen3-4B", "meta-llama/Llama-3.2-3B-Instruct")
+    assert settings["baselines"] == list(get_args(Baseline))
+    ours = {name: settings[name] for name in settings.keys() & {field.name for field in fields(ComplexityConfig)}}
+    assert ComplexityConfig(**ours).estimator == "answer_entropy"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -250,7 +250,7 @@ class Pipeline:
         def make(folder: Path) -> dict[str, Any]:
             self.student.close()  # its memory is the trainer's now
             dataset = Dataset.from_list(pq.read_table(rows.file).to_pylist())
-            return train_method(method, dataset, folder, self.training, self.model_config, self.config)
+            return train_method(method, dataset, folder, self.tokenizer, self.training, self.model_config, self.config)
 
         inputs = {
             "rows": rows.digest,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
@@ -49,7 +50,13 @@ def describe_training(training: SFTConfig, model: ModelConfig) -> dict[str, Any]
 
 
 def train_method(
-    method: str, rows: Dataset, folder: Path, training: SFTConfig, model: ModelConfig, config: ComplexityConfig
+    method: str,
+    rows: Dataset,
+    folder: Path,
+    tokenizer: Any,
+    training: SFTConfig,
+    model: ModelConfig,
+    config: ComplexityConfig,
 ) -> dict[str, Any]:
     """Fine-tune the student on a method's rows, from its last checkpoint where there is one.
 
@@ -60,6 +67,8 @@ def train_method(
             As of [`~edco_rl.complexity.methods.training_rows`].
         folder (`Path`):
             Where the model goes.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The student's.
         training (`SFTConfig`), model (`ModelConfig`):
             TRL's settings; they are not changed.
         config (`ComplexityConfig`):
@@ -72,8 +81,15 @@ def train_method(
     Raises:
         ConfigurationError: A row is longer than `max_length`, so that its answer would be cut off.
     """
+    length, identifier = longest(rows, tokenizer)
+    if training.max_length is not None and length > training.max_length:
+        raise ConfigurationError(
+            f"{method}: row {identifier!r} has {length} tokens, and max_length {training.max_length} would cut off "
+            "its answer. Raise max_length; what was made so far is kept."
+        )
     training, model = copy.deepcopy(training), copy.deepcopy(model)
     training.output_dir = str(folder)
+    training.include_num_input_tokens_seen = "non_padding"  # kept over checkpoints, which TRL's own count is not
     set_model_arguments(training, model)
     trainer = CurriculumSFTTrainer(
         model.model_name_or_path,
@@ -84,19 +100,13 @@ def train_method(
         curriculum=CurriculumConfig(**order(method, config)),
         engine=None,
     )
-    length, identifier = longest(rows, trainer.processing_class)
-    if training.max_length is not None and length > training.max_length:
-        raise ConfigurationError(
-            f"{method}: row {identifier!r} has {length} tokens, and max_length {training.max_length} would cut off "
-            "its answer. Raise max_length; what was made so far is kept."
-        )
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(folder))
     seconds = time.perf_counter() - started
     trainer.save_model(str(folder))
     trainer.save_state()
     steps = trainer.state.global_step
-    tokens = max(int(entry.get("num_tokens", 0)) for entry in trainer.state.log_history)
+    tokens = int(trainer.state.num_input_tokens_seen)
     trainer.close()
     del trainer
     gc.collect()
@@ -150,7 +160,7 @@ def accuracies(answers: pa.Table) -> dict[str, Any]:
     """Accuracy with its 95 % Wilson interval, tokens an answer and share of answers cut off, for each form."""
     found = {}
     for form in FORMS:
-        chosen = answers.filter(pa.compute.equal(answers["form"], form))
+        chosen = answers.filter(pc.equal(answers["form"], form))
         right = [value for value in chosen["right"].to_pylist() if value is not None]
         found[form] = {
             "prompts": len(right),

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from edco_rl.complexity.methods import METHOD, longest, order, rows_for_teacher, training_rows
+from edco_rl.complexity.reasoning import Chain, chains_of_column
+from edco_rl.config import ComplexityConfig, ConfigurationError
+from edco_rl.rewards import multiple_choice_reward
+
+ROWS = Dataset.from_list(
+    [
+        {
+            "id": f"q{i}",
+            "prompt": [{"role": "user", "content": f"Question {i}?"}],
+            "completion": [{"role": "assistant", "content": "A"}],
+            "answer": "A",
+            "options": ["yes", "no"],
+            "explanation": ["Because.", "", "So it is.\nAnswer: B"][i % 3],
+        }
+        for i in range(9)
+    ]
+)
+CLASSES = np.array([2, 0, 1, 2, 0, 1, 2, 0, 1])
+SCORES = np.arange(9.0)
+CONFIG = ComplexityConfig()
+
+
+def chain(i, status):
+    return Chain(f"q{i}", status, "" if status == "right" else "why", f"text {i}", 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [(METHOD, [0, 3, 6]), ("distillation", list(range(9))), ("sft", []), ("curriculum", [])],
+)
+def test_each_method_wants_reasoning_for_its_rows(method, expected):
+    assert rows_for_teacher(method, CLASSES, 0).tolist() == expected
+
+
+def test_a_random_split_wants_reasoning_for_as_many_rows_and_trains_on_those(seed=3):
+    wanted = rows_for_teacher("random_split", CLASSES, seed)
+    assert len(wanted) == 3 and wanted.tolist() != [0, 3, 6]
+    chains = {f"q{i}": chain(i, "right") for i in wanted}
+    rows, _ = training_rows("random_split", ROWS, SCORES, CLASSES, chains, CONFIG, seed)
+    assert {row["id"] for row in rows if row["reasoning"]} == set(chains)
+    assert {row["id"] for row in rows if row["stage"] == 2} == set(chains)
+
+
+@pytest.mark.parametrize("unusable", ["answer", "drop"])
+@pytest.mark.parametrize("pending", ["answer", "drop"])
+def test_every_row_is_trained_on_as_configured_and_counted(unusable, pending):
+    chains = {"q0": chain(0, "right"), "q3": chain(3, "wrong"), "q6": chain(6, "pending"), "q1": chain(1, "failed")}
+    config = ComplexityConfig(unusable_reasoning=unusable, pending_reasoning=pending)
+    rows, counts = training_rows(METHOD, ROWS, SCORES, CLASSES, chains, config, 0)
+    dropped = ({"q3", "q1"} if unusable == "drop" else set()) | ({"q6"} if pending == "drop" else set())
+    assert {row["id"] for row in rows} == set(ROWS["id"]) - dropped
+    assert counts == {"reasoning": 1, "answer": 5, "instead": 3 - len(dropped), "dropped": len(dropped)}
+    by_id = {row["id"]: row for row in rows}
+    assert by_id["q0"]["completion"][0]["content"] == "text 0"
+    assert by_id["q0"]["prompt"][0]["content"] == f"Question 0?\n\n{CONFIG.reasoning_instruction}"
+    for row in rows:
+        if row["id"] != "q0":
+            assert (row["prompt"], row["completion"]) == (ROWS[int(row["id"][1])]["prompt"], ROWS[0]["completion"])
+
+
+def test_the_order_of_rows_is_the_methods():
+    stages = ComplexityConfig(training_order="stages")
+    by_stage = {"strategy": "easy_to_hard", "strategy_kwargs": {"column": "stage"}}
+    assert order(METHOD, CONFIG) == order("sft", stages) == order("distillation", stages) == {"strategy": "random"}
+    assert order(METHOD, stages) == order("random_split", stages) == by_stage
+    assert order("curriculum", CONFIG)["strategy_kwargs"] == {"column": "complexity"}
+
+
+def test_a_column_teaches_with_the_right_answer_put_below_its_texts():
+    chains = chains_of_column(ROWS, CONFIG, multiple_choice_reward, len)
+    assert [c.status for c in chains[:3]] == ["right", "failed", "right"]
+    assert chains[0].text == "Because.\nAnswer: A" and chains[0].answer_tokens == len(chains[0].text)
+
+
+def test_a_column_that_states_its_answer_is_judged_by_it():
+    rows = ROWS.map(lambda row: {"explanation": row["explanation"] and f"{row['explanation']}\nAnswer: A"})
+    config = ComplexityConfig(teacher_column_states_answer=True)
+    assert [c.status for c in chains_of_column(rows, config, multiple_choice_reward, len)[:3]] == [
+        "right",
+        "failed",
+        "right",
+    ]
+    plain = chains_of_column(ROWS, config, multiple_choice_reward, len)
+    assert [c.status for c in plain[:3]] == ["wrong", "failed", "wrong"]
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(ConfigurationError, match="teacher_column 'why' is none of the data set's"):
+        chains_of_column(ROWS, ComplexityConfig(teacher_column="why"), multiple_choice_reward, len)
+
+
+def test_the_longest_row_is_measured_as_trl_makes_it(tiny_model_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_path)
+    chains = {"q3": Chain("q3", "right", "", "word " * 40, 0, 0)}
+    rows, _ = training_rows(METHOD, ROWS, SCORES, CLASSES, chains, CONFIG, 0)
+    length, identifier = longest(Dataset.from_list(rows), tokenizer)
+    messages = [*rows[3]["prompt"], *rows[3]["completion"]]
+    assert identifier == "q3"
+    assert length == len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"])
