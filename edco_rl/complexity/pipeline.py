@@ -95,6 +95,7 @@ class Pipeline:
         self.stages = Stages(folder, versions, config.replace_artefacts, console)
         self.student = Student(self.name, engine, self.tokenizer, folder / "engine.log")
         self.teacher = TeacherConnection(config, engine, self.student, folder)
+        self._train_digest = content_digest(train)
         self._student_identity = {"model": self.name, "files": fingerprint(self.name), "engine": engine.engine_mode}
         self._student_identity |= {"dtype": engine.engine_dtype, "chat_template_kwargs": config.chat_template_kwargs}
 
@@ -124,7 +125,7 @@ class Pipeline:
 
         inputs = {
             "student": self._student_identity,
-            "rows": content_digest(self.train),
+            "rows": self._train_digest,
             "estimator": {field.name: getattr(self.config, field.name) for field in fields(EstimatorConfig)},
             "reward": self.reward_name,
             "answer_tokens": self.config.answer_tokens,
@@ -230,7 +231,7 @@ class Pipeline:
             return counts
 
         inputs = {
-            "rows": content_digest(self.train),
+            "rows": self._train_digest,
             "split": split.digest,
             "reasoning": reasoning and reasoning.digest,
             "seed": self.training.seed,
