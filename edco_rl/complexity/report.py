@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from ..benchmark.run import without_nan
 from ..scoring.atomic import write_whole
+from .train import FORMS
 
 TABLE = "table"
+_COLUMNS = ("method", "with reasoning", "teacher tokens", "direct", "after reasoning", "training tokens", "seconds")
 _BINS = 30
 
 
 def write_report(result: dict[str, Any], folder: Path) -> None:
-    """Write `table.json` (all numbers), `table.csv` and `table.md`, and print the table.
+    """Write `table.json` (all there is), `table.csv` (numbers) and `table.md`, and print the table.
 
     Args:
         result (`dict[str, Any]`):
@@ -29,10 +32,13 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
         folder (`Path`):
             Where they go.
     """
-    columns, rows = table_of(result["methods"])
-    markdown = [columns, ["---"] * len(columns), *rows]
+    numbers = [numbers_of(entry) for entry in result["methods"]]
+    cells = [_cells(entry) for entry in numbers]
     text = io.StringIO()
-    csv.writer(text).writerows([columns, *rows])
+    writer = csv.DictWriter(text, list(numbers[0]))
+    writer.writeheader()
+    writer.writerows(numbers)
+    markdown = [list(_COLUMNS), ["---"] * len(_COLUMNS), *([cell.replace("\n", " ") for cell in row] for row in cells)]
     contents = {
         "json": json.dumps(without_nan(result), indent=2, default=str) + "\n",
         "csv": text.getvalue(),
@@ -40,10 +46,10 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
     }
     for suffix, content in contents.items():
         write_whole(folder / f"{TABLE}.{suffix}", _writer(content))
-    table = Table(title=f"{result['model']} on {result['dataset']}")
-    for name in columns:
+    table = Table(title=f"{result['held_out_prompts']} held-out prompts, greedy; 95 % intervals", box=SIMPLE_HEAD)
+    for name in _COLUMNS:
         table.add_column(name, justify="left" if name == "method" else "right", no_wrap=name == "method")
-    for row in rows:
+    for row in cells:
         table.add_row(*row)
     Console().print(table)
 
@@ -52,38 +58,40 @@ def _writer(content: str) -> Callable[[Path], Any]:
     return lambda path: path.write_text(content)
 
 
-def table_of(methods: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of the table."""
-    columns = [
-        "method",
-        "with reasoning",
-        "teacher tokens",
-        "accuracy, direct",
-        "accuracy, with reasoning",
-        "training tokens",
-        "seconds",
-    ]
-    return columns, [_cells(entry) for entry in methods]
+def numbers_of(entry: dict[str, Any]) -> dict[str, Any]:
+    """A method's line of the table as numbers; `None` for what it has not."""
+    training, teacher = entry["training"] or {}, entry["teacher"] or {}
+    line = {
+        "method": entry["method"],
+        "reasoning_share": entry["reasoning_share"],
+        "teacher_tokens": teacher.get("answer_tokens"),
+    }
+    for form, measured in entry["evaluation"].items():
+        low, high = measured["interval"] or (None, None)
+        line |= {f"accuracy_{form}": measured["accuracy"], f"low_{form}": low, f"high_{form}": high}
+    line |= {f"training_{name}": training.get(name) for name in ("tokens", "seconds", "attempts")}
+    return line
 
 
-def _cells(entry: dict[str, Any]) -> list[str]:
-    training, teacher, evaluation = entry["training"], entry["teacher"], entry["evaluation"]
-    continued = training is not None and training.get("attempts", 1) > 1
+def _cells(line: dict[str, Any]) -> list[str]:
+    # Of a training that was continued, the time before is not known.
+    more = "+" if (line["training_attempts"] or 1) > 1 else ""
     return [
-        entry["method"],
-        "-" if entry["reasoning_share"] is None else f"{entry['reasoning_share']:.0%}",
-        "-" if teacher is None else f"{teacher['answer_tokens']:,}",
-        *(_accuracy(evaluation[form]) for form in ("direct", "reasoning")),
-        "-" if training is None or "tokens" not in training else f"{training['tokens']:,}",
-        "-" if training is None or "seconds" not in training else f"{training['seconds']:.0f}{'*' * continued}",
+        line["method"],
+        _shown(line["reasoning_share"], ".0%"),
+        _shown(line["teacher_tokens"], ","),
+        *(
+            f"{_shown(line[f'accuracy_{form}'], '.3f')}\n"
+            f"{_shown(line[f'low_{form}'], '.2f')}-{_shown(line[f'high_{form}'], '.2f')}"
+            for form in FORMS
+        ),
+        _shown(line["training_tokens"], ","),
+        _shown(line["training_seconds"], ".0f") + more,
     ]
 
 
-def _accuracy(measured: dict[str, Any]) -> str:
-    if measured["accuracy"] is None:
-        return "-"
-    low, high = measured["interval"]
-    return f"{measured['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def print_prediction(found: dict[str, Any], console: Console) -> None:

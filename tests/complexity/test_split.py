@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edco_rl.complexity.split import random_split, split_by_quantiles, split_by_thresholds
@@ -24,6 +24,7 @@ def expected_cuts(points, count):
     return [int((Decimal(str(q)) * count).to_integral_value(ROUND_HALF_UP)) for q in points]
 
 
+@settings(max_examples=50)
 @given(TIED, POINTS)
 def test_quantiles_cut_classes_of_exact_sizes_in_the_order_of_scores_whatever_ties(scores, points):
     cuts = [0, *expected_cuts(points, len(scores)), len(scores)]
@@ -34,6 +35,7 @@ def test_quantiles_cut_classes_of_exact_sizes_in_the_order_of_scores_whatever_ti
         assert scores[classes == easier].max() <= scores[classes == harder].min()
 
 
+@settings(max_examples=50)
 @given(TIED, POINTS, st.randoms())
 def test_the_class_of_a_row_does_not_depend_on_where_it_stands(scores, points, random):
     cuts = [0, *expected_cuts(points, len(scores)), len(scores)]
@@ -46,6 +48,7 @@ def test_the_class_of_a_row_does_not_depend_on_where_it_stands(scores, points, r
     assert moved.tolist() == classes[order].tolist()
 
 
+@settings(max_examples=50)
 @given(TIED, st.lists(st.sampled_from([0.0, 0.5, 0.75, 1.0]), min_size=1, max_size=2, unique=True).map(sorted))
 def test_thresholds_put_a_row_above_those_its_score_exceeds(scores, points):
     expected = [sum(score > point for point in points) for score in scores]

@@ -84,10 +84,12 @@ def test_every_row_of_a_misbehaving_teacher_is_accounted_for_and_nothing_is_paid
         assert texts["q2"] == "It is even or odd.\nAnswer: A" and texts["q9"] == ""
 
         # A restart asks again for what was never answered, and for nothing else.
-        before = len(teacher.requests)
+        before, teacher.script[10] = len(teacher.requests), ["right"]
         again, _, _ = ask(url, tmp_path / "cache", rows(len(BEHAVIOURS)))
         assert {question for question, _, _ in teacher.requests[before:]} == {9, 10, 11, 13}
-        assert max(teacher.paid.values()) == 1 and [c.status for c in again] == [c.status for c in chains]
+        assert max(teacher.paid.values()) == 1 and again[10].status == "right"
+        del chains[10], again[10]
+        assert again == chains
 
 
 def test_a_teacher_that_dies_half_way_leaves_the_rest_pending_and_is_continued(scripted_teacher, tmp_path):
