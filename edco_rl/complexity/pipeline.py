@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -25,13 +25,13 @@ from ..rewards import default_reward, get_reward
 from .connection import TeacherConnection
 from .methods import rows_for_teacher, training_rows
 from .reasoning import SCHEMA as CHAINS
-from .reasoning import Chain, chains_of_column, chains_of_teacher, count, named, read_chains, to_table
+from .reasoning import account, chains_of_column, chains_of_teacher, count, named, read_chains, to_table
 from .scores import SCHEMA as SCORES
 from .scores import ComplexityScorer, prediction
 from .split import CLASSES, split_by_quantiles, split_by_thresholds
 from .stages import Artefact, Stages, check_table, content_digest, in_parts, write_table
 from .student import Student
-from .teacher import TeacherError, price_of
+from .teacher import TeacherError
 from .train import FORMS, accuracies, describe_training, evaluate, train_method
 
 # How the teacher is asked, not what it answers.
@@ -202,7 +202,7 @@ class Pipeline:
                     "goes on with the failed and pending ones, after teacher_token_budget or teacher_price_budget "
                     "was raised or the teacher answers again. pending_reasoning answer or drop trains without them."
                 )
-            return self._teacher_account(chains)
+            return account(chains, self.config)
 
         settings = {name: value for name, value in asdict(self.config).items() if name.startswith("teacher")}
         inputs = {
@@ -305,18 +305,9 @@ class Pipeline:
             "method": name,
             "reasoning_share": None if trained is None else sum(trained) / len(self.train),
             "rows": rows and {"trained_on": len(trained or []), **rows.results},
-            "teacher": reasoning and self._teacher_account(read_chains(reasoning.file)),
+            "teacher": reasoning and account(read_chains(reasoning.file), self.config),
             "evaluation": accuracies(pq.read_table(evaluation.file)),
             "training": model and {**model.results, "attempts": model.attempts},
-        }
-
-    def _teacher_account(self, chains: Sequence[Chain]) -> dict[str, Any]:
-        tokens = [sum(getattr(chain, name) for chain in chains) for name in ("prompt_tokens", "answer_tokens")]
-        return {
-            "rows": count(chains),
-            "prompt_tokens": tokens[0],
-            "answer_tokens": tokens[1],
-            "price": price_of(self.config, *tokens),
         }
 
 

@@ -13,7 +13,7 @@ from datasets import Dataset
 from ..config import ComplexityConfig, ConfigurationError
 from ..data.prompts import Prompt, with_instruction
 from ..rewards import RewardFunction
-from .teacher import Asked, Messages, Teacher
+from .teacher import Asked, Messages, Teacher, price_of
 from .teacher_cache import Reply
 
 STATUSES = ("right", "wrong", "failed", "pending")
@@ -70,6 +70,13 @@ def count(chains: Sequence[Chain]) -> dict[str, int]:
     """Rows of each status."""
     found = Counter(chain.status for chain in chains)
     return {status: found[status] for status in STATUSES}
+
+
+def account(chains: Sequence[Chain], config: ComplexityConfig) -> dict[str, Any]:
+    """What chains cost: `rows` of each status, `prompt_tokens`, `answer_tokens` and their `price`."""
+    prompt, answer = (sum(getattr(chain, name) for chain in chains) for name in ("prompt_tokens", "answer_tokens"))
+    price = price_of(config, prompt, answer)
+    return {"rows": count(chains), "prompt_tokens": prompt, "answer_tokens": answer, "price": price}
 
 
 def named(counts: Mapping[str, int]) -> str:

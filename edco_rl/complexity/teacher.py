@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import math
 import random
 import time
@@ -15,6 +16,8 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from ..config import ComplexityConfig
 from .teacher_cache import Reply, TeacherCache, question_key
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF = 60.0
 _REPEATED_STATUSES = (408, 409, 429)
@@ -194,7 +197,10 @@ class Teacher:
                     ) from error
                 if error.status_code not in _REPEATED_STATUSES and error.status_code < 500:
                     return f"{problem}: {error.message[:200]}"
-                pace.hold(retry_after(error.response.headers.get("retry-after")))
+                pause = retry_after(error.response.headers.get("retry-after"))
+                if pause > _LONGEST_BACKOFF:
+                    logger.warning("The teacher at %s asks to wait %.0f seconds.", client.base_url, pause)
+                pace.hold(pause)
             except APIConnectionError as error:
                 problem = type(error).__name__
             except UnreadableReplyError as error:
