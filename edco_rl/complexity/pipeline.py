@@ -218,6 +218,8 @@ class Pipeline:
         check_table(artefact, CHAINS.names, rows)
         counts = count(read_chains(artefact.file))
         self.console.print(f"{method}: of {len(rows)} chains of thought {named(counts)}")
+        if counts["failed"] and self.config.teacher != "column":
+            self.console.print(f"Without {artefact.folder}, the same command asks for the failed ones again.")
         return artefact
 
     def training_data(self, method: str, split: Artefact, reasoning: Artefact | None) -> Artefact:

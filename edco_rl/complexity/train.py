@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
 
 from ..benchmark.accuracy import grade_answers
@@ -22,6 +21,7 @@ from ..data.prompts import with_instruction
 from ..engine.completion import Generator
 from ..rewards import RewardFunction
 from ..trainers import CurriculumSFTTrainer
+from ..trainers.mixin import CURRICULUM_FILE
 from .methods import longest, order
 
 FORMS = ("direct", "reasoning")
@@ -101,7 +101,7 @@ def train_method(
         engine=None,
     )
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder))
+    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
     seconds = time.perf_counter() - started
     trainer.save_model(str(folder))
     trainer.save_state()
@@ -111,6 +111,12 @@ def train_method(
     del trainer
     gc.collect()
     return {"steps": steps, "tokens": tokens, "seconds": seconds}
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The last checkpoint that was written whole: the curriculum's state is the last file of one."""
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{CURRICULUM_FILE}")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def evaluate(

@@ -196,6 +196,7 @@ def test_an_interrupted_training_goes_on_from_its_last_checkpoint(
         with pytest.raises(SystemExit) as error:
             run(tiny_model_path, questions, tmp_path / "part", **settings)
     assert error.value.code == 130
+    (tmp_path / "part" / "model" / "complexity_aware" / "checkpoint-2").mkdir()  # one the end came in the middle of
     capsys.readouterr()
     run(tiny_model_path, questions, tmp_path / "part", **settings)
     assert begun(capsys.readouterr().err) == {"model/complexity_aware"}
