@@ -31,7 +31,7 @@ from .scores import ComplexityScorer, prediction
 from .split import CLASSES, split_by_quantiles, split_by_thresholds
 from .stages import Artefact, Stages, check_table, content_digest, in_parts, write_table
 from .student import Student
-from .teacher import TeacherError
+from .teacher import Asked, TeacherError
 from .train import FORMS, accuracies, describe_training, evaluate, train_method
 
 # How the teacher is asked, not what it answers.
@@ -184,7 +184,7 @@ class Pipeline:
         rows = self.train.select(rows_for_teacher(method, classes, self.training.seed))
 
         def make(folder: Path) -> dict[str, Any]:
-            stopped = None
+            asked = Asked()
             if self.config.teacher == "column":
                 chains = chains_of_column(
                     rows, self.config, self.reward, lambda text: len(self.tokenizer(text)["input_ids"])
@@ -193,13 +193,12 @@ class Pipeline:
                 with _bar(f"Asking the teacher for {method}", len(rows)) as report:
                     teacher = self.teacher.open()
                     chains, asked = chains_of_teacher(rows, teacher, self.config, self.reward, report)
-                    stopped = asked.stopped
             write_table(folder / "reasoning.parquet", to_table(chains))
             counts = count(chains)
-            if counts["pending"] and self.config.pending_reasoning == "stop":
+            if counts["pending"] and (asked.refused or self.config.pending_reasoning == "stop"):
                 raise TeacherError(
-                    f"{method}: {stopped}. Of {len(rows)} rows {named(counts)}. Answers are kept: the same command "
-                    "goes on with the failed and pending ones, after teacher_token_budget or teacher_price_budget "
+                    f"{method}: {asked.stopped}. Of {len(rows)} rows {named(counts)}. Answers are kept: the same "
+                    "command goes on with the failed and pending ones, after teacher_token_budget or teacher_price_budget "
                     "was raised or the teacher answers again. pending_reasoning answer or drop trains without them."
                 )
             return account(chains, self.config)

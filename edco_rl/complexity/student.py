@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -79,14 +78,6 @@ class Student:
         self._connection.transport.connect()
         # Others may have pushed weights to a server that was running: only one started here is known to hold the base.
         self._served = self.base if self.config.engine_url is None else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def load_merged(folder: str) -> Any:

@@ -46,6 +46,8 @@ class Asked:
             Keys of questions that were not asked.
         stopped (`str`, *optional*):
             Why they were not.
+        refused (`bool`):
+            Whether that was the endpoint's refusal to answer anything: who asks, or for which model, is wrong.
         sent (`int`):
             Requests sent, repeated ones included.
     """
@@ -54,6 +56,7 @@ class Asked:
     failed: dict[str, str] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     stopped: str | None = None
+    refused: bool = False
     sent: int = 0
 
 
@@ -107,9 +110,6 @@ class Teacher:
                 Messages by their [`~Teacher.key`].
             report (`Callable`, *optional*):
                 Called with the number of questions that are done.
-
-        Raises:
-            TeacherError: The endpoint refuses every question (HTTP 401, 402, 403, 404).
         """
         asked = Asked()
         waiting = deque[str]()
@@ -121,11 +121,7 @@ class Teacher:
                 asked.replies[key] = reply
         report(len(asked.replies))
         if waiting:
-            url = self.url()
-            try:
-                asyncio.run(self._ask(url, questions, waiting, asked, report))
-            except ExceptionGroup as errors:  # of the requests in flight; they end with the first
-                raise errors.exceptions[0] from None
+            asyncio.run(self._ask(self.url(), questions, waiting, asked, report))
         return asked
 
     async def _ask(
@@ -162,6 +158,9 @@ class Teacher:
                         failures_in_a_row += 1
                         if failures_in_a_row >= self.config.teacher_max_failures:
                             asked.stopped = f"{failures_in_a_row} questions in a row failed, the last with {answer}"
+                except PermissionError as error:
+                    waiting.appendleft(key)
+                    asked.stopped, asked.refused = str(error), True
                 finally:
                     await budget.release(*most)
                 report(len(asked.replies) + len(asked.failed))
@@ -178,7 +177,7 @@ class Teacher:
         asked.pending = list(waiting)
 
     async def _answer(self, client: AsyncOpenAI, messages: Messages, pace: "_Pace", asked: Asked) -> Reply | str:
-        """A reply, or why there is none after the last attempt."""
+        """A reply, or why there is none after the last attempt. `PermissionError`: there will be none for any."""
         problem = ""
         for attempt in range(self.config.teacher_attempts):
             if attempt:
@@ -192,9 +191,8 @@ class Teacher:
             except APIStatusError as error:
                 problem = f"HTTP {error.status_code}"
                 if error.status_code in _HOPELESS_STATUSES:
-                    raise TeacherError(
-                        f"The teacher at {client.base_url} answers {problem}: {error.message[:500]}"
-                    ) from error
+                    text = f"the teacher at {client.base_url} answers {problem}: {error.message[:500]}"
+                    raise PermissionError(text) from error
                 if error.status_code not in _REPEATED_STATUSES and error.status_code < 500:
                     return f"{problem}: {error.message[:200]}"
                 pause = retry_after(error.response.headers.get("retry-after"))

@@ -242,6 +242,12 @@ def test_a_used_up_budget_ends_the_run_before_training_and_a_larger_one_goes_on(
         run(tiny_model_path, questions, folder, **settings)
         assert set(teacher.paid.values()) == {1} and len(teacher.requests) == len(chains)
 
+        # A refusal ends the run, whatever is to become of pending rows.
+        teacher.script = {i: [403] for i in range(ROWS)}
+        with pytest.raises(SystemExit):
+            run(tiny_model_path, questions, folder, **settings, pending_reasoning="drop", teacher_temperature=0.5)
+        assert "answers HTTP 403" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edco_rl.complexity.reasoning import chains_of_teacher, count
-from edco_rl.complexity.teacher import Teacher, TeacherError, UnreadableReplyError, parse_reply, retry_after
+from edco_rl.complexity.teacher import Teacher, UnreadableReplyError, parse_reply, retry_after
 from edco_rl.complexity.teacher_cache import Reply, TeacherCache
 from edco_rl.config import ComplexityConfig, ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
@@ -177,11 +177,15 @@ def test_a_retry_after_holds_all_requests(scripted_teacher, tmp_path):
 
 
 @pytest.mark.parametrize("status", [401, 404])
-def test_an_endpoint_that_refuses_everything_ends_the_run_at_once(scripted_teacher, tmp_path, status):
-    teacher = scripted_teacher({i: [status] for i in range(30)})
-    with teacher.serve() as url, pytest.raises(TeacherError, match=f"answers HTTP {status}"):
-        ask(url, tmp_path / "cache", rows(30), teacher_concurrency=2)
-    assert len(teacher.requests) <= 4
+def test_an_endpoint_that_refuses_everything_is_not_asked_on_and_what_it_gave_is_kept(
+    scripted_teacher, tmp_path, status
+):
+    teacher = scripted_teacher({i: [status] for i in range(9, 30)})
+    with teacher.serve() as url:
+        chains, asked, _ = ask(url, tmp_path / "cache", rows(30), teacher_concurrency=2)
+    assert asked.refused and f"answers HTTP {status}" in asked.stopped
+    assert count(chains) == {"right": 9, "wrong": 0, "failed": 0, "pending": 21}
+    assert len(teacher.requests) <= 9 + 2
 
 
 def test_another_request_or_teacher_is_another_question(tmp_path):
