@@ -199,7 +199,8 @@ class Pipeline:
                 raise TeacherError(
                     f"{method}: {asked.stopped}. Of {len(rows)} rows {named(counts)}. Answers are kept: the same "
                     "command goes on with the failed and pending ones, after teacher_token_budget or "
-                    "teacher_price_budget was raised or the teacher answers again. pending_reasoning answer or drop trains without them."
+                    "teacher_price_budget was raised, or the teacher answers again. pending_reasoning answer or drop "
+                    "trains without them."
                 )
             return account(chains, self.config)
 
