@@ -48,9 +48,8 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
         write_whole(folder / f"{TABLE}.{suffix}", _writer(content))
     title = f"{result['held_out_prompts']} held-out prompts, greedy; 95 % intervals"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name, cells_below in zip(_COLUMNS, zip(*cells, strict=True), strict=True):
-        width = max(len(line) for cell in cells_below for line in cell.split("\n"))
-        table.add_column(name, justify="left" if name == "method" else "right", min_width=width)
+    for name in _COLUMNS:
+        table.add_column(name.replace(" ", "\n"), justify="left" if name == "method" else "right")
     for row in cells:
         table.add_row(*row)
     Console().print(table)
