@@ -163,6 +163,11 @@ class Curriculum:
         self._digest(repr(ordered).encode())
         self.strategy.observe(ordered)
 
+    def validate(self, loss: float) -> None:
+        """Pass on the loss on the validation set."""
+        self._digest(repr(float(loss)).encode())
+        self.strategy.validate(loss)
+
     def renew(self, step: int) -> None:
         """Let the strategy form the curriculum that begins at optimizer step `step`."""
         self.strategy.renew(step)

@@ -160,42 +160,82 @@ class BabyStep(ByDifficulty):
         stages (`int`, *optional*, defaults to `4`):
             Subsets the pool is cut into, of equal size up to one prompt.
         stage_batches (`int`, *optional*):
-            Batches of prompts a stage lasts; by default one pass over its prompts.
+            Batches of prompts a stage lasts.
+        stage_passes (`int`, *optional*):
+            Passes over its prompts a stage lasts instead; 1 where nothing else ends a stage.
+        patience (`int`, *optional*):
+            Evaluations in a row without a new lowest validation loss of the stage, after which it ends. With
+            `stage_batches` or `stage_passes` it ends at whichever comes first.
         column (`str`, *optional*):
             As of `easy_to_hard`.
     """
 
-    def __init__(self, *args: Any, stages: int = 4, stage_batches: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        stages: int = 4,
+        stage_batches: int | None = None,
+        stage_passes: int | None = None,
+        patience: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if not 1 <= stages <= len(self.pool):
             raise ConfigurationError(f"stages must be between 1 and the {len(self.pool)} prompts; got {stages}.")
-        if stage_batches is not None and stage_batches < 1:
-            raise ConfigurationError(f"stage_batches must be at least 1; got {stage_batches}.")
+        for name, value in (("stage_batches", stage_batches), ("stage_passes", stage_passes), ("patience", patience)):
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1; got {value}.")
+        if stage_batches is not None and stage_passes is not None:
+            raise ConfigurationError("stage_batches and stage_passes both say how long a stage lasts: give one.")
         self.stages = stages
         self.stage_batches = stage_batches
+        self.stage_passes = 1 if stage_passes is None and stage_batches is None and patience is None else stage_passes
+        self.patience = patience
+        self.needs_validation = patience is not None
         self.stage = 1
         self._batches = 0
         self._queue: IndexArray = np.empty(0, dtype=np.int64)
+        self._lowest = np.inf
+        self._without_gain = 0
 
     def subset(self, n: int) -> IndexArray:
         """Prompts of the current stage, but at least the `n` easiest, ascending in difficulty."""
-        order = self.difficulty_order()
-        end = round(len(order) * self.stage / self.stages)
-        return order[: max(end, n)]
+        return self.difficulty_order()[: max(self._end(self.stage), n)]
+
+    def _end(self, stage: int) -> int:
+        return round(len(self.pool) * stage / self.stages)
+
+    def stage_length(self, stage: int, n: int) -> int | None:
+        """Most batches of `n` prompts that a stage lasts; `None` where only validation ends it."""
+        if self.stage_batches is not None:
+            return self.stage_batches
+        if self.stage_passes is None:
+            return None
+        return self.stage_passes * max(max(self._end(stage), n) // n, 1)
 
     def select(self, n: int) -> IndexArray:
-        members = self.subset(n)
-        length = self.stage_batches or max(len(members) // n, 1)
-        if self._batches >= length and self.stage < self.stages:
+        length = self.stage_length(self.stage, n)
+        used_up = length is not None and self._batches >= length
+        given_up = self.patience is not None and self._without_gain >= self.patience
+        if (used_up or given_up) and self.stage < self.stages:
             self.stage += 1
             self._batches = 0
             self._queue = self._queue[:0]
-            members = self.subset(n)
+            self._lowest, self._without_gain = np.inf, 0
         if len(self._queue) < n:
-            self._queue = self.rng.permutation(members)
+            self._queue = self.rng.permutation(self.subset(n))
         self._batches += 1
         batch, self._queue = self._queue[:n], self._queue[n:]
         return batch
+
+    def validate(self, loss: float) -> None:
+        if loss < self._lowest:
+            self._lowest, self._without_gain = float(loss), 0
+        else:
+            self._without_gain += 1
+
+    def progress(self) -> float:
+        return (self.stage - 1) / max(self.stages - 1, 1)
 
     def metrics(self) -> dict[str, float]:
         return super().metrics() | {"stage": float(self.stage)}
@@ -205,9 +245,19 @@ class BabyStep(ByDifficulty):
             "stage": self.stage,
             "batches": self._batches,
             "queue": self.pool.by_id(self._queue),
+            "lowest": None if np.isinf(self._lowest) else self._lowest,
+            "without_gain": self._without_gain,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.stage, self._batches = state["stage"], state["batches"]
         self._queue = self.pool.by_index(state["queue"])
+        self._lowest = np.inf if state["lowest"] is None else state["lowest"]
+        self._without_gain = state["without_gain"]
+
+
+class POCL(BabyStep):
+    """Baby step over the column `difficulty`, which a distillation trainer measures (POCL, arXiv 2506.05695)."""
+
+    default_column = "difficulty"

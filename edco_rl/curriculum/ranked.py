@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..config import ConfigurationError
+from .fusion import reciprocal_rank_fusion
 from .pool import IndexArray, Pool
 from .signals import Entropy, PassRate, RewardVariance, Signal, make_signal
 from .strategy import Outcome, Strategy
@@ -167,10 +168,11 @@ class Combined(Ranked):
 
     def rank(self, step: int) -> IndexArray:
         size = len(self.pool)
-        fused = np.zeros(size)
-        for name, signal in self.signals.items():
+        rankings = []
+        for signal in self.signals.values():
             ranks = np.empty(size)
             ranks[signal.buffer.order(step, self.rng)] = np.arange(1, size + 1)
             ranks[~signal.buffer.known] = (size + 1) / 2
-            fused += self.weights[name] / (self.constant + ranks)
+            rankings.append(ranks)
+        fused = reciprocal_rank_fusion(rankings, constant=self.constant, weights=list(self.weights.values()))
         return np.lexsort((self.rng.permutation(size), -fused))

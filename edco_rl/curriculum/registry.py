@@ -6,7 +6,7 @@ from typing import Any
 from ..config import ConfigurationError
 from ..config.plugins import find_class
 from .gates import EqualRewards, Gate, Truncated
-from .orders import BabyStep, EasyToHard, HardToEasy, Length, Perplexity, Random
+from .orders import POCL, BabyStep, EasyToHard, HardToEasy, Length, Perplexity, Random
 from .ranked import EDCO, Combined, HighRewardVariance, TargetPassRate
 from .strategy import Strategy
 from .success import AdaRFT, MoPPS
@@ -21,6 +21,7 @@ _STRATEGIES: dict[str, type[Strategy]] = {
     "length": Length,
     "mopps": MoPPS,
     "perplexity": Perplexity,
+    "pocl": POCL,
     "random": Random,
     "reward_variance": HighRewardVariance,
     "target_pass_rate": TargetPassRate,

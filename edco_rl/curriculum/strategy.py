@@ -71,6 +71,9 @@ class Strategy(ABC):
     estimator: ClassVar[str | None] = None
     """Name of the estimator whose scores the strategy needs; `None` takes the configured one."""
 
+    needs_validation: bool = False
+    """Whether the strategy has to be told how validation goes: a run without evaluations is refused."""
+
     def __init__(self, pool: Pool, *, size: int, seed: int, half_life: float | None = None) -> None:
         self.pool = pool
         self.size = size
@@ -90,6 +93,13 @@ class Strategy(ABC):
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027 (learning nothing is a valid strategy)
         """Learn what scoring or rollouts said about prompts, those of groups that no gate admitted among them."""
+
+    def validate(self, loss: float) -> None:  # noqa: B027
+        """Learn the loss on the validation set, each time it was evaluated."""
+
+    def progress(self) -> float | None:
+        """How far along its stages the last batch was, 0 in the first and 1 in the last; `None` without stages."""
+        return None
 
     def renew(self, step: int) -> None:  # noqa: B027
         """Form the curriculum that begins at optimizer step `step`. Called once wanted scores were observed."""
