@@ -24,11 +24,12 @@ from ..entropy.audit import (
 )
 from ..rewards import default_reward, get_reward
 from ..scoring import RowScorer
+from ..scoring.fingerprint import fingerprint
 from .audit_report import print_report, recommend, save_plot
 from .candidates import default_candidates, free, full_sequence, named_candidates
 from .measure import Auditor, FloatArray, Measurement, StepStore
 from .run import check_model, versions, without_nan
-from .score import fingerprint, generator, model_path
+from .score import generator, model_path
 
 
 def run_audit(

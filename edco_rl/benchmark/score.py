@@ -21,6 +21,7 @@ from ..engine.client import EngineClient, EngineError
 from ..engine.completion import Generator
 from ..engine.launch import scoring_engine
 from ..scoring import RowScorer
+from ..scoring.fingerprint import fingerprint
 from ..scoring.job import score_rows
 from ..scoring.progress import ScoringMeter, scoring_progress
 from ..scoring.store import ScoreStore
@@ -125,12 +126,6 @@ def policy_version(source: Generator) -> str:
         return str(source.weight_version()) if hasattr(source, "weight_version") else "unknown"
     except EngineError:  # a server without the routes of weight sync
         return "unknown"
-
-
-def fingerprint(model: str) -> dict[str, list[int]] | None:
-    """Sizes and times of a model folder's weight files: scores of two models must not end in one file."""
-    files = sorted(path for path in Path(model).glob("*") if path.suffix in (".safetensors", ".bin", ".json"))
-    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files} or None
 
 
 def _count(name: str, limit: int | None) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 from ..config import ConfigurationError
 from ..config.plugins import import_named
 from .accuracy import find_option, math_reward, multiple_choice_reward, reasoning_gym_reward
+from .overlap import rouge_l, rouge_l_reward
 from .shape import LengthReward, answer_format_reward
 from .text import completion_text
 
@@ -26,6 +27,8 @@ __all__ = [
     "math_reward",
     "multiple_choice_reward",
     "reasoning_gym_reward",
+    "rouge_l",
+    "rouge_l_reward",
 ]
 
 _REWARDS: dict[str, Any] = {
@@ -34,6 +37,7 @@ _REWARDS: dict[str, Any] = {
     "reasoning_gym": reasoning_gym_reward,
     "answer_format": answer_format_reward,
     "length": LengthReward,
+    "rouge_l": rouge_l_reward,
 }
 _TRL_REWARDS = (
     "accuracy_reward",

@@ -108,7 +108,9 @@ class RowScorer:
             prompts = [with_instruction(prompt, self.instruction) for prompt in prompts]
         return EncodedRows(
             prompts=self.tokenize(prompts),
-            references=list(map(self._reference, rows)) if self.request.evidence == "reference" else [],
+            references=[tokenize_reference(row, self.tokenizer) for row in rows]
+            if self.request.evidence == "reference"
+            else [],
             labels=list(map(self._labels, rows)) if self.request.evidence == "labels" else [],
         )
 
@@ -175,17 +177,30 @@ class RowScorer:
             raise ConfigurationError(f"estimator {self.name}: {_named(row)} has no two options.")
         return [self._label_tokens(label) for label in LABELS[: len(options)]]
 
-    def _reference(self, row: Row) -> list[int]:
-        reference = row.get("completion")
-        if reference is None:
-            reference = row.get("answer")
-        text = reference if isinstance(reference, str) else reference[-1]["content"] if reference else None
-        if not text:
-            raise ConfigurationError(
-                f"estimator {self.name}: {_named(row)} has no reference answer in column 'completion' or 'answer'."
-            )
-        # As the policy would have generated it: the answer's own tokens, then the end of its turn.
-        return [*self.tokenizer(text=text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+
+def reference_text(row: Row) -> str:
+    """The reference answer of a row: its `completion`, or else its `answer`.
+
+    Raises:
+        ConfigurationError: There is none; it names the row.
+    """
+    reference = row.get("completion")
+    if reference is None:
+        reference = row.get("answer")
+    text = reference if isinstance(reference, str) else reference[-1]["content"] if reference else None
+    if not text:
+        raise ConfigurationError(f"{_named(row)} has no reference answer in column 'completion' or 'answer'.")
+    return text
+
+
+def tokenize_reference(row: Row, tokenizer: Any) -> list[int]:
+    """The reference as the policy would have generated it: the answer's own tokens, then the end of its turn.
+
+    Raises:
+        ConfigurationError: As [`reference_text`].
+    """
+    ids = tokenizer(text=reference_text(row), add_special_tokens=False)["input_ids"]
+    return [*ids, tokenizer.eos_token_id]
 
 
 def _named(row: Row) -> str:

@@ -16,7 +16,7 @@ from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
 from .engine import EngineMixin
-from .mixin import CurriculumMixin, resolve_settings
+from .mixin import CurriculumMixin, repeat_sampler_order, resolve_settings
 from .rollouts import Group, Rollout, has_signal, judge, make_groups, refill_size
 from .shared_prompt import completion_logprobs
 from .stopwatch import Stopwatch
@@ -116,13 +116,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
 
     def _order(self, epoch: int) -> IndexArray:
         """The order of TRL's `RepeatSampler` in its pass number `epoch`."""
-        size = len(self.train_dataset)
-        if not self.shuffle_dataset:
-            return np.arange(size)
-        generator = torch.Generator().manual_seed(self.args.seed)
-        for _ in range(epoch):
-            torch.randperm(size, generator=generator)
-        return torch.randperm(size, generator=generator).numpy()
+        return repeat_sampler_order(len(self.train_dataset), self.args.seed, epoch, self.shuffle_dataset)
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         if self._connection is not None:  # the engine's generation takes its own time

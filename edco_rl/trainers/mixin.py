@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch.utils.data import DataLoader
@@ -49,6 +50,7 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
     curriculum: Curriculum
     stopwatch: Stopwatch
     _scores_on_every_rank: bool
+    _outcomes: list[Outcome]
 
     def _init_curriculum(
         self,
@@ -99,6 +101,11 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             exploration=config.exploration,
             half_life=config.half_life,
         )
+        if self.curriculum.strategy.needs_validation and self.args.eval_strategy == "no":
+            raise ConfigurationError(
+                f"strategy {config.strategy!r} waits for the validation loss, and eval_strategy is no: nothing is "
+                "evaluated. Set eval_strategy to steps."
+            )
         self._curriculum_config = config
         self._batch_sampler = CurriculumBatchSampler(
             self.curriculum,
@@ -162,6 +169,11 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
                     "use only self.rng and what it observes."
                 )
 
+    def _observe_step(self) -> None:
+        """Observe what the rows of the last optimizer step, of all ranks, said."""
+        outcomes, self._outcomes = self._outcomes, []
+        self.observe(gather_object(outcomes))
+
     def _score(self, wanted: IndexArray, step: int) -> list[Outcome]:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         with self.scoring_generator() as generator, self.stopwatch("scoring"):
@@ -207,8 +219,18 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             self._load_curriculum(checkpoint)
 
 
+class ObserveCallback(TrainerCallback):
+    """Tells the curriculum what a step's rows said, where no rollouts do. Comes before the one that renews it."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer._observe_step()
+
+
 class _CurriculumCallback(TrainerCallback):
-    """Renews the curriculum at step 0 and every `interval` steps, and times the steps."""
+    """Renews the curriculum at step 0 and every `interval` steps, tells it of evaluations, and times the steps."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
@@ -217,6 +239,12 @@ class _CurriculumCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._renew_if_due(state)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        if metrics and "eval_loss" in metrics:
+            self.trainer.curriculum.validate(metrics["eval_loss"])
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._began = time.perf_counter()
@@ -238,6 +266,16 @@ class _CurriculumCallback(TrainerCallback):
         due = step % trainer._curriculum_config.interval == 0 and step < state.max_steps
         if due and trainer.curriculum.renewed_at != step:
             trainer._renew_curriculum()
+
+
+def repeat_sampler_order(size: int, seed: int, epoch: int, shuffle: bool | None) -> IndexArray:
+    """The order of TRL's `RepeatSampler` in its pass number `epoch`."""
+    if not shuffle:
+        return np.arange(size)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epoch):
+        torch.randperm(size, generator=generator)
+    return torch.randperm(size, generator=generator).numpy()
 
 
 def _to_plain(value: Any) -> Any:

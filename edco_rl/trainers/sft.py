@@ -5,10 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from trl.distributed import DistributedBackend
 
@@ -18,7 +16,7 @@ from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
 from .engine import EngineMixin
-from .mixin import CurriculumMixin, resolve_settings
+from .mixin import CurriculumMixin, ObserveCallback, resolve_settings
 from .stopwatch import Stopwatch
 
 _INDEX = "curriculum_index"
@@ -81,8 +79,8 @@ class CurriculumSFTTrainer(CurriculumMixin, EngineMixin, SFTTrainer):
             )
         self._dist = DistributedBackend(self.accelerator)
         self._seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self._outcomes: list[Outcome] = []
-        self.add_callback(_ObserveCallback(self))
+        self._outcomes = []
+        self.add_callback(ObserveCallback(self))
         self._init_curriculum(
             config,
             rows=rows,
@@ -138,20 +136,6 @@ class CurriculumSFTTrainer(CurriculumMixin, EngineMixin, SFTTrainer):
 
     def _keep_output(self, module: Any, arguments: Any, output: Any) -> None:
         self._output = output
-
-    def _observe_step(self) -> None:
-        outcomes, self._outcomes = self._outcomes, []
-        self.observe(gather_object(outcomes))
-
-
-class _ObserveCallback(TrainerCallback):
-    """Tells the curriculum what a step's rows said. Comes before the callback that renews it."""
-
-    def __init__(self, trainer: CurriculumSFTTrainer) -> None:
-        self.trainer = trainer
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer._observe_step()
 
 
 class _Indexed(torch.utils.data.Dataset):
