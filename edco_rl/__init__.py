@@ -12,12 +12,21 @@ from .config import ConfigurationError, CurriculumConfig, EngineConfig, Estimato
 if TYPE_CHECKING:
     from .curriculum import Gate, Outcome, Pool, Strategy, available_gates, available_strategies
     from .entropy import Estimator, available_estimators
-    from .trainers import CurriculumGRPOTrainer, CurriculumPPOTrainer, CurriculumSFTTrainer, PPOConfig
+    from .trainers import (
+        CurriculumDistillationConfig,
+        CurriculumDistillationTrainer,
+        CurriculumGRPOTrainer,
+        CurriculumPPOTrainer,
+        CurriculumSFTTrainer,
+        PPOConfig,
+    )
 
 __version__ = "0.1.0"
 
 # Imported when first used: trainers pull in torch and TRL, which takes seconds.
 _LAZY = {
+    "CurriculumDistillationConfig": ".trainers",
+    "CurriculumDistillationTrainer": ".trainers",
     "CurriculumGRPOTrainer": ".trainers",
     "CurriculumPPOTrainer": ".trainers",
     "CurriculumSFTTrainer": ".trainers",
@@ -35,6 +44,8 @@ _LAZY = {
 __all__ = [
     "ConfigurationError",
     "CurriculumConfig",
+    "CurriculumDistillationConfig",
+    "CurriculumDistillationTrainer",
     "CurriculumGRPOTrainer",
     "CurriculumPPOTrainer",
     "CurriculumSFTTrainer",

@@ -17,6 +17,8 @@ class GradedAnswers(NamedTuple):
     Args:
         right (`NDArray[np.float64]`):
             1 where an answer earns the full reward, 0 where not, NaN where the reward says nothing; shape (N, n).
+        rewards (`NDArray[np.float64]`):
+            What each answer earns, NaN where the reward says nothing; shape (N, n).
         tokens (`NDArray[np.int64]`):
             Length of each answer in tokens, shape (N, n).
         truncated (`NDArray[np.bool_]`):
@@ -24,6 +26,7 @@ class GradedAnswers(NamedTuple):
     """
 
     right: NDArray[np.float64]
+    rewards: NDArray[np.float64]
     tokens: NDArray[np.int64]
     truncated: NDArray[np.bool_]
 
@@ -85,9 +88,10 @@ def grade_answers(
         **columns,
     )
     shape = len(dataset), samples
-    right = [np.nan if value is None else float(value >= 1.0) for value in rewards]
+    earned = np.array([np.nan if value is None else value for value in rewards], dtype=np.float64).reshape(shape)
     return GradedAnswers(
-        right=np.array(right).reshape(shape),
+        right=np.where(np.isnan(earned), np.nan, earned >= 1.0),
+        rewards=earned,
         tokens=np.array([len(answer.token_ids) for answer in answers]).reshape(shape),
         truncated=np.array([not answer.finished for answer in answers]).reshape(shape),
     )
@@ -112,3 +116,24 @@ def greedy_accuracy(
         generator, tokenizer, dataset, reward, max_tokens=max_tokens, chat_template_kwargs=chat_template_kwargs
     )
     return float(np.nanmean(graded.right))
+
+
+def greedy_reward(
+    generator: Generator,
+    tokenizer: Any,
+    dataset: Dataset,
+    reward: RewardFunction,
+    *,
+    max_tokens: int,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> float:
+    """Mean reward of the greedy answers, over the rows the reward says anything about.
+
+    Args:
+        generator, tokenizer, dataset, reward, max_tokens, chat_template_kwargs:
+            See [`grade_answers`].
+    """
+    graded = grade_answers(
+        generator, tokenizer, dataset, reward, max_tokens=max_tokens, chat_template_kwargs=chat_template_kwargs
+    )
+    return float(np.nanmean(graded.rewards))

@@ -82,9 +82,7 @@ class DifficultyMeasurer:
             )
             scorer.check_columns(columns)
             self._scorers[name] = scorer
-        self._prompts = RowScorer(
-            tokenizer, config, estimator="perplexity", chat_template_kwargs=chat_template_kwargs
-        )
+        self._prompts = RowScorer(tokenizer, config, estimator="perplexity", chat_template_kwargs=chat_template_kwargs)
         if ROUGE_L in self.rankings:
             self._prompts.check_columns(columns)
 
@@ -137,7 +135,7 @@ class DifficultyMeasurer:
             for entry, value, row in zip(measured, values, rows, strict=True):
                 if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                     raise ConfigurationError(
-                        f"difficulty_rankings {name!r}, row {row.get('id')!r}: expected a finite number, got {value!r}."
+                        f"difficulty ranking {name!r}, row {row.get('id')!r}: expected a finite number, got {value!r}."
                     )
                 entry[name] = float(value)
         return measured

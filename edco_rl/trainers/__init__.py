@@ -1,8 +1,17 @@
 """TRL's trainers with a curriculum."""
 
+from .distillation import CurriculumDistillationTrainer
+from .distillation_config import CurriculumDistillationConfig
 from .grpo import CurriculumGRPOTrainer
 from .ppo import CurriculumPPOTrainer
 from .ppo_config import PPOConfig
 from .sft import CurriculumSFTTrainer
 
-__all__ = ["CurriculumGRPOTrainer", "CurriculumPPOTrainer", "CurriculumSFTTrainer", "PPOConfig"]
+__all__ = [
+    "CurriculumDistillationConfig",
+    "CurriculumDistillationTrainer",
+    "CurriculumGRPOTrainer",
+    "CurriculumPPOTrainer",
+    "CurriculumSFTTrainer",
+    "PPOConfig",
+]

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +17,12 @@ from ..config import ConfigurationError, CurriculumConfig, EngineConfig
 from ..curriculum import Curriculum, CurriculumBatchSampler, Outcome, Pool, strategy_class
 from ..curriculum.pool import IndexArray
 from ..data.prompts import prompt_ids
+from ..engine.completion import Generator
 from .progress import CurriculumProgressCallback
 from .scoring import PromptScorer
 from .stopwatch import Stopwatch
+
+T = TypeVar("T")
 
 CURRICULUM_FILE = "curriculum.json"
 
@@ -175,14 +178,24 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         self.observe(gather_object(outcomes))
 
     def _score(self, wanted: IndexArray, step: int) -> list[Outcome]:
+        return self._spread(wanted, lambda share, generator: self._scorer.score(share, generator, step))
+
+    def _spread(self, indices: IndexArray, work: Callable[[list[int], Generator], list[T]]) -> list[T]:
+        """Results of work on prompts, done by the rank with the engine or by all ranks; the same on every rank.
+
+        Args:
+            indices (`IndexArray`):
+                The prompts.
+            work (`Callable[[list[int], Generator], list]`):
+                Given a share of them. The order of the results is that of the shares, not of `indices`.
+        """
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         with self.scoring_generator() as generator, self.stopwatch("scoring"):
             if self._scores_on_every_rank:
                 assert generator is not None
-                share = wanted[rank::processes].tolist()
-                return gather_object(self._scorer.score(share, generator, step))
-            outcomes = [None if generator is None else self._scorer.score(wanted.tolist(), generator, step)]
-            return broadcast_object_list(outcomes)[0]
+                return gather_object(work(indices[rank::processes].tolist(), generator))
+            results = [None if generator is None else work(indices.tolist(), generator)]
+            return broadcast_object_list(results)[0]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the curriculum's metrics to those of a training step."""

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from edco_rl.config import ConfigurationError
 from edco_rl.curriculum import Curriculum, Outcome, Pool, Strategy, available_strategies
+from edco_rl.curriculum.fusion import reciprocal_rank_fusion
 
 
 def make(strategy, pool_size=12, batch_size=3, size=6, seed=0, columns=None, max_visits=None, **kwargs):
-    columns = columns or {"prompt_length": list(range(pool_size))}
+    columns = columns or {name: list(range(pool_size)) for name in ("prompt_length", "difficulty")}
     pool = Pool([f"p{i}" for i in range(pool_size)], column=columns.__getitem__, max_visits=max_visits, seed=seed)
     return Curriculum(pool, strategy, batch_size=batch_size, size=size, seed=seed, **kwargs)
 
@@ -354,6 +355,33 @@ def test_baby_step_trains_stage_i_on_the_easiest_i_subsets():
         curriculum.next_batch()
         stages.append(curriculum.metrics()["stage"])
     assert stages == [1] * 5 + [2] * 5 + [3] * 2
+    curriculum = make("baby_step", batch_size=2, columns=columns, strategy_kwargs=kwargs | {"stage_passes": 2})
+    for passes_of in (4, 4, 8, 8, 12, 12, 12):
+        assert sorted(flat(draw(curriculum, passes_of // 2))) == list(range(12 - passes_of, 12))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [({}, [1, 1, 1, 1, 2, 2, 3]), ({"stage_batches": 3}, [1, 1, 1, 2, 2, 3, 3])])
+def test_baby_step_goes_on_when_validation_stops_improving(limit, expected):
+    kwargs = {"stages": 3, "column": "difficulty", "patience": 2} | limit
+    curriculum = make("baby_step", batch_size=2, strategy_kwargs=kwargs)
+    stages = []
+    # The lowest loss of a stage counts, not that of the run; equal is no improvement.
+    for loss in (3.0, 2.0, 2.0, 2.5, 9.0, 9.0, 9.0):
+        curriculum.next_batch()
+        stages.append(curriculum.metrics()["stage"])
+        curriculum.validate(loss)
+        restored = make("baby_step", batch_size=2, strategy_kwargs=kwargs)
+        restored.load_state_dict(json.loads(json.dumps(curriculum.state_dict())))
+        curriculum = restored
+    assert stages == expected
+    assert curriculum.strategy.progress() == (stages[-1] - 1) / 2
+
+
+def test_the_fusion_of_rankings_is_the_sum_of_reciprocal_ranks():
+    ranks = [np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.5, 1.5])]
+    expected = [2 / 11 + 1 / 13, 2 / 12 + 1 / 11.5, 2 / 13 + 1 / 11.5]
+    assert reciprocal_rank_fusion(ranks, constant=10, weights=[2, 1]) == pytest.approx(expected)
+    assert reciprocal_rank_fusion(ranks[:1]) == pytest.approx([1 / 61, 1 / 62, 1 / 63])
 
 
 def test_mopps_keeps_a_discounted_beta_posterior_and_draws_near_the_target():
@@ -434,6 +462,9 @@ def test_metrics_say_what_the_curriculum_did():
         ("easy_to_hard", {"column": "mood"}, "column 'mood', which the data set has not"),
         ("easy_to_hard", {"column": "broken"}, "Row 3, column 'broken': expected a finite number, got 'x'"),
         ("baby_step", {"stages": 13}, "stages must be between 1 and the 12 prompts; got 13"),
+        ("baby_step", {"stage_batches": 2, "stage_passes": 2}, "both say how long a stage lasts"),
+        ("baby_step", {"patience": 0}, "patience must be at least 1; got 0"),
+        ("pocl", {}, "column 'difficulty', which the data set has not"),
         ("mopps", {"discount": 2}, "discount between 0 and 1"),
     ],
 )

@@ -1,0 +1,374 @@
+"""Distillation with a curriculum."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoConfig, get_scheduler
+from trl import DistillationConfig, DistillationTrainer
+
+from ..config import ConfigurationError, CurriculumConfig, EngineConfig
+from ..curriculum import Outcome, strategy_class
+from ..curriculum.pool import IndexArray
+from ..data.prompts import check_prompts, prompt_ids
+from ..engine.launch import EngineConnection
+from ..scoring import tokenize_reference
+from ..scoring.difficulty import DifficultyFile, DifficultyMeasurer, fuse
+from ..scoring.fingerprint import fingerprint, parameters_digest
+from .distillation_config import CurriculumDistillationConfig
+from .distillation_schedule import LossSchedule, per_stage_schedule
+from .divergence import (
+    Head,
+    TokenTerms,
+    check_vocabularies,
+    distillation_loss,
+    generalized_jensen_shannon,
+    make_divergence,
+)
+from .engine import EngineMixin
+from .mixin import CurriculumMixin, ObserveCallback, repeat_sampler_order, resolve_settings
+from .stopwatch import Stopwatch
+
+logger = logging.getLogger(__name__)
+
+DIFFICULTY = "difficulty"
+_INDEX = "curriculum_index"
+_IS_REFERENCE = "is_reference"
+
+
+class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTrainer):
+    """TRL's `DistillationTrainer` with a curriculum, reference responses and POCL's schedule (arXiv 2506.05695).
+
+    Where a strategy asks for a column `difficulty` that the data set has not, as `pocl` does, it is measured with the
+    student before training, kept in a Parquet file, and read from there as long as nothing it depends on changes. A
+    prompt's outcome is the share of its reference's tokens that the student ranks first, or, of the student's own
+    output, its mean entropy.
+
+    Args:
+        model, teacher_model, args, train_dataset, *args, **kwargs:
+            As in `trl.DistillationTrainer`; `args` can be a [`CurriculumDistillationConfig`]. The training set needs
+            a column `prompt`, and `completion` or `answer` for reference responses; a column `id` is kept as the
+            prompt's id.
+        curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"pocl"`):
+            Name or import path of a strategy, or full settings.
+        engine (`None`, `str` or [`EngineConfig`], *optional*):
+            `None` leaves generation to TRL and scores prompts with the student itself. The URL of a server
+            (`edco-rl serve`), or settings with which one is started, generates and scores with vLLM; this replaces
+            `args.use_vllm`.
+
+    Raises:
+        ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
+
+    Example:
+
+    ```python
+    >>> from edco_rl import CurriculumDistillationConfig, CurriculumDistillationTrainer
+    >>> trainer = CurriculumDistillationTrainer(
+    ...     model="Qwen/Qwen3-0.6B",
+    ...     teacher_model="Qwen/Qwen3-4B",
+    ...     args=CurriculumDistillationConfig(divergence="reverse_kl", lmbda=0.0),
+    ...     train_dataset=dataset,
+    ...     curriculum="pocl",
+    ... )
+    >>> trainer.train()
+    ```
+
+    Attributes:
+        difficulty_seconds (`float`): Time it took to measure difficulties, also where they were read from a file.
+        difficulty_path (`Path` or `None`): The file they are in.
+    """
+
+    _tag_names: ClassVar[list[str]] = ["trl", "distillation", "edco-rl"]
+    lr_scheduler: Any
+    _signature_columns: list[str] | None
+
+    def __init__(
+        self,
+        model: Any,
+        teacher_model: Any = None,
+        args: DistillationConfig | None = None,
+        train_dataset: Any = None,
+        *positional: Any,
+        curriculum: str | CurriculumConfig = "pocl",
+        engine: str | EngineConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_prompts(train_dataset)
+        config, engine_config = resolve_settings(curriculum, engine)
+        if config.gates:
+            raise ConfigurationError(f"gates {config.gates} judge groups of rollouts, and distillation has none.")
+        if teacher_model is None:
+            raise ConfigurationError("Distillation needs a teacher: teacher_model, or teacher_model_name_or_path.")
+        args = CurriculumDistillationConfig.of(args or CurriculumDistillationConfig())
+        check_vocabularies(_vocabulary_size(model, args), _vocabulary_size(teacher_model, args))
+        if engine_config is not None:
+            args.use_vllm = False  # TRL would start, or look for, a vLLM of its own
+        self.stopwatch = Stopwatch()
+        self._connection: EngineConnection | None = None
+        self._scores_on_every_rank = engine_config is None
+        self._references: list[list[int]] | None = None
+        self._outcomes = []
+        self._student_name = model if isinstance(model, str) else None
+        super().__init__(model, teacher_model, args, train_dataset, *positional, **kwargs)
+
+        if self._is_vlm:
+            raise ConfigurationError("Distillation with a curriculum takes text models only.")
+        self.divergence = (
+            generalized_jensen_shannon(self.beta)
+            if args.divergence is None
+            else make_divergence(args.divergence, skew=args.skew)
+        )
+        self._check_references()
+        if engine_config is not None:
+            self.use_vllm = self.args.use_vllm = True
+            self._open_engine(
+                engine_config,
+                max_completion_length=self.max_completion_length,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                generation_kwargs=self.args.generation_kwargs,
+            )
+        self.difficulty_seconds = 0.0
+        self.difficulty_path: Path | None = None
+        try:
+            rows = self._with_difficulty(self.train_dataset, config)
+            self.add_callback(ObserveCallback(self))
+            self._init_curriculum(
+                config,
+                rows=rows,
+                batch_size=self._step_prompts,
+                steps_per_batch=1,
+                group_size=1,
+                repeat_count=self.args.gradient_accumulation_steps,
+                order=self._order,
+            )
+            self.loss_schedule = LossSchedule.of(self.args, self.curriculum.strategy)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def _step_prompts(self) -> int:
+        """Prompts of an optimizer step, over all processes: what TRL makes a generation batch of."""
+        per_process = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return per_process * self.accelerator.num_processes
+
+    def _order(self, epoch: int) -> IndexArray:
+        return repeat_sampler_order(len(self.train_dataset), self.args.seed, epoch, self.shuffle_dataset)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        assert self._signature_columns is not None
+        self._signature_columns = [*self._signature_columns, "completion", "answer"]
+
+    def _check_references(self) -> None:
+        """Check that there are reference responses where they are used, and say how many are cut."""
+        if self.args.lmbda == 1:
+            return
+        evaluated = [self.eval_dataset] if isinstance(self.eval_dataset, Dataset) else []
+        for dataset in (self.train_dataset, *evaluated):
+            columns = [name for name in ("id", "prompt", "completion", "answer") if name in dataset.column_names]
+            lengths = [len(tokenize_reference(row, self._tokenizer)) for row in dataset.select_columns(columns)]
+            cut = sum(length > self.max_completion_length for length in lengths)
+            if cut and self.accelerator.is_main_process:
+                logger.warning(
+                    "%d of %d reference responses are cut: they are longer than max_completion_length, %d tokens.",
+                    cut,
+                    len(lengths),
+                    self.max_completion_length,
+                )
+
+    def _with_difficulty(self, dataset: Dataset, config: CurriculumConfig) -> Dataset:
+        """The training set with a column `difficulty` where the strategy asks for one it has not."""
+        assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
+        default = getattr(strategy_class(config.strategy), "default_column", None)
+        asked = (config.strategy_kwargs or {}).get("column") or default
+        if asked != DIFFICULTY or DIFFICULTY in dataset.column_names:
+            return dataset
+        rankings, constant = self.args.difficulty_rankings, self.args.difficulty_constant
+        measurer = DifficultyMeasurer(
+            self._tokenizer,
+            config,
+            rankings=rankings,
+            columns=dataset.column_names,
+            max_tokens=self.args.difficulty_max_tokens or self.max_completion_length,
+            chat_template_kwargs=self.chat_template_kwargs,
+            vocabulary_size=self.model.config.get_text_config().vocab_size,
+        )
+        wanted = {"id", "prompt", "completion", "answer", "options", *rankings}
+        rows = dataset.select_columns([name for name in dataset.column_names if name in wanted]).to_list()
+        folder = Path(self.args.difficulty_dir or self.args.output_dir).expanduser()
+        weights = fingerprint(self._student_name) if self._student_name else None
+        settings = measurer.settings(
+            rows, [self._student_name, weights or parameters_digest(self.model)], constant=constant
+        )
+        file = DifficultyFile(folder, settings | {"source": type(self.engine).__name__})
+        found = file.read()
+        self.accelerator.wait_for_everyone()  # none must look once the main process writes
+        if found is None:
+            started = time.perf_counter()
+            indexed = self._spread(
+                np.arange(len(rows)),
+                lambda share, generator: list(
+                    zip(share, measurer.measure([rows[i] for i in share], generator), strict=True)
+                ),
+            )
+            measured = [entry for _, entry in sorted(indexed, key=lambda pair: pair[0])]
+            found = fuse(measured, measurer.rankings, constant), time.perf_counter() - started
+            if self.accelerator.is_main_process:
+                file.write(prompt_ids(dataset), measured, *found)
+                logger.info("Difficulty of %d prompts measured in %.0f s: %s", len(rows), found[1], file.path)
+        self.difficulty_path = file.path
+        values, self.difficulty_seconds = found
+        return dataset.add_column(DIFFICULTY, values)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """TRL's learning-rate schedule over all steps, or with `lr_schedule_per_stage` anew in each stage."""
+        if self.lr_scheduler is not None or not self.args.lr_schedule_per_stage:
+            return super().create_scheduler(num_training_steps, optimizer)
+
+        def make(stage_optimizer: torch.optim.Optimizer, steps: int) -> Any:
+            return get_scheduler(
+                self.args.lr_scheduler_type,
+                optimizer=stage_optimizer,
+                num_warmup_steps=self.args.get_warmup_steps(steps),
+                num_training_steps=steps,
+                scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
+            )
+
+        self.lr_scheduler = per_stage_schedule(
+            self.optimizer if optimizer is None else optimizer,
+            self.curriculum.strategy,
+            batch_size=self._step_prompts,
+            total_steps=num_training_steps,
+            make_scheduler=make,
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def loss_settings(self) -> tuple[float, float]:
+        """Temperature and weight of the divergence for the current batch."""
+        progress = self.curriculum.strategy.progress()
+        if progress is None:  # no stages: over the steps of the run
+            progress = min(self.state.global_step / max(self.state.max_steps - 1, 1), 1.0)
+        return self.loss_schedule.at(progress)
+
+    def _is_on_policy(self) -> bool:
+        """Whether the student writes the completions of this batch: the same on every rank, and after a restart."""
+        if not self.model.training:
+            return self.args.lmbda == 1
+        return np.random.default_rng((self.args.seed, self.state.global_step)).random() < self.args.lmbda
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        on_policy = self._is_on_policy()
+        if not on_policy:
+            self._references = [
+                tokenize_reference(row, self._tokenizer)[: self.max_completion_length] for row in inputs
+            ]
+        try:
+            batch = super()._generate_and_score_completions(inputs)
+        finally:
+            self._references = None
+        device = batch["completion_ids"].device
+        batch[_IS_REFERENCE] = torch.full((len(inputs),), not on_policy, device=device)
+        if self.model.training:
+            first = self.accelerator.process_index * len(inputs)
+            indices = self.curriculum.batch[first : first + len(inputs)]
+            batch[_INDEX] = torch.tensor(indices, device=device)
+            self._metrics["train"]["distillation/on_policy"].append(float(on_policy))
+        return batch
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        if self._references is not None:
+            return self._references
+        if self._connection is not None:  # the engine's generation takes its own time
+            return super()._generate_single_turn(*args, **kwargs)
+        with self.stopwatch("rollout"):
+            return super()._generate_single_turn(*args, **kwargs)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        mode = "train" if self.model.training else "eval"
+        divergence, nll, tokens, reference_tokens = self.accelerator.gather(self._sums).view(-1, 4).sum(dim=0).tolist()
+        found = {"divergence": divergence / max(tokens, 1)}
+        if reference_tokens:
+            found["nll"] = nll / reference_tokens
+        found["temperature"], found["weight"] = self.loss_settings()
+        for name, value in found.items():
+            self._metrics[mode][f"distillation/{name}"].append(value)
+        return loss
+
+    def _compute_loss(
+        self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        # TRL's, with another function of the hidden states.
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        counted = inputs["completion_mask"].bool()
+        if "tool_mask" in inputs:
+            counted &= inputs["tool_mask"].bool()
+        kept = counted.size(1)
+        student_hidden = self._get_last_hidden_state(unwrapped_student, ids, mask, kept)
+        self.teacher_model.eval()
+        teacher = self.accelerator.unwrap_model(self.teacher_model)
+        with torch.no_grad():
+            teacher_hidden = self._forward_redirection(
+                self.teacher_model, teacher, self._get_last_hidden_state, teacher, ids, mask, kept
+            )
+        heads = Head.of(unwrapped_student), Head.of(teacher)
+        device = heads[0].weight.device
+        if heads[1].weight.device != device:
+            raise ConfigurationError(
+                f"The student's LM head is on {device}, the teacher's on {heads[1].weight.device}: place both on one."
+            )
+        counted = counted.to(device)
+        is_reference = inputs[_IS_REFERENCE].to(device)
+        temperature, weight = self.loss_settings()
+        total, terms = distillation_loss(
+            student_hidden.to(device)[counted],
+            teacher_hidden.to(device)[counted],
+            *heads,
+            inputs["completion_ids"].to(device)[counted],
+            is_reference.unsqueeze(1).expand_as(counted)[counted].float(),
+            divergence=self.divergence,
+            temperature=temperature,
+            weight=weight,
+        )
+        tokens = counted.sum()
+        reference_tokens = counted[is_reference].sum() if weight < 1 else tokens.new_zeros(())
+        self._sums = torch.stack([terms.divergence.sum(), terms.nll.sum(), tokens, reference_tokens])
+        if self.model.training:
+            self._outcomes += self._row_outcomes(inputs[_INDEX].tolist(), is_reference, counted, terms)
+        items = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        return total / items, terms.entropy.sum(), tokens
+
+    def _row_outcomes(
+        self, indices: Sequence[int], is_reference: torch.Tensor, counted: torch.Tensor, terms: TokenTerms
+    ) -> list[Outcome]:
+        """What each row of a batch with completion tokens said; `terms` are those of the tokens that count."""
+        lengths = counted.sum(dim=1).tolist()
+        outcomes = []
+        for index, reference, entropy, top1 in zip(
+            indices, is_reference.tolist(), terms.entropy.split(lengths), terms.is_top1.split(lengths), strict=True
+        ):
+            if not len(entropy):
+                continue
+            said = {"rewards": (top1.mean().item(),)} if reference else {"entropy": entropy.mean().item()}
+            outcomes.append(Outcome(index=index, version=self.state.global_step, **said))
+        return outcomes
+
+
+def _vocabulary_size(model: Any, args: DistillationConfig) -> int:
+    """Width of a model's output distribution, read from its settings alone."""
+    config = model.config if not isinstance(model, str) else None
+    if config is None:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=args.trust_remote_code)
+    return config.get_text_config().vocab_size
