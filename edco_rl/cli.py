@@ -16,7 +16,7 @@ from .config import ConfigurationError, EngineConfig
 
 _INTERRUPTED = 130
 _COMPLEXITY_AWARE = "complexity-aware"
-_METHODS = ("grpo", "ppo", "sft", _COMPLEXITY_AWARE)
+_METHODS = ("distill", "grpo", "ppo", "sft", _COMPLEXITY_AWARE)
 
 
 def main(argv: list[str] | None = None) -> None:

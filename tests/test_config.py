@@ -39,14 +39,15 @@ def test_wrong_values_are_refused_with_their_name(config, settings, message):
         config(**settings)
 
 
-@pytest.mark.parametrize("method", ["grpo", "ppo", "sft", "complexity-aware"])
+@pytest.mark.parametrize("method", ["distill", "grpo", "ppo", "sft", "complexity-aware"])
 def test_no_field_clashes_with_another_or_with_trl(method):
     from trl import GRPOConfig, ModelConfig, ScriptArguments, SFTConfig
     from trl.scripts.grpo import GRPOScriptArguments
 
-    from edco_rl import PPOConfig
+    from edco_rl import CurriculumDistillationConfig, PPOConfig
 
     trl = {
+        "distill": (ScriptArguments, CurriculumDistillationConfig),
         "grpo": (GRPOScriptArguments, GRPOConfig),
         "ppo": (GRPOScriptArguments, PPOConfig),
         "sft": (ScriptArguments, SFTConfig),

@@ -12,18 +12,20 @@ from edco_rl.config.complexity import Baseline
 from edco_rl.curriculum import available_strategies
 from edco_rl.data.hub import HUB_DATASETS
 from edco_rl.rewards import get_rewards
+from edco_rl.trainers.divergence import make_divergence
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 DOMAINS = ("communication", "law", "medicine")
+FOLDERS = (*DOMAINS, "instructions", "quickstart")
 # Recipes of a curriculum; complexity_aware.yaml has tests of its own, and runs in tests/complexity/test_run.py.
 RECIPES = sorted(
-    path
-    for domain in (*DOMAINS, "quickstart")
-    for path in (FOLDER / domain).glob("*.yaml")
-    if path.stem != "complexity_aware"
+    path for folder in FOLDERS for path in (FOLDER / folder).glob("*.yaml") if path.stem != "complexity_aware"
 )
 # What may differ between a curriculum and its baseline.
 CURRICULUM = {"strategy", "interval", "size", "candidates", "prefix_tokens", "quick_answer", "output_dir"}
+# POCL's curriculum is one of the loss too.
+CURRICULUM |= {"strategy_kwargs", "difficulty_rankings", "final_distillation_temperature"}
+CURRICULUM |= {"distillation_weight", "final_distillation_weight"}
 
 
 def read(path):
@@ -38,6 +40,9 @@ def test_a_recipe_names_what_exists(path):
         assert get_rewards(settings["reward_funcs"], settings.get("reward_kwargs"))
         per_step = settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
         assert per_step % settings["num_generations"] == 0
+    if path.stem.startswith("distillation"):
+        assert make_divergence(settings["divergence"], skew=settings["skew"])
+        assert settings["teacher_model_name_or_path"] != settings["model_name_or_path"]
     if path.parent.name in DOMAINS:
         assert settings["dataset_name"].lower() in HUB_DATASETS
         assert settings["model_name_or_path"] in ("Qwen/Qwen3-4B", "meta-llama/Llama-3.2-3B-Instruct")
@@ -55,7 +60,7 @@ def test_a_complexity_aware_recipe_names_what_exists_and_every_baseline(domain):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_recipe_differs_from_its_baseline_in_the_curriculum_only(path):
-    baseline = path.with_name(path.name.replace("edco", "random"))
+    baseline = path.with_name(path.name.replace("edco", "random").replace("pocl", "random"))
     if not baseline.is_file():
         pytest.skip(f"{path.stem} has no baseline")
     edco, random = read(path), read(baseline)

@@ -47,16 +47,16 @@ def compare(method: str, compared: CompareConfig, script: Any, training: Any, mo
 
     Args:
         method (`str`):
-            `grpo`, `ppo` or `sft`.
+            `distill`, `grpo`, `ppo` or `sft`.
         compared (`CompareConfig`):
             What differs between the runs.
         script, training, model, *rest:
             A recipe's settings, as the method's runner takes them.
 
     Returns:
-        `list[dict]`: one entry a run: `strategy`, `gate`, `accuracy_before` and `accuracy_after` (`None` where not
-        measured), `held_out_prompts`, `steps`, `seconds` (of training), and means over steps of what was logged under
-        `curriculum/groups_...`.
+        `list[dict]`: one entry a run: `strategy`, `gate`, `metric` (`accuracy`, or `rouge_l` of distillation to free
+        text), `before` and `after` (`None` where not measured), `held_out_prompts`, `steps`, `seconds` (of training),
+        and means over steps of what was logged under `curriculum/groups_...`.
     """
     check_model_and_data(script, model)
     curriculum, engine, *others = rest
@@ -90,9 +90,11 @@ def _result(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
     logs = [entry for entry in history if "loss" in entry]
     prefix = "curriculum/groups_"
     names = sorted({name for entry in logs for name in entry if name.startswith(prefix)})
-    kept = ("accuracy_before", "accuracy_after", "held_out_prompts", "steps")
+    metric = next(name.removesuffix("_after") for name in summary if name.endswith("_after"))
     return {
-        **{name: summary[name] for name in kept},
+        "metric": metric,
+        **{when: summary[f"{metric}_{when}"] for when in ("before", "after")},
+        **{name: summary[name] for name in ("held_out_prompts", "steps")},
         "seconds": summary["seconds"]["training"],
         **{name.removeprefix("curriculum/"): float(np.mean([entry[name] for entry in logs])) for name in names},
     }
@@ -101,11 +103,13 @@ def _result(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
 def print_table(method: str, results: list[dict[str, Any]]) -> None:
     """Print the runs, one a line; a column that nothing was measured for is left out."""
     steps, prompts = results[0]["steps"], results[0]["held_out_prompts"]
+    is_share = results[0]["metric"] == "accuracy"
+    after = "after (95 % interval)" if is_share else "after"
     columns = {
         "strategy": [entry["strategy"] for entry in results],
         "gate": [entry["gate"] for entry in results],
-        "before": [_share(entry["accuracy_before"], digits=3) for entry in results],
-        "after (95 % interval)": [_accuracy(entry["accuracy_after"], prompts) for entry in results],
+        "before": [_share(entry["before"], digits=3) for entry in results],
+        after: [_accuracy(entry["after"], prompts) if is_share else _share(entry["after"], 3) for entry in results],
         "with signal": [_share(entry.get("groups_with_signal")) for entry in results],
         "trained on": [_share(entry.get("groups_with_signal_trained")) for entry in results],
         "dropped a step": [_number(entry.get("groups_dropped")) for entry in results],
@@ -113,8 +117,8 @@ def print_table(method: str, results: list[dict[str, Any]]) -> None:
     }
     title = f"{method}, {steps} optimizer steps each"
     if prompts:
-        title += f"; accuracy on {prompts} held-out prompts, greedy, before and after"
-    if method != "sft":
+        title += f"; {'accuracy' if is_share else 'ROUGE-L'} on {prompts} held-out prompts, greedy, before and after"
+    if method not in ("distill", "sft"):
         title += "; groups with signal, of those generated and of those trained on"
     table = Table(title=title)
     shown = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}

