@@ -218,19 +218,23 @@ def test_without_stages_temperature_and_weight_rise_over_the_steps(tiny_model_pa
 
 
 def test_difficulty_is_fused_from_overlap_and_cross_entropy_and_kept_in_a_file(
-    model_path, tiny_model_path, teacher_path, tmp_path, caplog
+    tiny_model_path, teacher_path, tmp_path, caplog
 ):
-    rows = Dataset.from_dict(
-        {
-            "prompt": ["1 + 1 =", "The capital of France is", "x y z q", "One two three"],
-            "completion": [" 2", " Paris", " purple monkey dishwasher", " four five six seven"],
-            "hard": [4.0, 3.0, 2.0, 1.0],
-        }
-    )
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_path)
+    prompts = ["1 + 1 =", "The capital of France is", "x y z q", "One two three"]
+    outputs = []
+    for prompt in prompts:
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        output = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+        outputs.append(tokenizer.decode(output, skip_special_tokens=True))
+    # References that share all, some and none of their words with what the student writes.
+    completions = [" 2", f"{outputs[1]} and more words", " monkey", outputs[3]]
+    rows = Dataset.from_dict({"prompt": prompts, "completion": completions, "hard": [4.0, 3.0, 2.0, 1.0]})
 
-    def make(rows=rows, strategy="pocl", student=model_path, **changes):
+    def make(rows=rows, strategy="pocl", **changes):
         args = arguments(tmp_path, difficulty_constant=2.0, max_steps=1, **changes)
-        return CurriculumDistillationTrainer(student, teacher_path, args, rows, curriculum=strategy)
+        return CurriculumDistillationTrainer(tiny_model_path, teacher_path, args, rows, curriculum=strategy)
 
     with caplog.at_level(logging.INFO, logger="edco_rl.trainers.distillation"):
         trainer = make()
@@ -240,14 +244,12 @@ def test_difficulty_is_fused_from_overlap_and_cross_entropy_and_kept_in_a_file(
         assert "measured" not in caplog.text and again.difficulty_path == trainer.difficulty_path
     assert again.difficulty_seconds == trainer.difficulty_seconds > 0
     table = pq.read_table(trainer.difficulty_path)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32), trainer.processing_class
-    overlap, entropy = [], []
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    overlap = [scorer.score(*pair)["rougeL"].fmeasure for pair in zip(completions, outputs, strict=True)]
+    assert len(set(overlap)) == 3
+    entropy = []
     for row in rows:
         ids = tokenizer(row["prompt"], return_tensors="pt")["input_ids"]
-        output = model.generate(ids, max_new_tokens=8, do_sample=False, repetition_penalty=1.0)[0, ids.shape[1] :]
-        text = tokenizer.decode(output, skip_special_tokens=True)
-        scorer = RougeScorer(["rougeL"], use_stemmer=True)
-        overlap.append(scorer.score(row["completion"], text)["rougeL"].fmeasure)
         reference = torch.tensor([[*tokenizer(row["completion"])["input_ids"], tokenizer.eos_token_id]])
         logits = model(torch.cat([ids, reference], dim=1)).logits[0, ids.shape[1] - 1 : -1].double()
         entropy.append(-logits.log_softmax(-1).gather(1, reference.T).mean().item())
@@ -265,22 +267,20 @@ def test_difficulty_is_fused_from_overlap_and_cross_entropy_and_kept_in_a_file(
     assert strategy.difficulty_order().tolist() == np.argsort(expected, kind="stable").tolist()
     assert json.loads(table.schema.metadata[b"edco_rl.difficulty"])["settings"]["constant"] == 2.0
     # Anything the difficulties depend on makes another file, and another column can be among the rankings.
-    other = make(difficulty_rankings=["hard", "prefix_entropy"], student=tiny_model_path)
-    assert other.difficulty_path != trainer.difficulty_path
+    other = make(difficulty_rankings=["hard", "prefix_entropy"])
     assert pq.read_table(other.difficulty_path).column_names == ["id", "difficulty", "hard", "prefix_entropy"]
     baby_step = CurriculumConfig(strategy="baby_step", strategy_kwargs={"column": "difficulty"})
-    alone = make(difficulty_rankings=["hard"], strategy=baby_step, student=tiny_model_path)
+    alone = make(difficulty_rankings=["hard"], strategy=baby_step)
     assert alone.curriculum.strategy.difficulty_order().tolist() == [3, 2, 1, 0]
     paths = {
-        make(changed, student=tiny_model_path, **settings).difficulty_path
+        make(changed, **settings).difficulty_path
         for changed, settings in [
-            (rows, {}),
             (rows.select([1, 0, 2, 3]), {}),
             (rows, {"difficulty_max_tokens": 4}),
             (rows, {"difficulty_rankings": ["rouge_l"]}),
         ]
     }
-    assert len({*paths, trainer.difficulty_path}) == 5
+    assert len({*paths, trainer.difficulty_path, other.difficulty_path, alone.difficulty_path}) == 6
     trainer.difficulty_path.write_text("no table")
     with pytest.raises(ConfigurationError, match="holds no difficulties"):
         make()
