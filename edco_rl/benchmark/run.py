@@ -248,6 +248,8 @@ def _train(
             "versions": versions(),
             "config": described,
         }
+        if isinstance(trainer, CurriculumDistillationTrainer):
+            summary["seconds"]["difficulty"] = trainer.difficulty_seconds
         if trainer.accelerator.is_main_process:
             folder = Path(args.output_dir)
             trainer.save_curriculum(folder)
@@ -385,5 +387,7 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     table.add_row("training", f"{seconds['training']:.0f} s")
     for part in _PARTS[:-1]:
         table.add_row(f"  {part}", f"{seconds[part]:.0f} s ({seconds[part] / max(seconds['training'], 1e-9):.0%})")
+    if "difficulty" in seconds:
+        table.add_row("difficulty, before training", f"{seconds['difficulty']:.0f} s")
     table.add_row("evaluation, before and after", f"{seconds['evaluation']:.0f} s")
     Console().print(table)

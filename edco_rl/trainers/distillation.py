@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import AutoConfig, get_scheduler
 from trl import DistillationConfig, DistillationTrainer
@@ -105,7 +106,11 @@ class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTr
         if teacher_model is None:
             raise ConfigurationError("Distillation needs a teacher: teacher_model, or teacher_model_name_or_path.")
         args = CurriculumDistillationConfig.of(args or CurriculumDistillationConfig())
-        check_vocabularies(_vocabulary_size(model, args), _vocabulary_size(teacher_model, args))
+        revision = (args.model_init_kwargs or {}).get("revision")
+        check_vocabularies(
+            _vocabulary_size(model, revision, args),
+            _vocabulary_size(teacher_model, args.teacher_model_revision, args),
+        )
         if engine_config is not None:
             args.use_vllm = False  # TRL would start, or look for, a vLLM of its own
         self.stopwatch = Stopwatch()
@@ -118,6 +123,8 @@ class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTr
 
         if self._is_vlm:
             raise ConfigurationError("Distillation with a curriculum takes text models only.")
+        if self.tools and args.lmbda < 1:
+            raise ConfigurationError(f"tools are for the student's own outputs: lmbda must be 1; got {args.lmbda}.")
         self.divergence = (
             generalized_jensen_shannon(self.beta)
             if args.divergence is None
@@ -210,12 +217,13 @@ class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTr
         settings = measurer.settings(
             rows, [self._student_name, weights or parameters_digest(self.model)], constant=constant
         )
-        file = DifficultyFile(folder, settings | {"source": type(self.engine).__name__})
-        found = file.read()
-        self.accelerator.wait_for_everyone()  # none must look once the main process writes
+        file = DifficultyFile(folder, settings | {"source": "model" if self._connection is None else "engine"})
+        # One process looks, so that all agree.
+        found = broadcast_object_list([file.read() if self.accelerator.is_main_process else None])[0]
         if found is None:
             started = time.perf_counter()
             indexed = self._spread(
+                "difficulty",
                 np.arange(len(rows)),
                 lambda share, generator: list(
                     zip(share, measurer.measure([rows[i] for i in share], generator), strict=True)
@@ -366,9 +374,10 @@ class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTr
         return outcomes
 
 
-def _vocabulary_size(model: Any, args: DistillationConfig) -> int:
+def _vocabulary_size(model: Any, revision: str | None, args: DistillationConfig) -> int:
     """Width of a model's output distribution, read from its settings alone."""
-    config = model.config if not isinstance(model, str) else None
-    if config is None:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=args.trust_remote_code)
+    if isinstance(model, str):
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
+    else:
+        config = model.config
     return config.get_text_config().vocab_size

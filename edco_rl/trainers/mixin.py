@@ -178,19 +178,21 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         self.observe(gather_object(outcomes))
 
     def _score(self, wanted: IndexArray, step: int) -> list[Outcome]:
-        return self._spread(wanted, lambda share, generator: self._scorer.score(share, generator, step))
+        return self._spread("scoring", wanted, lambda share, generator: self._scorer.score(share, generator, step))
 
-    def _spread(self, indices: IndexArray, work: Callable[[list[int], Generator], list[T]]) -> list[T]:
+    def _spread(self, part: str, indices: IndexArray, work: Callable[[list[int], Generator], list[T]]) -> list[T]:
         """Results of work on prompts, done by the rank with the engine or by all ranks; the same on every rank.
 
         Args:
+            part (`str`):
+                What its time is counted towards.
             indices (`IndexArray`):
                 The prompts.
             work (`Callable[[list[int], Generator], list]`):
                 Given a share of them. The order of the results is that of the shares, not of `indices`.
         """
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        with self.scoring_generator() as generator, self.stopwatch("scoring"):
+        with self.scoring_generator() as generator, self.stopwatch(part):
             if self._scores_on_every_rank:
                 assert generator is not None
                 return gather_object(work(indices[rank::processes].tolist(), generator))
