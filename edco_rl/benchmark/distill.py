@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from rich.console import Console
-from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer, TrlParser
 
@@ -36,6 +35,7 @@ from ..trainers import CurriculumDistillationConfig, CurriculumDistillationTrain
 from ..trainers.divergence import make_divergence
 from ..trainers.model_generator import ModelGenerator
 from .accuracy import greedy_reward
+from .distill_report import print_table
 from .run import check_model
 
 _CURRICULA = ("plain", "pocl")
@@ -63,11 +63,11 @@ class DistillationBenchmarkConfig:
     student_layers: int = field(
         default=6, metadata={"help": "Layers of the student, evenly spaced among those of its base model."}
     )
-    teacher_steps: int = field(default=18, metadata={"help": "Optimizer steps of the teacher's fine-tuning."})
+    teacher_steps: int = field(default=36, metadata={"help": "Optimizer steps of the teacher's fine-tuning."})
     teacher_learning_rate: float = field(default=5e-5, metadata={"help": "Its learning rate."})
-    warm_up_steps: int = field(default=60, metadata={"help": "Steps of fine-tuning that the student starts with."})
+    warm_up_steps: int = field(default=72, metadata={"help": "Steps of fine-tuning that the student starts with."})
     warm_up_learning_rate: float = field(default=5e-4, metadata={"help": "Its learning rate."})
-    steps: int = field(default=24, metadata={"help": "Optimizer steps of each distillation."})
+    steps: int = field(default=36, metadata={"help": "Optimizer steps of each distillation."})
     distillation_learning_rate: float = field(default=2e-4, metadata={"help": "Its learning rate."})
     batch_size: int = field(default=8, metadata={"help": "Rows an optimizer step, of all trainings."})
     stages: int = field(default=4, metadata={"help": "POCL's stages, equally long."})
@@ -279,54 +279,6 @@ def keep_layers(model: Any, layers: int) -> Any:
     return model
 
 
-def summarize(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cells over their seeds: `curriculum`, `divergence`, `rouge_l` (one value a seed), `seconds` and the means of
-    `difficulty_seconds` and `difficulty_share`, of the time of difficulty and training together."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault((result["curriculum"], result.get("divergence", "")), []).append(result)
-    found = []
-    for (curriculum, divergence), members in groups.items():
-        difficulty = np.array([member.get("difficulty_seconds", 0.0) for member in members])
-        seconds = np.array([member["seconds"] for member in members])
-        found.append(
-            {
-                "curriculum": curriculum,
-                "divergence": divergence,
-                "rouge_l": [member["rouge_l"] for member in members],
-                "seconds": float(seconds.mean()),
-                "difficulty_seconds": float(difficulty.mean()),
-                "difficulty_share": float((difficulty / (difficulty + seconds)).mean()),
-            }
-        )
-    return found
-
-
-def print_table(config: DistillationBenchmarkConfig, rows: Rows, results: Sequence[dict[str, Any]]) -> None:
-    """Print mean and spread over seeds."""
-    table = Table(
-        title=f"ROUGE-L of greedy answers to {len(rows.held_out)} held-out prompts; {len(config.seeds)} seeds, "
-        f"{config.steps} optimizer steps of {config.batch_size} rows each"
-    )
-    for column in ("", "divergence", "ROUGE-L (mean ± standard deviation)", "each seed", "training", "difficulty"):
-        table.add_column(column, no_wrap=True)
-    for entry in summarize(results):
-        values = 100 * np.array(entry["rouge_l"])
-        spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-        share = f"{entry['difficulty_seconds']:.0f} s ({entry['difficulty_share']:.0%})"
-        table.add_row(
-            entry["curriculum"],
-            entry["divergence"],
-            f"{values.mean():.2f}{spread}",
-            ", ".join(f"{value:.2f}" for value in values) if entry["divergence"] else "",
-            f"{entry['seconds']:.0f} s",
-            share if entry["difficulty_seconds"] else "",
-        )
-    console = Console()
-    console.print(rows.left_out)
-    console.print(table)
-
-
 def main() -> None:
     """Parse, run, print."""
     try:
@@ -335,9 +287,15 @@ def main() -> None:
         console = Console(stderr=True)
         benchmark = DistillationBenchmark(config, lambda text: console.print(text, soft_wrap=True, highlight=False))
         results = benchmark.run()
-        text = json.dumps({"settings": asdict(config), "runs": results}, indent=2)
+        rows = benchmark.rows
+        text = json.dumps({"settings": asdict(config), "rows": rows.left_out, "runs": results}, indent=2)
         (benchmark.folder / "distillation.json").write_text(text + "\n")
-        print_table(config, benchmark.rows, results)
+        print_table(
+            f"ROUGE-L of greedy answers to {len(rows.held_out)} held-out prompts; {len(config.seeds)} seeds, "
+            f"{config.steps} optimizer steps of {config.batch_size} rows each",
+            results,
+        )
+        Console().print(rows.left_out)
     except ConfigurationError as error:
         raise SystemExit(f"distill: error: {error}") from error
 

@@ -18,7 +18,8 @@ from rich.table import Table
 from trl import TrlParser
 
 from ..config import ConfigurationError
-from ..trainers.divergence import DIVERGENCES, Head, distillation_loss, make_divergence
+from ..trainers.divergence import DIVERGENCES, distillation_loss, make_divergence
+from ..trainers.lm_head import Head
 
 _MIB = 1 << 20
 _WAYS = ("chunks", "plain")

@@ -1,30 +1,25 @@
 """Distillation with a curriculum."""
 
 import logging
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import AutoConfig, get_scheduler
 from trl import DistillationConfig, DistillationTrainer
 
 from ..config import ConfigurationError, CurriculumConfig, EngineConfig
-from ..curriculum import Outcome, strategy_class
+from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
-from ..data.prompts import check_prompts, prompt_ids
+from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
 from ..scoring import tokenize_reference
-from ..scoring.difficulty import DifficultyFile, DifficultyMeasurer, fuse
-from ..scoring.fingerprint import fingerprint, parameters_digest
+from .difficulty import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig
 from .distillation_schedule import LossSchedule, per_stage_schedule
 from .divergence import (
-    Head,
     TokenTerms,
     check_vocabularies,
     distillation_loss,
@@ -32,17 +27,17 @@ from .divergence import (
     make_divergence,
 )
 from .engine import EngineMixin
+from .lm_head import Head
 from .mixin import CurriculumMixin, ObserveCallback, repeat_sampler_order, resolve_settings
 from .stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
-DIFFICULTY = "difficulty"
 _INDEX = "curriculum_index"
 _IS_REFERENCE = "is_reference"
 
 
-class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTrainer):
+class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixin, DistillationTrainer):
     """TRL's `DistillationTrainer` with a curriculum, reference responses and POCL's schedule (arXiv 2506.05695).
 
     Where a strategy asks for a column `difficulty` that the data set has not, as `pocl` does, it is measured with the
@@ -78,10 +73,6 @@ class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTr
     ... )
     >>> trainer.train()
     ```
-
-    Attributes:
-        difficulty_seconds (`float`): Time it took to measure difficulties, also where they were read from a file.
-        difficulty_path (`Path` or `None`): The file they are in.
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "distillation", "edco-rl"]
@@ -143,8 +134,6 @@ class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTr
                 repetition_penalty=self.repetition_penalty,
                 generation_kwargs=self.args.generation_kwargs,
             )
-        self.difficulty_seconds = 0.0
-        self.difficulty_path: Path | None = None
         try:
             rows = self._with_difficulty(self.train_dataset, config)
             self.add_callback(ObserveCallback(self))
@@ -192,51 +181,6 @@ class CurriculumDistillationTrainer(CurriculumMixin, EngineMixin, DistillationTr
                     len(lengths),
                     self.max_completion_length,
                 )
-
-    def _with_difficulty(self, dataset: Dataset, config: CurriculumConfig) -> Dataset:
-        """The training set with a column `difficulty` where the strategy asks for one it has not."""
-        assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
-        default = getattr(strategy_class(config.strategy), "default_column", None)
-        asked = (config.strategy_kwargs or {}).get("column") or default
-        if asked != DIFFICULTY or DIFFICULTY in dataset.column_names:
-            return dataset
-        rankings, constant = self.args.difficulty_rankings, self.args.difficulty_constant
-        measurer = DifficultyMeasurer(
-            self._tokenizer,
-            config,
-            rankings=rankings,
-            columns=dataset.column_names,
-            max_tokens=self.args.difficulty_max_tokens or self.max_completion_length,
-            chat_template_kwargs=self.chat_template_kwargs,
-            vocabulary_size=self.model.config.get_text_config().vocab_size,
-        )
-        wanted = {"id", "prompt", "completion", "answer", "options", *rankings}
-        rows = dataset.select_columns([name for name in dataset.column_names if name in wanted]).to_list()
-        folder = Path(self.args.difficulty_dir or self.args.output_dir).expanduser()
-        weights = fingerprint(self._student_name) if self._student_name else None
-        settings = measurer.settings(
-            rows, [self._student_name, weights or parameters_digest(self.model)], constant=constant
-        )
-        file = DifficultyFile(folder, settings | {"source": "model" if self._connection is None else "engine"})
-        # One process looks, so that all agree.
-        found = broadcast_object_list([file.read() if self.accelerator.is_main_process else None])[0]
-        if found is None:
-            started = time.perf_counter()
-            indexed = self._spread(
-                "difficulty",
-                np.arange(len(rows)),
-                lambda share, generator: list(
-                    zip(share, measurer.measure([rows[i] for i in share], generator), strict=True)
-                ),
-            )
-            measured = [entry for _, entry in sorted(indexed, key=lambda pair: pair[0])]
-            found = fuse(measured, measurer.rankings, constant), time.perf_counter() - started
-            if self.accelerator.is_main_process:
-                file.write(prompt_ids(dataset), measured, *found)
-                logger.info("Difficulty of %d prompts measured in %.0f s: %s", len(rows), found[1], file.path)
-        self.difficulty_path = file.path
-        values, self.difficulty_seconds = found
-        return dataset.add_column(DIFFICULTY, values)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """TRL's learning-rate schedule over all steps, or with `lr_schedule_per_stage` anew in each stage."""

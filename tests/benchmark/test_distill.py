@@ -12,9 +12,8 @@ from edco_rl.benchmark.distill import (
     DistillationBenchmark,
     DistillationBenchmarkConfig,
     keep_layers,
-    print_table,
-    summarize,
 )
+from edco_rl.benchmark.distill_report import print_table, summarize
 from edco_rl.benchmark.divergence_memory import MemoryConfig, measure
 from edco_rl.config import ConfigurationError
 
@@ -70,7 +69,7 @@ def test_each_cell_is_trained_once_and_a_killed_comparison_goes_on(tiny_model_pa
     # The same seed gives the same student, and difficulties are not measured a second time.
     assert [entry["rouge_l"] for entry in again] == [entry["rouge_l"] for entry in results]
     assert again[3]["difficulty_seconds"] == results[3]["difficulty_seconds"]
-    print_table(config, benchmark.rows, results)
+    print_table("Comparison", results)
     assert f"{100 * results[3]['rouge_l']:.2f}" in capsys.readouterr().out
     with pytest.raises(ConfigurationError, match=r"steps 4; now it is 6"):
         DistillationBenchmark(replace(config, steps=6), logged.append)

@@ -236,7 +236,7 @@ def test_difficulty_is_fused_from_overlap_and_cross_entropy_and_kept_in_a_file(
         args = arguments(tmp_path, difficulty_constant=2.0, max_steps=1, **changes)
         return CurriculumDistillationTrainer(tiny_model_path, teacher_path, args, rows, curriculum=strategy)
 
-    with caplog.at_level(logging.INFO, logger="edco_rl.trainers.distillation"):
+    with caplog.at_level(logging.INFO, logger="edco_rl.trainers.difficulty"):
         trainer = make()
         assert "Difficulty of 4 prompts measured" in caplog.text
         caplog.clear()
@@ -305,7 +305,7 @@ def test_on_and_off_policy_batches_are_mixed_by_share_and_resume(tiny_model_path
     assert [entry["loss"] for entry in resumed.state.log_history if "loss" in entry] == [entry[1] for entry in found]
 
 
-@pytest.mark.parametrize("strategy", ["edco", "mopps", "easy_to_hard", "perplexity", "combined"])
+@pytest.mark.parametrize("strategy", ["edco", "mopps", "perplexity"])
 def test_any_strategy_trains(tiny_model_path, teacher_path, tmp_path, strategy):
     config = CurriculumConfig(strategy=strategy, interval=2, prefix_tokens=1, quick_answer=False)
     args = arguments(tmp_path, gradient_accumulation_steps=2, divergence="skewed_forward_kl")

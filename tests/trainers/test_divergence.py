@@ -11,11 +11,11 @@ from edco_rl.config import ConfigurationError
 from edco_rl.trainers import divergence as module
 from edco_rl.trainers.divergence import (
     DIVERGENCES,
-    Head,
     distillation_loss,
     generalized_jensen_shannon,
     make_divergence,
 )
+from edco_rl.trainers.lm_head import Head
 
 
 def plain_divergence(name, teacher, student, skew):

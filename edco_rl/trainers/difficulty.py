@@ -1,0 +1,83 @@
+"""Difficulty of a training set's prompts, measured with the student before it is distilled."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+
+from ..config import CurriculumConfig
+from ..curriculum import strategy_class
+from ..data.prompts import prompt_ids
+from ..engine.launch import EngineConnection
+from ..scoring.difficulty import DifficultyFile, DifficultyMeasurer, fuse
+from ..scoring.fingerprint import fingerprint, parameters_digest
+from .mixin import CurriculumMixin
+
+logger = logging.getLogger(__name__)
+
+DIFFICULTY = "difficulty"
+
+
+class DifficultyMixin(CurriculumMixin):
+    """Gives a training set the column `difficulty` where the strategy asks for it.
+
+    Attributes:
+        difficulty_seconds (`float`): Time it took to measure difficulties, also where they were read from a file.
+        difficulty_path (`Path` or `None`): The file they are in.
+    """
+
+    difficulty_seconds: float = 0.0
+    difficulty_path: Path | None = None
+    chat_template_kwargs: dict[str, Any]
+    max_completion_length: int
+    _connection: EngineConnection | None
+    _student_name: str | None
+
+    def _with_difficulty(self, dataset: Dataset, config: CurriculumConfig) -> Dataset:
+        """The training set with a column `difficulty` where the strategy asks for one it has not."""
+        assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
+        default = getattr(strategy_class(config.strategy), "default_column", None)
+        asked = (config.strategy_kwargs or {}).get("column") or default
+        if asked != DIFFICULTY or DIFFICULTY in dataset.column_names:
+            return dataset
+        rankings, constant = self.args.difficulty_rankings, self.args.difficulty_constant
+        measurer = DifficultyMeasurer(
+            self._tokenizer,
+            config,
+            rankings=rankings,
+            columns=dataset.column_names,
+            max_tokens=self.args.difficulty_max_tokens or self.max_completion_length,
+            chat_template_kwargs=self.chat_template_kwargs,
+            vocabulary_size=self.model.config.get_text_config().vocab_size,
+        )
+        wanted = {"id", "prompt", "completion", "answer", "options", *rankings}
+        rows = dataset.select_columns([name for name in dataset.column_names if name in wanted]).to_list()
+        folder = Path(self.args.difficulty_dir or self.args.output_dir).expanduser()
+        weights = fingerprint(self._student_name) if self._student_name else None
+        settings = measurer.settings(
+            rows, [self._student_name, weights or parameters_digest(self.model)], constant=constant
+        )
+        file = DifficultyFile(folder, settings | {"source": "model" if self._connection is None else "engine"})
+        # One process looks, so that all agree.
+        found = broadcast_object_list([file.read() if self.accelerator.is_main_process else None])[0]
+        if found is None:
+            started = time.perf_counter()
+            indexed = self._spread(
+                "difficulty",
+                np.arange(len(rows)),
+                lambda share, generator: list(
+                    zip(share, measurer.measure([rows[i] for i in share], generator), strict=True)
+                ),
+            )
+            measured = [entry for _, entry in sorted(indexed, key=lambda pair: pair[0])]
+            found = fuse(measured, measurer.rankings, constant), time.perf_counter() - started
+            if self.accelerator.is_main_process:
+                file.write(prompt_ids(dataset), measured, *found)
+                logger.info("Difficulty of %d prompts measured in %.0f s: %s", len(rows), found[1], file.path)
+        self.difficulty_path = file.path
+        values, self.difficulty_seconds = found
+        return dataset.add_column(DIFFICULTY, values)
