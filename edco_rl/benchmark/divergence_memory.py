@@ -108,6 +108,7 @@ def compare(config: MemoryConfig) -> dict[str, dict[str, dict[str, float]]]:
             command = [sys.executable, "-m", __spec__.name, "--divergences", name, "--way", way, *flags]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             found.setdefault(name, {})[way] = json.loads(output.splitlines()[-1])
+            print(f"{name}, {way}: {found[name][way]['mib']:.0f} MiB", file=sys.stderr, flush=True)
     return found
 
 
