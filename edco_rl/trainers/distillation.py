@@ -15,7 +15,7 @@ from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
-from ..scoring import tokenize_reference
+from ..scoring import reference_text, tokenize_reference
 from .difficulty import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig
 from .distillation_schedule import LossSchedule, per_stage_schedule
@@ -102,6 +102,9 @@ class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixi
             _vocabulary_size(model, revision, args),
             _vocabulary_size(teacher_model, args.teacher_model_revision, args),
         )
+        if args.lmbda < 1:
+            for row in train_dataset:
+                reference_text(row)
         if engine_config is not None:
             args.use_vllm = False  # TRL would start, or look for, a vLLM of its own
         self.stopwatch = Stopwatch()
@@ -166,7 +169,7 @@ class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixi
         self._signature_columns = [*self._signature_columns, "completion", "answer"]
 
     def _check_references(self) -> None:
-        """Check that there are reference responses where they are used, and say how many are cut."""
+        """Say how many reference responses are cut, where they are used."""
         if self.args.lmbda == 1:
             return
         evaluated = [self.eval_dataset] if isinstance(self.eval_dataset, Dataset) else []

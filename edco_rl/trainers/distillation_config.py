@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from trl import DistillationConfig
 
 from ..config import ConfigurationError
-from ..config.checks import check_at_least
+from ..config.checks import check_at_least, check_choice
 from .divergence import make_divergence
 
 
@@ -48,8 +48,8 @@ class CurriculumDistillationConfig(DistillationConfig):
     final_distillation_temperature: float | None = field(
         default=None,
         metadata={
-            "help": "The same in the last stage, reached linearly over the stages; over the steps where the strategy "
-            "has no stages. By default 2 with strategy pocl, else distillation_temperature."
+            "help": "The same in the last stage, reached over the stages; over the steps where the strategy has no "
+            "stages. By default 2 with strategy pocl, else distillation_temperature."
         },
     )
     distillation_weight: float | None = field(
@@ -65,6 +65,10 @@ class CurriculumDistillationConfig(DistillationConfig):
             "help": "The same in the last stage, reached as final_distillation_temperature is. By default 1 with "
             "strategy pocl, else distillation_weight."
         },
+    )
+    distillation_schedule: str = field(
+        default="linear",
+        metadata={"help": "How temperature and weight go from first to last: linear, or cosine (slow at both ends)."},
     )
     lr_schedule_per_stage: bool = field(
         default=False,
@@ -109,6 +113,7 @@ class CurriculumDistillationConfig(DistillationConfig):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigurationError(f"{name} must be between 0 and 1; got {value}.")
+        check_choice("distillation_schedule", self.distillation_schedule, ("linear", "cosine"))
         check_at_least("difficulty_constant", self.difficulty_constant, 0)
         check_at_least("difficulty_max_tokens", self.difficulty_max_tokens, 1)
 

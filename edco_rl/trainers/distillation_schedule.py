@@ -1,5 +1,6 @@
 """What changes while a distillation goes on: temperature, weight of the divergence, learning rate."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +20,20 @@ _POCL_WEIGHTS = (0.7, 1.0)
 
 @dataclass(frozen=True)
 class LossSchedule:
-    """Temperature and weight of the divergence, linear from a first to a last value.
+    """Temperature and weight of the divergence, from a first to a last value.
 
     Args:
         temperatures (`tuple[float, float]`):
             First and last temperature.
         weights (`tuple[float, float]`):
             First and last weight.
+        shape (`str`, *optional*, defaults to `"linear"`):
+            `linear`, or `cosine`: slow at both ends.
     """
 
     temperatures: tuple[float, float]
     weights: tuple[float, float]
+    shape: str = "linear"
 
     @classmethod
     def of(cls, args: CurriculumDistillationConfig, strategy: Strategy) -> "LossSchedule":
@@ -43,10 +47,13 @@ class LossSchedule:
                 _given(args.final_distillation_temperature, _POCL_FINAL_TEMPERATURE if pocl else temperature),
             ),
             (weight, _given(args.final_distillation_weight, _POCL_WEIGHTS[1] if pocl else weight)),
+            args.distillation_schedule,
         )
 
     def at(self, progress: float) -> tuple[float, float]:
         """Temperature and weight at a progress between 0 and 1."""
+        if self.shape == "cosine":
+            progress = (1.0 - math.cos(math.pi * progress)) / 2.0
 
         def between(first: float, last: float) -> float:
             # Exact at both ends, which first + progress * (last - first) is not.

@@ -18,6 +18,7 @@ from edco_rl import (
     CurriculumDistillationConfig,
     CurriculumDistillationTrainer,
 )
+from edco_rl.trainers.distillation_schedule import LossSchedule
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +322,18 @@ def test_a_student_learns_its_teacher(tiny_model_path, teacher_path, tmp_path):
     assert divergences[-4:].mean() < 0.7 * divergences[:4].mean()
 
 
+def test_a_cosine_schedule_is_slow_at_both_ends():
+    schedule = LossSchedule((1.0, 3.0), (0.5, 1.0), "cosine")
+    found = [schedule.at(progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+    quarter = (1 - 0.5**0.5) / 2
+    assert found == [
+        (1.0, 0.5),
+        pytest.approx((1 + 2 * quarter, 0.5 + quarter / 2)),
+        pytest.approx((2.0, 0.75)),
+        (3.0, 1.0),
+    ]
+
+
 def test_cut_references_are_counted(tiny_model_path, teacher_path, tmp_path, caplog):
     args = arguments(tmp_path, max_completion_length=6)
     CurriculumDistillationTrainer(tiny_model_path, teacher_path, args, dataset(), curriculum="random")
@@ -359,6 +372,7 @@ def test_a_schedule_per_stage_needs_stages_of_known_length(tiny_model_path, teac
     ("settings", "message"),
     [
         ({"divergence": "kl"}, "Unknown divergence 'kl'"),
+        ({"distillation_schedule": "steps"}, "distillation_schedule must be one of linear, cosine"),
         ({"lmbda": 1.5}, "lmbda must be between 0 and 1"),
         ({"distillation_weight": -1.0}, "distillation_weight must be between 0 and 1"),
         ({"final_distillation_temperature": 0.0}, "final_distillation_temperature must be above 0"),
