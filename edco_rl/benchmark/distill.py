@@ -63,11 +63,11 @@ class DistillationBenchmarkConfig:
     student_layers: int = field(
         default=6, metadata={"help": "Layers of the student, evenly spaced among those of its base model."}
     )
-    teacher_steps: int = field(default=36, metadata={"help": "Optimizer steps of the teacher's fine-tuning."})
+    teacher_steps: int = field(default=24, metadata={"help": "Optimizer steps of the teacher's fine-tuning."})
     teacher_learning_rate: float = field(default=5e-5, metadata={"help": "Its learning rate."})
     warm_up_steps: int = field(default=72, metadata={"help": "Steps of fine-tuning that the student starts with."})
     warm_up_learning_rate: float = field(default=5e-4, metadata={"help": "Its learning rate."})
-    steps: int = field(default=36, metadata={"help": "Optimizer steps of each distillation."})
+    steps: int = field(default=32, metadata={"help": "Optimizer steps of each distillation."})
     distillation_learning_rate: float = field(default=2e-4, metadata={"help": "Its learning rate."})
     batch_size: int = field(default=8, metadata={"help": "Rows an optimizer step, of all trainings."})
     stages: int = field(default=4, metadata={"help": "POCL's stages, equally long."})
