@@ -291,8 +291,8 @@ def main() -> None:
         text = json.dumps({"settings": asdict(config), "rows": rows.left_out, "runs": results}, indent=2)
         (benchmark.folder / "distillation.json").write_text(text + "\n")
         print_table(
-            f"ROUGE-L of greedy answers to {len(rows.held_out)} held-out prompts; {len(config.seeds)} seeds, "
-            f"{config.steps} optimizer steps of {config.batch_size} rows each",
+            f"ROUGE-L (%) of greedy answers to {len(rows.held_out)} held-out prompts, mean ± standard deviation of "
+            f"{len(config.seeds)} seeds; {config.steps} optimizer steps of {config.batch_size} rows each",
             results,
         )
         Console().print(rows.left_out)

@@ -32,7 +32,7 @@ def summarize(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def print_table(title: str, results: Sequence[dict[str, Any]]) -> None:
-    """Print mean and spread over seeds.
+    """Print mean and standard deviation over seeds of ROUGE-L in per cent, and mean times.
 
     Args:
         title (`str`):
@@ -41,7 +41,7 @@ def print_table(title: str, results: Sequence[dict[str, Any]]) -> None:
             Entries of [`~edco_rl.benchmark.distill.DistillationBenchmark.run`].
     """
     table = Table(title=title)
-    for column in ("", "divergence", "ROUGE-L (mean ± standard deviation)", "each seed", "training", "difficulty"):
+    for column in ("", "divergence", "ROUGE-L", "training", "difficulty"):
         table.add_column(column, no_wrap=True)
     for entry in summarize(results):
         values = 100 * np.array(entry["rouge_l"])
@@ -51,7 +51,6 @@ def print_table(title: str, results: Sequence[dict[str, Any]]) -> None:
             entry["curriculum"],
             entry["divergence"],
             f"{values.mean():.2f}{spread}",
-            ", ".join(f"{value:.2f}" for value in values) if entry["divergence"] else "",
             f"{entry['seconds']:.0f} s",
             share if entry["difficulty_seconds"] else "",
         )
