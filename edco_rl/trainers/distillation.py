@@ -126,17 +126,7 @@ class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixi
         )
         self._check_references()
         if engine_config is not None:
-            self.use_vllm = self.args.use_vllm = True
-            self._open_engine(
-                engine_config,
-                max_completion_length=self.max_completion_length,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                top_k=self.top_k,
-                min_p=self.min_p,
-                repetition_penalty=self.repetition_penalty,
-                generation_kwargs=self.args.generation_kwargs,
-            )
+            self._open_engine_for_rollouts(engine_config)
         try:
             rows = self._with_difficulty(self.train_dataset, config)
             self.add_callback(ObserveCallback(self))

@@ -18,6 +18,8 @@ from ..engine.launch import EngineConnection, open_engine
 from .model_generator import ModelGenerator
 from .stopwatch import Stopwatch
 
+_SAMPLING = ("max_completion_length", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
 
 class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     """Gives a TRL trainer an engine; inherit from it before the trainer."""
@@ -63,6 +65,12 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             timer=self.stopwatch,
             **sampling,
         )
+
+    def _open_engine_for_rollouts(self, config: EngineConfig) -> None:
+        """Have the engine make the rollouts of one of TRL's on-policy trainers, sampled as its arguments say."""
+        self.use_vllm = self.args.use_vllm = True
+        sampling = {name: getattr(self, name) for name in _SAMPLING}
+        self._open_engine(config, generation_kwargs=self.args.generation_kwargs, **sampling)
 
     @property
     def engine(self) -> Any:

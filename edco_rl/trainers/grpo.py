@@ -102,17 +102,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
         if self.gates and (self.tools or self.environment_factories or self.rollout_func or self._is_vlm):
             raise ConfigurationError("gates work with text prompts, without tools, environments and rollout_func.")
         if engine_config is not None:
-            self.use_vllm = self.args.use_vllm = True
-            self._open_engine(
-                engine_config,
-                max_completion_length=self.max_completion_length,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                top_k=self.top_k,
-                min_p=self.min_p,
-                repetition_penalty=self.repetition_penalty,
-                generation_kwargs=self.args.generation_kwargs,
-            )
+            self._open_engine_for_rollouts(engine_config)
 
     def _order(self, epoch: int) -> IndexArray:
         """The order of TRL's `RepeatSampler` in its pass number `epoch`."""
