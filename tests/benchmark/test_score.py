@@ -17,7 +17,7 @@ from edco_rl.cli import main
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     with path.open("w") as file:
-        for number in range(40):
+        for number in range(160):
             options = [str(2 * number), str(2 * number + 1), "none"]
             row = {"question": f"What is {number} + {number}?", "options": options, "answer_index": number % 3}
             file.write(json.dumps(row) + "\n")
@@ -39,8 +39,8 @@ def arguments(model, rows, output, **settings):
 
 def test_a_run_killed_at_once_and_started_again_ends_with_the_same_file(tiny_model_path, rows, tmp_path):
     whole, broken = tmp_path / "whole.parquet", tmp_path / "broken.parquet"
-    main(arguments(tiny_model_path, rows, whole))
-    command = [sys.executable, "-m", "edco_rl", *arguments(tiny_model_path, rows, broken)]
+    main(arguments(tiny_model_path, rows, whole, part_prompts=1))
+    command = [sys.executable, "-m", "edco_rl", *arguments(tiny_model_path, rows, broken, part_prompts=1)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     parts = tmp_path / "broken.parquet.parts"
     try:
@@ -50,12 +50,12 @@ def test_a_run_killed_at_once_and_started_again_ends_with_the_same_file(tiny_mod
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = len(list(parts.glob("part-*.parquet")))
-    assert 3 <= done < 10 and not broken.exists()
-    main(arguments(tiny_model_path, rows, broken))
+    assert 3 <= done < 160 and not broken.exists()
+    main(arguments(tiny_model_path, rows, broken, part_prompts=1))
     assert whole.read_bytes() == broken.read_bytes()
-    assert pq.read_table(whole).num_rows == 40 and not parts.exists()
+    assert pq.read_table(whole).num_rows == 160 and not parts.exists()
     before = whole.stat().st_mtime_ns
-    main(arguments(tiny_model_path, rows, whole))  # complete: nothing is done
+    main(arguments(tiny_model_path, rows, whole, part_prompts=1))  # complete: nothing is done
     assert whole.stat().st_mtime_ns == before
 
 
