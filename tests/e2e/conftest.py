@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edco_rl.data.load import load_prompts
 from edco_rl.engine.client import EngineClient
+from edco_rl.engine.weights import FileTransport
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +23,20 @@ def tasks() -> Dataset:
     return rows
 
 
+@pytest.fixture(scope="module")
+def base_weights(server_url: str, model_path: str) -> None:
+    """The shared server as it was started, whatever the tests of other files have pushed to it."""
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    client = EngineClient(server_url)
+    transport = FileTransport(client)
+    transport.connect()
+    transport.push(list(model.named_parameters()), 0)
+    transport.close()
+    client.close()
+
+
 @pytest.fixture
-def client(server_url: str) -> Iterator[EngineClient]:
+def client(server_url: str, base_weights: None) -> Iterator[EngineClient]:
     client = EngineClient(server_url)
     yield client
     client.close()

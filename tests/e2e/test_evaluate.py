@@ -9,7 +9,6 @@ from peft import LoraConfig, get_peft_model
 from edco_rl.benchmark.accuracy import grade_answers
 from edco_rl.cli import main
 from edco_rl.data.load import load_prompts
-from edco_rl.engine.weights import FileTransport
 from edco_rl.rewards import math_reward
 from edco_rl.trainers.model_generator import ModelGenerator
 
@@ -47,9 +46,6 @@ def additions(tmp_path):
 def test_accuracy_of_model_and_adapter_is_that_of_transformers(
     model, model_path, tokenizer, additions, client, server_url, tmp_path, capsys
 ):
-    base = FileTransport(client)  # whatever other tests have pushed to the server
-    base.connect()
-    base.push(list(model.named_parameters()), 0)
     rows, _ = load_prompts(str(additions))
     plain = evaluate(model_path, additions, server_url, tmp_path, "--samples", "4")
     assert plain["greedy"]["accuracy"] == pytest.approx(transformers_accuracy(model, tokenizer, rows), abs=0.051)
