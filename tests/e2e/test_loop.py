@@ -206,7 +206,7 @@ def test_a_comparison_runs_a_recipe_under_several_curricula(model_path, server_u
     compare.main()
     plain, gated = json.loads((tmp_path / compare.RESULT_FILE).read_text())["runs"]
     assert (plain["gate"], gated["gate"]) == ("none", "equal_rewards")
-    assert 0 <= plain["accuracy_after"] <= 1 and plain["accuracy_before"] == gated["accuracy_before"]
+    assert plain["metric"] == "accuracy" and 0 <= plain["after"] <= 1 and plain["before"] == gated["before"]
     missing = gated["groups_missing"]
     assert gated["groups_with_signal_trained"] == (2 - missing) / 2 and gated["groups_dropped"] >= missing
     assert "groups with signal, of those generated" in " ".join(capsys.readouterr().out.split())
