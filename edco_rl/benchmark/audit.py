@@ -28,8 +28,10 @@ from ..scoring.fingerprint import fingerprint
 from .audit_report import print_report, recommend, save_plot
 from .candidates import default_candidates, free, full_sequence, named_candidates
 from .measure import Auditor, FloatArray, Measurement, StepStore
-from .run import check_model, versions, without_nan
+from .provenance import versions
 from .score import generator, model_path
+from .setup import check_model
+from .statistics import without_nan
 
 
 def run_audit(

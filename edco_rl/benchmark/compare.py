@@ -22,7 +22,9 @@ from rich.table import Table
 from ..config import ConfigurationError, CurriculumConfig, EngineConfig
 from ..engine.launch import lora_rank_for_vllm
 from ..engine.server import VLLMServer
-from .run import METHODS, check_model_and_data, method_parser, versions
+from .provenance import versions
+from .run import METHODS, method_parser
+from .setup import check_model_and_data
 from .statistics import wilson_interval
 
 RESULT_FILE = "compare.json"

@@ -34,9 +34,9 @@ from ..scoring.fingerprint import fingerprint
 from ..trainers import CurriculumDistillationConfig, CurriculumDistillationTrainer
 from ..trainers.divergence import make_divergence
 from ..trainers.model_generator import ModelGenerator
-from .accuracy import greedy_reward
+from .accuracy import grade_answers
 from .distill_report import print_table
-from .run import check_model
+from .setup import check_model
 
 _CURRICULA = ("plain", "pocl")
 _RESULT = "result.json"
@@ -251,13 +251,14 @@ class DistillationBenchmark:
         }
 
     def _rouge_l(self, generator: Generator) -> float:
-        return greedy_reward(
+        graded = grade_answers(
             generator,
             self.tokenizer,
             self.rows.held_out,
             get_reward("rouge_l"),
             max_tokens=self.config.max_response_tokens,
         )
+        return float(np.nanmean(graded.rewards))
 
 
 def keep_layers(model: Any, layers: int) -> Any:

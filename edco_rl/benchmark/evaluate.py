@@ -26,8 +26,9 @@ from ..engine.completion import Generator
 from ..engine.launch import adapter_engine, scoring_engine
 from ..rewards import RewardFunction, default_reward, get_reward
 from .accuracy import GradedAnswers, grade_answers
-from .run import check_model, versions, without_nan
-from .statistics import bootstrap_interval, pass_at_k, wilson_interval
+from .provenance import versions
+from .setup import check_model
+from .statistics import bootstrap_interval, pass_at_k, wilson_interval, without_nan
 
 logger = logging.getLogger(__name__)
 

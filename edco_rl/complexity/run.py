@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-from ..benchmark.run import check_model_and_data, load_data, versions
+from ..benchmark.provenance import versions
+from ..benchmark.setup import check_model_and_data, load_data, settings_parser
 from ..config import ComplexityConfig, ConfigurationError, DataConfig, EngineConfig
 from ..config.complexity import Stage
-from ..engine.hardware import has_cuda
 from .methods import METHOD, with_teacher
 from .pipeline import Pipeline
 from .report import auc_text, print_prediction, save_plot, write_report
@@ -23,12 +23,8 @@ PLOT = "complexity.svg"
 
 def complexity_parser(prog: str) -> TrlParser:
     """TRL's parser over all settings."""
-    parser = TrlParser(
-        (ScriptArguments, SFTConfig, ModelConfig, ComplexityConfig, EngineConfig, DataConfig), prog=prog
-    )
-    if not has_cuda():
-        parser.set_defaults(bf16=False)  # TRL's default would be refused
-    return parser
+    classes = (ScriptArguments, SFTConfig, ModelConfig, ComplexityConfig, EngineConfig, DataConfig)
+    return settings_parser(classes, prog)
 
 
 def run_complexity_aware(

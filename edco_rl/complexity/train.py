@@ -14,7 +14,7 @@ from datasets import Dataset
 from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
 
 from ..benchmark.accuracy import grade_answers
-from ..benchmark.run import set_model_arguments
+from ..benchmark.setup import set_model_arguments
 from ..benchmark.statistics import wilson_interval
 from ..config import ComplexityConfig, ConfigurationError, CurriculumConfig
 from ..data.prompts import with_instruction

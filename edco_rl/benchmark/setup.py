@@ -1,0 +1,124 @@
+"""What every run does with its settings before a trainer is made."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from datasets import Dataset
+from transformers import AutoConfig
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, ScriptArguments, TrlParser
+
+from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
+from ..data.load import load_prompts
+from ..data.rows import SKIPPED_ROWS_FILE
+from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
+from ..engine.server import check_model_path
+
+
+def settings_parser(classes: tuple[type, ...], prog: str) -> TrlParser:
+    """TRL's parser over dataclasses, with defaults that fit the machine."""
+    parser = TrlParser(classes, prog=prog)
+    if not has_cuda():
+        parser.set_defaults(bf16=False)  # TRL's default would be refused
+    return parser
+
+
+def prepare(
+    script: ScriptArguments,
+    training: Any,
+    model: ModelConfig,
+    curriculum: CurriculumConfig,
+    engine: EngineConfig,
+    data: DataConfig,
+    run: RunConfig,
+) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
+    """Find the checkpoint, load the rows, and complete the trainer's settings.
+
+    Returns:
+        `tuple[Dataset, Dataset | None, dict[str, Any]]`: training pool, held-out rows, and all settings as they were
+        given, as plain values.
+
+    Raises:
+        ConfigurationError: A setting or row to be changed.
+    """
+    training.resume_from_checkpoint = _checkpoint(training)
+    train, held_out = load_data(script, training, data)
+    described = _describe_all(script, training, model, curriculum, engine, data, run)
+    set_model_arguments(training, model)
+    return train, held_out, described
+
+
+def _checkpoint(args: Any) -> str | None:
+    """The checkpoint to resume from: a folder, or with `true` the last one of the run's folder."""
+    asked = args.resume_from_checkpoint
+    if asked is None or str(asked).lower() == "false":
+        return None
+    if str(asked).lower() != "true":
+        if not Path(asked).is_dir():
+            raise ConfigurationError(f"resume_from_checkpoint {asked!r}: there is no such folder.")
+        return asked
+    found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    if found is None:
+        raise ConfigurationError(f"resume_from_checkpoint true: {args.output_dir} holds no checkpoint.")
+    return found
+
+
+def load_data(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:
+    """The training pool and held-out rows a run's settings describe."""
+    skipped = data.skipped_rows_file or Path(training.output_dir) / SKIPPED_ROWS_FILE
+    return load_prompts(
+        script.dataset_name,
+        config_name=script.dataset_config,
+        train_split=script.dataset_train_split,
+        test_split=script.dataset_test_split,
+        seed=training.seed,
+        **vars(data) | {"skipped_rows_file": skipped},
+    )
+
+
+def set_model_arguments(training: Any, model: ModelConfig) -> None:
+    """Hand the model's settings to the trainer's own, with a data type that fits the machine."""
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": resolve_dtype(model.dtype, cuda=has_cuda(), avx512=has_avx512()),
+        **(training.model_init_kwargs or {}),
+    }
+
+
+def check_model_and_data(script: ScriptArguments, model: ModelConfig) -> None:
+    """Raise [`ConfigurationError`] when the model cannot be found or no data set is named."""
+    if model.model_name_or_path:
+        model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
+    check_model(model.model_name_or_path)
+    if not script.dataset_name:
+        raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
+
+
+def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
+    """Raise [`ConfigurationError`] when no model can be found under that name, which a setting gives."""
+    if not name:
+        raise ConfigurationError(f"{setting} is missing.")
+    check_model_path(name)
+    try:
+        AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{setting} {name!r} cannot be loaded: {error}") from error
+
+
+def _describe_all(
+    script: Any, training: Any, model: Any, curriculum: Any, engine: Any, data: Any, run: Any
+) -> dict[str, Any]:
+    settings = {"script": script, "training": training, "model": model, "curriculum": curriculum}
+    settings |= {"engine": engine, "data": data, "run": run}
+    return {name: _describe(config) for name, config in settings.items()}
+
+
+def _describe(config: Any) -> dict[str, Any]:
+    """A configuration as plain values."""
+    values = config.to_dict() if hasattr(config, "to_dict") else dataclasses.asdict(config)
+    return yaml.safe_load(json.dumps(values, default=str))
