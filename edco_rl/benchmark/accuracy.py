@@ -97,27 +97,6 @@ def grade_answers(
     )
 
 
-def greedy_accuracy(
-    generator: Generator,
-    tokenizer: Any,
-    dataset: Dataset,
-    reward: RewardFunction,
-    *,
-    max_tokens: int,
-    chat_template_kwargs: dict[str, Any] | None = None,
-) -> float:
-    """Share of rows whose greedy answer earns the full reward, of those the reward says anything about.
-
-    Args:
-        generator, tokenizer, dataset, reward, max_tokens, chat_template_kwargs:
-            See [`grade_answers`].
-    """
-    graded = grade_answers(
-        generator, tokenizer, dataset, reward, max_tokens=max_tokens, chat_template_kwargs=chat_template_kwargs
-    )
-    return float(np.nanmean(graded.right))
-
-
 def greedy_reward(
     generator: Generator,
     tokenizer: Any,

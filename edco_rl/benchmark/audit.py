@@ -28,7 +28,8 @@ from ..scoring.fingerprint import fingerprint
 from .audit_report import print_report, recommend, save_plot
 from .candidates import default_candidates, free, full_sequence, named_candidates
 from .measure import Auditor, FloatArray, Measurement, StepStore
-from .run import check_model, versions, without_nan
+from .provenance import versions
+from .run import check_model, without_nan
 from .score import generator, model_path
 
 

@@ -26,7 +26,8 @@ from ..engine.completion import Generator
 from ..engine.launch import adapter_engine, scoring_engine
 from ..rewards import RewardFunction, default_reward, get_reward
 from .accuracy import GradedAnswers, grade_answers
-from .run import check_model, versions, without_nan
+from .provenance import versions
+from .run import check_model, without_nan
 from .statistics import bootstrap_interval, pass_at_k, wilson_interval
 
 logger = logging.getLogger(__name__)

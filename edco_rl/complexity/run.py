@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-from ..benchmark.run import check_model_and_data, load_data, versions
+from ..benchmark.provenance import versions
+from ..benchmark.run import check_model_and_data, load_data
 from ..config import ComplexityConfig, ConfigurationError, DataConfig, EngineConfig
 from ..config.complexity import Stage
 from ..engine.hardware import has_cuda
