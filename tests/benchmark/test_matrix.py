@@ -74,7 +74,7 @@ def test_a_budget_ends_a_cell_by_its_unit():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ["grop"]}, "'grop' is no method; choose from grpo"),
+        ({"methods": ["grop"]}, "'grop' is no method; choose from distill, grpo"),
         ({"methods": None}, "methods is missing"),
         ({"curricula": ["edco", "mopps"]}, "baseline 'random' is not among"),
         ({"curricula": ["edco", "edco"]}, "names one twice"),
