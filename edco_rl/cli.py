@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import os
 import signal
 import sys
@@ -106,11 +107,46 @@ def _evaluate(arguments: list[str]) -> None:
     run_evaluate(*parsed)
 
 
+def _benchmark(arguments: list[str]) -> None:
+    from trl import TrlParser
+
+    from .config import BenchmarkConfig
+
+    [config] = _parse_with_config(TrlParser((BenchmarkConfig,), prog="edco-rl benchmark"), arguments)
+
+    from .benchmark.benchmark import run_benchmark
+    from .benchmark.report import print_matrix
+
+    cells = run_benchmark(config)
+    print_matrix(config.output_dir)
+    failed = [cell for cell in cells if cell["status"] == "failed"]
+    if failed:
+        _fail(f"{len(failed)} of {len(cells)} cells failed; error.txt in their folders says why.", 1)
+
+
+def _report(arguments: list[str]) -> None:
+    from trl import TrlParser
+
+    from .config import ReportConfig
+
+    runs = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    if not runs and not {"-h", "--help"} & set(arguments):
+        raise ConfigurationError("Name the folders to report on first: edco-rl report RUNS... [--output FOLDER].")
+    parser = TrlParser((ReportConfig,), prog="edco-rl report RUNS...")
+    [config] = _parse_with_config(parser, arguments[len(runs) :])
+
+    from .benchmark.report import run_report
+
+    run_report(runs, config)
+
+
 # Each takes the rest of the command line, and imports what it needs when it is called.
 _COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "train": ("train with a curriculum", _train),
     "audit": ("measure how good the estimators are on a data set", _audit),
     "score": ("score the prompts of a data set with an estimator", _score),
+    "benchmark": ("compare methods and curricula over seeds and tasks", _benchmark),
+    "report": ("a page, plots and tables from the folders of benchmarks or runs", _report),
     "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),
 }
 

@@ -7,7 +7,8 @@ from typing import get_args
 import pytest
 import yaml
 
-from edco_rl.config import ComplexityConfig
+from edco_rl.benchmark.matrix import make_cells
+from edco_rl.config import BenchmarkConfig, ComplexityConfig
 from edco_rl.config.complexity import Baseline
 from edco_rl.curriculum import available_strategies
 from edco_rl.data.hub import HUB_DATASETS
@@ -68,3 +69,18 @@ def test_a_recipe_differs_from_its_baseline_in_the_curriculum_only(path):
         k: v for k, v in random.items() if k not in CURRICULUM
     }
     assert random["strategy"] == "random"
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_benchmark_is_what_its_first_lines_say_and_every_setting_exists(path, tmp_path):
+    values = read(path)
+    cells = make_cells(BenchmarkConfig(**values))
+    assert f"{len(cells)} runs" in path.read_text().partition("output_dir")[0]
+    assert {cell.trainer for cell in cells} >= {"grpo", "sft"} and len(values["seeds"]) >= 3
+    assert {cell.curriculum for cell in cells} >= {"random", "edco", "combined"} and len(values["curricula"]) >= 4
+    assert len({cell.values["dataset_name"] for cell in cells}) >= 2
+    rewards = {cell.task: {cell.values["held_out_reward"]} for cell in cells}
+    for cell in (cell for cell in cells if cell.seed == values["seeds"][0]):
+        settings = cell.settings(tmp_path)
+        assert settings.curriculum.strategy in available_strategies()
+        assert {settings.run.held_out_reward} == rewards[cell.task]  # methods are measured alike

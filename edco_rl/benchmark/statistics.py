@@ -1,11 +1,13 @@
-"""Estimates from right and wrong answers, with confidence intervals."""
+"""Estimates from right and wrong answers and from several runs, with confidence intervals and tests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
 
 # Resamples held at a time: 9,999 of them over 10,000 prompts at once would take most of a gigabyte.
@@ -82,3 +84,63 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(entry) for entry in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def band(values: FloatArray, confidence_level: float = 0.95) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean over seeds and Student's interval of it.
+
+    Args:
+        values (`NDArray[np.float64]`):
+            Shape (S, ...).
+
+    Returns:
+        Mean, lower and upper bound, each of the remaining shape; NaN bounds with one seed.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    mean = values.mean(axis=0)
+    if len(values) < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = stats.t.ppf((1 + confidence_level) / 2, len(values) - 1) * stats.sem(values, axis=0)
+    return mean, mean - half, mean + half
+
+
+def crossed_p_value(values: FloatArray) -> float:
+    """P-value of a mean over seeds and prompts, both random, being zero; two-sided.
+
+    The variance of the mean is (MS_seed + MS_prompt - MS_rest) / (S P), with Satterthwaite's degrees of freedom.
+
+    Args:
+        values (`NDArray[np.float64]`):
+            One value a seed and prompt, shape (S, P), both at least 2.
+    """
+    seeds, prompts = values.shape
+    mean = values.mean()
+    by_seed, by_prompt = values.mean(axis=1), values.mean(axis=0)
+    rest = values - by_seed[:, None] - by_prompt + mean
+    squares = np.array(
+        [
+            prompts * np.var(by_seed, ddof=1),
+            seeds * np.var(by_prompt, ddof=1),
+            (rest**2).sum() / ((seeds - 1) * (prompts - 1)),
+        ]
+    )
+    freedom = np.array([seeds - 1, prompts - 1, (seeds - 1) * (prompts - 1)])
+    signed = squares * (1, 1, -1)
+    # An estimate of a variance component below zero counts as zero.
+    total = max(signed.sum(), squares[0], squares[1])
+    if total <= 0:
+        return 1.0 if mean == 0 else 0.0
+    degrees = total**2 / (squares**2 / freedom).sum()
+    if total == squares[0] and signed.sum() < total:
+        degrees = freedom[0]
+    return float(2 * stats.t.sf(abs(mean) / np.sqrt(total / (seeds * prompts)), degrees))
+
+
+def holm(p_values: Sequence[float]) -> FloatArray:
+    """P-values corrected for their number: the chance of any false finding is kept (Holm 1979)."""
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values)
+    corrected = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(corrected, 1.0)
+    return adjusted

@@ -3,6 +3,7 @@
 Every field is also a YAML key and a command-line flag, beside TRL's own. Names never clash with TRL's.
 """
 
+from .benchmark import BenchmarkConfig, ReportConfig
 from .checks import ConfigurationError
 from .commands import AuditConfig, EvaluateConfig, InputConfig, RunConfig, ScoreConfig
 from .complexity import ComplexityConfig
@@ -13,6 +14,7 @@ from .engine import EngineConfig, EngineMode, ScoringEngineConfig, Transport
 __all__ = [
     "DATASET_FORMATS",
     "AuditConfig",
+    "BenchmarkConfig",
     "ComplexityConfig",
     "ConfigurationError",
     "CurriculumConfig",
@@ -22,6 +24,7 @@ __all__ = [
     "EstimatorConfig",
     "EvaluateConfig",
     "InputConfig",
+    "ReportConfig",
     "RunConfig",
     "ScoreConfig",
     "ScoringEngineConfig",

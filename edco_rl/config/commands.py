@@ -28,9 +28,29 @@ class RunConfig:
             "little more than the longest reference answer."
         },
     )
+    held_out_reward: str | None = field(
+        default=None,
+        metadata={
+            "help": "Reward whose 1 is a right held-out answer. By default the first of reward_funcs that judges "
+            "answers; in supervised fine-tuning the one that fits the data set's columns."
+        },
+    )
+    held_out_every: int | None = field(
+        default=None,
+        metadata={"help": "Optimizer steps between two measurements of held-out accuracy. By default start and end."},
+    )
+    stop_after_tokens: float | None = field(
+        default=None,
+        metadata={"help": "End training once so many tokens were generated, scored and trained on."},
+    )
+    stop_after_seconds: float | None = field(
+        default=None, metadata={"help": "End training after so many seconds, evaluation left out."}
+    )
+    keep_model: bool = field(default=True, metadata={"help": "Whether to save the trained model."})
 
     def __post_init__(self) -> None:
         check_at_least("held_out_max_tokens", self.held_out_max_tokens, 1)
+        check_at_least("held_out_every", self.held_out_every, 1)
         self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
 
 

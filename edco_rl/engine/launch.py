@@ -132,6 +132,52 @@ def _make_transport(
     return CUDATransport(engine, name, rank)
 
 
+def reset_weights(config: EngineConfig, model: str) -> None:
+    """Give a server the weights of a model folder or hub id again, whatever earlier trainers have pushed to it.
+
+    Args:
+        config (`EngineConfig`):
+            Settings with an `engine_url`.
+        model (`str`):
+            The model.
+
+    Raises:
+        EngineError: No server answers at `engine_url`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    cuda = torch.cuda.is_available()
+    transport = resolve_transport(replace(config, transport=_full(config.transport)), lora=False, cuda=cuda)
+    config = replace(config, transport=cast(Transport, transport))
+    engine, _ = _connect(config, model, 0, "engine.log")
+    connection = EngineConnection(engine, _make_transport(transport, engine, config, 0, None))
+    try:
+        weights = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+        weights.to("cuda" if transport in ("nccl", "ipc") else "cpu")
+        connection.transport.connect()
+        connection.transport.push(_Parameters(weights), 0)
+        assert engine is not None
+        engine.reset_prefix_cache()
+    finally:
+        connection.close()
+
+
+def _full(transport: Transport) -> Transport:
+    """The transport of full weights on a server that may serve adapters too."""
+    return "file" if transport == "adapter" else transport
+
+
+class _Parameters:
+    """A model's parameters, which vLLM's transports walk more than once."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(self.model.named_parameters())
+
+
 def lora_rank_for_vllm(rank: int) -> int:
     """The smallest rank vLLM can be started with that holds adapters of this one."""
     allowed = (8, 16, 32, 64, 128, 256, 320, 512)

@@ -223,6 +223,8 @@ class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixi
         finally:
             self._references = None
         device = batch["completion_ids"].device
+        if on_policy and self.model.training:
+            self.tokens["generated"] += int(batch["completion_mask"].sum())
         batch[_IS_REFERENCE] = torch.full((len(inputs),), not on_policy, device=device)
         if self.model.training:
             first = self.accelerator.process_index * len(inputs)

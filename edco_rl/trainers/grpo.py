@@ -117,6 +117,8 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
     def _generate(self, prompts: list[Any]) -> Any:
         if self._admitted is None:
             self._generated = super()._generate(prompts)
+            if self.model.training:
+                self.tokens["generated"] += sum(map(len, self._generated[1]))
             return self._generated
         rollouts = self._admitted
         logprobs = [rollout.logprobs for rollout in rollouts]

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,6 +53,10 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
 
     curriculum: Curriculum
     stopwatch: Stopwatch
+    tokens: Counter[str]
+    """Tokens this process has `generated` for rollouts, `scored` prompts with, and `trained` on."""
+    outcome_observers: list[Callable[[Sequence[Outcome]], None]]
+    """Told, with the curriculum, what became known about prompts."""
     _scores_on_every_rank: bool
     _outcomes: list[Outcome]
 
@@ -82,6 +87,8 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             order (`Callable[[int], IndexArray]`):
                 The trainer's own order of the data set in each pass.
         """
+        self.tokens = Counter()
+        self.outcome_observers = []
         self._scorer = PromptScorer(
             rows,
             self._tokenizer,
@@ -162,6 +169,8 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             RuntimeError: The ranks' curricula are not in the same state.
         """
         self.curriculum.observe(outcomes)
+        for observer in self.outcome_observers:
+            observer(outcomes)
         if self.accelerator.num_processes > 1:
             digests = gather_object([self.curriculum.digest])
             if len(set(digests)) > 1:
@@ -178,7 +187,9 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         self.observe(gather_object(outcomes))
 
     def _score(self, wanted: IndexArray, step: int) -> list[Outcome]:
-        return self._spread("scoring", wanted, lambda share, generator: self._scorer.score(share, generator, step))
+        return self._spread(
+            "scoring", wanted, lambda share, generator: self._scorer.score(share, generator, step, self.tokens)
+        )
 
     def _spread(self, part: str, indices: IndexArray, work: Callable[[list[int], Generator], list[T]]) -> list[T]:
         """Results of work on prompts, done by the rank with the engine or by all ranks; the same on every rank.
@@ -198,6 +209,13 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
                 return gather_object(work(indices[rank::processes].tolist(), generator))
             results = [None if generator is None else work(indices.tolist(), generator)]
             return broadcast_object_list(results)[0]
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count the tokens that are trained on."""
+        if model.training:
+            masks = [inputs[name] for name in ("attention_mask", "prompt_mask", "completion_mask") if name in inputs]
+            self.tokens["trained"] += int(sum(mask.sum() for mask in masks))
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the curriculum's metrics to those of a training step."""

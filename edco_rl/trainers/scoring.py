@@ -1,5 +1,6 @@
 """Scores prompts of a training set for its curriculum."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,9 @@ class PromptScorer:
         """Tokens of each prompt."""
         return list(map(len, self.scorer.tokenize(self.rows["prompt"])))
 
-    def score(self, indices: Sequence[int], generator: Generator, version: int) -> list[Outcome]:
+    def score(
+        self, indices: Sequence[int], generator: Generator, version: int, tokens: Counter[str] | None = None
+    ) -> list[Outcome]:
         """Score rows under the current policy.
 
         Args:
@@ -67,8 +70,12 @@ class PromptScorer:
                 Gives log-probabilities; its weights are those of `version`.
             version (`int`):
                 Optimizer step of the policy.
+            tokens (`Counter[str]`, *optional*):
+                The tokens it took are added to its entry `scored`.
         """
         scores = self.scorer.score(self.scorer.encode(self.rows.select(indices).to_list()), generator)
+        if tokens is not None:
+            tokens["scored"] += sum(score.tokens for score in scores)
         return [
             Outcome(index=int(index), version=version, score=score.value)
             for index, score in zip(indices, scores, strict=True)

@@ -183,30 +183,3 @@ def test_accelerate_launches_the_recipe_in_two_processes(model_path, server_url,
     assert 0 <= summary["accuracy_before"] <= 1 and 0 <= summary["accuracy_after"] <= 1
     assert summary["seconds"]["rollout"] > 0 and summary["seconds"]["sync"] > 0
     assert done.stdout.count("held-out accuracy before") == 1  # rank 0 alone reports
-
-
-def test_a_comparison_runs_a_recipe_under_several_curricula(model_path, server_url, tmp_path, monkeypatch, capsys):
-    from edco_rl.benchmark import compare
-
-    settings = {
-        "config": RECIPE,
-        "model_name_or_path": model_path,
-        "engine_url": server_url,
-        "output_dir": tmp_path,
-        "max_steps": 1,
-        "candidates": 8,
-        "size": 4,
-        "held_out_prompts": 4,
-        "per_device_train_batch_size": 8,
-        "disable_tqdm": "true",
-    }
-    flags = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
-    flags += ["--compared_strategies", "edco", "--compared_gates", "none", "equal_rewards"]
-    monkeypatch.setattr(sys, "argv", ["compare", "grpo", *flags])
-    compare.main()
-    plain, gated = json.loads((tmp_path / compare.RESULT_FILE).read_text())["runs"]
-    assert (plain["gate"], gated["gate"]) == ("none", "equal_rewards")
-    assert plain["metric"] == "accuracy" and 0 <= plain["after"] <= 1 and plain["before"] == gated["before"]
-    missing = gated["groups_missing"]
-    assert gated["groups_with_signal_trained"] == (2 - missing) / 2 and gated["groups_dropped"] >= missing
-    assert "groups with signal, of those generated" in " ".join(capsys.readouterr().out.split())
