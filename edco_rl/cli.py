@@ -64,7 +64,7 @@ def _train(arguments: list[str]) -> None:
 
     from .benchmark.run import METHODS, method_parser
 
-    parsed = _parse_with_config(method_parser(method, prog=f"edco-rl train {method}"), arguments[1:])
+    parsed = _parse_with_config(method_parser(METHODS[method], f"edco-rl train {method}"), arguments[1:])
     METHODS[method].run(*parsed)
 
 
@@ -114,8 +114,8 @@ def _benchmark(arguments: list[str]) -> None:
 
     [config] = _parse_with_config(TrlParser((BenchmarkConfig,), prog="edco-rl benchmark"), arguments)
 
-    from .benchmark.benchmark import run_benchmark
-    from .benchmark.report import print_matrix
+    from .matrix.report import print_matrix
+    from .matrix.run import run_benchmark
 
     cells = run_benchmark(config)
     print_matrix(config.output_dir)
@@ -135,7 +135,7 @@ def _report(arguments: list[str]) -> None:
     parser = TrlParser((ReportConfig,), prog="edco-rl report RUNS...")
     [config] = _parse_with_config(parser, arguments[len(runs) :])
 
-    from .benchmark.report import run_report
+    from .matrix.report import run_report
 
     run_report(runs, config)
 

@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 import yaml
 
-from edco_rl.benchmark.matrix import make_cells
 from edco_rl.config import BenchmarkConfig, ComplexityConfig
 from edco_rl.config.complexity import Baseline
 from edco_rl.curriculum import available_strategies
 from edco_rl.data.hub import HUB_DATASETS
+from edco_rl.matrix.cells import make_cells
 from edco_rl.rewards import get_rewards
 from edco_rl.trainers.divergence import make_divergence
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,21 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of the entropy over prompts."""
 _METRICS = ("reward", "accuracy", "entropy", "loss", "mean_token_accuracy")
 _SIGNAL = EqualRewards()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was spent on a run before its trainer was made.
+
+    Args:
+        tokens (`Counter[str]`):
+            Tokens, by what they were for.
+        parts (`dict[str, float]`):
+            Seconds, by what they were for.
+    """
+
+    tokens: Counter[str]
+    parts: dict[str, float]
 
 
 class RunRecorder(TrainerCallback):
@@ -66,8 +82,15 @@ class RunRecorder(TrainerCallback):
         trainer.outcome_observers.append(self._observe)
         trainer.add_callback(self)
 
-    def begin(self, resumed_from: int | None) -> None:
-        """Begin a run, or take up the records of an interrupted one as they were at a checkpoint's step."""
+    def begin(self, resumed_from: int | None, spent: Spent | None = None) -> None:
+        """Begin a run, or take up the records of an interrupted one as they were at a checkpoint's step.
+
+        Args:
+            resumed_from (`int`, *optional*):
+                The checkpoint's step.
+            spent (`Spent`, *optional*):
+                What was spent before; records that are taken up hold it.
+        """
         accelerator = self.trainer.accelerator
         kept: list[dict[str, Any]] = []
         if resumed_from is not None and self.path.is_file():
@@ -80,8 +103,13 @@ class RunRecorder(TrainerCallback):
                 self._seconds_before = steps[-1]["seconds"]
                 self.trainer.tokens.update(steps[-1]["tokens"])
                 self.trainer.stopwatch.seconds |= steps[-1]["parts"]
+            elif spent is not None:
+                self._seconds_before = sum(spent.parts.values())
+                self.trainer.tokens.update(spent.tokens)
+                self.trainer.stopwatch.seconds |= spent.parts
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._total = self._all_tokens()
         if 0 not in self.measured:
             self.measure(0)
         self._started = time.perf_counter()
@@ -125,7 +153,7 @@ class RunRecorder(TrainerCallback):
         right = self.evaluate()
         self.measured[step] = None
         if right is not None:
-            line = {"kind": "evaluation", "step": step, "seconds": seconds if step else 0.0}
+            line = {"kind": "evaluation", "step": step, "seconds": seconds if step else self._seconds_before}
             line |= {"tokens": dict(self._total), **encode(right)}
             self.measured[step] = mean_of(line)
             self._write(line)

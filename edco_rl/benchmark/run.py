@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from datasets import Dataset
 from trl import (
     GRPOConfig,
     ModelConfig,
@@ -27,7 +28,7 @@ from ..trainers import (
     PPOConfig,
 )
 from .setup import check_model, check_model_and_data, prepare, settings_parser
-from .training import train_and_measure
+from .training import Spent, train_and_measure
 
 # Tokens an answer may be longer than the longest reference.
 _ROOM_FOR_ANSWERS = 8
@@ -49,18 +50,17 @@ class Method:
     run: Callable[..., dict[str, Any]]
 
 
-def method_parser(method: str, *, prog: str) -> TrlParser:
+def method_parser(method: Method, prog: str) -> TrlParser:
     """TRL's parser over all settings of a method.
 
     Args:
-        method (`str`):
-            A key of `METHODS`.
+        method (`Method`):
+            The method.
         prog (`str`):
             Name in the help text.
     """
-    chosen = METHODS[method]
     ours = (CurriculumConfig, EngineConfig, DataConfig, RunConfig)
-    return settings_parser((chosen.script, chosen.training, ModelConfig, *ours), prog)
+    return settings_parser((method.script, method.training, ModelConfig, *ours), prog)
 
 
 def run_with_rewards(
@@ -122,6 +122,35 @@ def run_supervised(
     """
     check_model_and_data(script, model)
     train, held_out, described = prepare(script, training, model, curriculum, engine, data, run)
+    return fine_tune(train, held_out, described, training, model, curriculum, engine, run)
+
+
+def fine_tune(
+    train: Dataset,
+    held_out: Dataset | None,
+    described: dict[str, Any],
+    training: SFTConfig,
+    model: ModelConfig,
+    curriculum: CurriculumConfig,
+    engine: EngineConfig,
+    run: RunConfig,
+    spent: Spent | None = None,
+) -> dict[str, Any]:
+    """Fine-tune on rows with a curriculum, as [`run_supervised`] does.
+
+    Args:
+        train (`datasets.Dataset`), held_out (`datasets.Dataset`, *optional*), described (`dict[str, Any]`):
+            As of [`~edco_rl.benchmark.setup.prepare`].
+        training (`SFTConfig`), model (`ModelConfig`), curriculum (`CurriculumConfig`), engine (`EngineConfig`):
+            Settings.
+        run (`RunConfig`):
+            What is measured.
+        spent (`Spent`, *optional*):
+            What making the rows has cost.
+
+    Returns:
+        `dict[str, Any]`: what `summary.json` holds.
+    """
     trainer = CurriculumSFTTrainer(
         model.model_name_or_path,
         training,
@@ -137,7 +166,7 @@ def run_supervised(
         answers = trainer.processing_class(list(map(str, held_out["answer"])))["input_ids"]
         max_tokens = max(map(len, answers)) + _ROOM_FOR_ANSWERS
     reward = get_reward(name) if name else None
-    return train_and_measure(trainer, held_out, reward, max_tokens or 1, run, described)
+    return train_and_measure(trainer, held_out, reward, max_tokens or 1, run, described, spent=spent)
 
 
 def run_distillation(

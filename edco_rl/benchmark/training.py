@@ -17,7 +17,7 @@ from ..data.prompts import prompt_ids
 from ..rewards import RewardFunction
 from .accuracy import grade_answers
 from .provenance import commit, describe_hardware, versions
-from .recorder import RunRecorder
+from .recorder import RunRecorder, Spent
 
 SUMMARY_FILE = "summary.json"
 _METRICS = {"accuracy": "accuracy", "rouge_l": "ROUGE-L"}
@@ -32,6 +32,7 @@ def train_and_measure(
     run: RunConfig,
     described: dict[str, Any],
     metric: str = "accuracy",
+    spent: Spent | None = None,
 ) -> dict[str, Any]:
     """Train, measure held-out accuracy on the way, and write everything a report needs.
 
@@ -50,6 +51,8 @@ def train_and_measure(
             The run's settings as plain values, for `summary.json`.
         metric (`str`, *optional*, defaults to `"accuracy"`):
             `"accuracy"` is the share of full rewards, any other metric the mean reward, and stands under its name.
+        spent (`Spent`, *optional*):
+            What was spent on the run before the trainer was made.
 
     Returns:
         `dict[str, Any]`: what `summary.json` holds.
@@ -65,7 +68,7 @@ def train_and_measure(
             stop_after_tokens=run.stop_after_tokens,
             stop_after_seconds=run.stop_after_seconds,
         )
-        recorder.begin(_step_of(args.resume_from_checkpoint))
+        recorder.begin(_step_of(args.resume_from_checkpoint), spent)
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         seconds = recorder.seconds()
         recorder.finish()

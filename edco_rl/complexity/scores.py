@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         ("predicted", pa.string()),
         ("right", pa.bool_()),
         ("label_probability", pa.float64()),
+        ("tokens", pa.int64()),
     ]
 )
 # Subjects with fewer rows of either kind have no interval worth printing.
@@ -115,6 +116,7 @@ class ComplexityScorer:
                 "predicted": predicted,
                 "right": right,
                 "label_probability": mass,
+                "tokens": [score.tokens for score in scores],
             },
             schema=SCHEMA,
         )

@@ -81,12 +81,7 @@ def train_method(
     Raises:
         ConfigurationError: A row is longer than `max_length`, so that its answer would be cut off.
     """
-    length, identifier = longest(rows, tokenizer)
-    if training.max_length is not None and length > training.max_length:
-        raise ConfigurationError(
-            f"{method}: row {identifier!r} has {length} tokens, and max_length {training.max_length} would cut off "
-            "its answer. Raise max_length; what was made so far is kept."
-        )
+    check_lengths(method, rows, tokenizer, training.max_length)
     training, model = copy.deepcopy(training), copy.deepcopy(model)
     training.output_dir = str(folder)
     training.include_num_input_tokens_seen = "non_padding"  # kept over checkpoints, which TRL's own count is not
@@ -111,6 +106,16 @@ def train_method(
     del trainer
     gc.collect()
     return {"steps": steps, "tokens": tokens, "seconds": seconds}
+
+
+def check_lengths(method: str, rows: Dataset, tokenizer: Any, max_length: int | None) -> None:
+    """Raise [`ConfigurationError`] when `max_length` tokens would cut off the answer of a row."""
+    length, identifier = longest(rows, tokenizer)
+    if max_length is not None and length > max_length:
+        raise ConfigurationError(
+            f"{method}: row {identifier!r} has {length} tokens, and max_length {max_length} would cut off its answer. "
+            "Raise max_length; what was made so far is kept."
+        )
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from ..benchmark.run import method_parser
 from ..config import BenchmarkConfig, ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
-from .run import METHODS, method_parser
+from .methods import METHODS
 
 CELLS_FOLDER = "cells"
 # What only makes sense with a fixed number of optimizer steps.
@@ -73,7 +74,7 @@ class Cell:
         Raises:
             ConfigurationError: A setting has no such name or value; the message names the cell.
         """
-        parser = method_parser(self.trainer, prog=self.name)
+        parser = method_parser(METHODS[self.trainer], self.name)
         try:
             unknown = parser.set_defaults_with_config(**self.values, output_dir=str(folder))
             if unknown:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ...benchmark.statistics import band, holm, without_nan
 from ...config import ConfigurationError, ReportConfig
 from ..comparison import UNITS, Comparison, Learning, Runs, compare, curves
-from ..run import without_nan
-from ..statistics import band, holm
 from .load import Loaded, Run
 from .traces import TRACES, heat, over_seeds
 

@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from edco_rl.benchmark.matrix import make_cells
 from edco_rl.benchmark.recorder import read_records
 from edco_rl.cli import main
 from edco_rl.config import BenchmarkConfig, ConfigurationError
 from edco_rl.curriculum import Strategy
+from edco_rl.matrix.cells import make_cells
 
 
 def matrix(**changes):
@@ -74,7 +75,7 @@ def test_a_budget_ends_a_cell_by_its_unit():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ["grop"]}, "'grop' is no method; choose from distill, grpo"),
+        ({"methods": ["grop"]}, "'grop' is no method; choose from distill, grpo, ppo, sft, complexity-aware"),
         ({"methods": None}, "methods is missing"),
         ({"curricula": ["edco", "mopps"]}, "baseline 'random' is not among"),
         ({"curricula": ["edco", "edco"]}, "names one twice"),
@@ -163,6 +164,42 @@ def test_a_budget_of_tokens_counts_what_is_generated_and_trained_on(recipe, tmp_
     first = next(line for line in records if line["kind"] == "step")
     assert first["tokens"]["generated"] <= 4 * 2 < first["tokens"]["trained"]
     assert records[-1]["kind"] == "evaluation" and records[-1]["step"] == len(spent)
+
+
+def test_complexity_aware_fine_tuning_takes_any_curriculum_and_counts_what_its_rows_cost(recipe, tmp_path, capsys):
+    questions = tmp_path / "questions.jsonl"
+    rows = [
+        {"question": f"Is {i} even?", "options": ["yes", "no"], "answer_index": i % 2, "explanation": f"{i} halved."}
+        for i in range(20)
+    ]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = recipe(
+        methods={"complexity-aware": {"complexity": {"split_points": [0.5]}}},
+        curricula={"random": {}, "staged": {"strategy": "easy_to_hard", "strategy_kwargs": {"column": "stage"}}},
+        settings={"dataset_name": str(questions), "train_prompts": 16},
+    )
+    main(["benchmark", "--config", str(path)])
+    assert "2 of 2 cells are done." in capsys.readouterr().out
+    for name in ("random", "staged"):
+        cell = tmp_path / "matrix" / "cells" / f"questions_complexity-aware_{name}_1"
+        made = pq.read_table(cell / "training_data" / "complexity_aware" / "rows.parquet")
+        assert sum(made["reasoning"].to_pylist()) == 8 == sum(made["stage"].to_pylist())
+        records = read_records(cell / "records.jsonl")
+        start = records[0]
+        assert start["step"] == 0 and start["seconds"] > 0
+        assert start["tokens"]["scored"] == 16 and start["tokens"]["teacher"] > 8
+        steps = [line for line in records if line["kind"] == "step"]
+        assert steps[0]["seconds"] > start["seconds"] and steps[-1]["tokens"]["trained"] > 0
+        assert steps[0]["parts"]["scoring"] > 0
+        stages = [made["stage"][index].as_py() for line in steps for index in line["prompts"]]
+        assert len(stages) == 16 and (stages == sorted(stages)) == (name == "staged")
+
+
+def test_what_a_curriculum_decides_is_no_field_of_complexity_aware_fine_tuning(recipe, tmp_path, capsys):
+    path = recipe(methods={"complexity-aware": {"complexity": {"training_order": "stages"}}})
+    with pytest.raises(SystemExit) as error:
+        main(["benchmark", "--config", str(path)])
+    assert error.value.code == 2 and "complexity has no field 'training_order'" in capsys.readouterr().err
 
 
 class StopsOnce(Strategy):

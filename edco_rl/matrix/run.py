@@ -15,14 +15,14 @@ from typing import Any
 from rich.console import Console
 from transformers.trainer_utils import get_last_checkpoint
 
+from ..benchmark.provenance import commit, describe_hardware, versions
+from ..benchmark.setup import check_model_and_data
 from ..config import BenchmarkConfig, ConfigurationError
 from ..scoring.atomic import check_settings, write_whole
-from .matrix import CELLS_FOLDER, Cell, Settings, make_cells
+from .cells import CELLS_FOLDER, Cell, Settings, make_cells
+from .methods import METHODS
 from .pool import keep_difficulty
-from .provenance import commit, describe_hardware, versions
-from .run import METHODS
 from .server import SharedServer
-from .setup import check_model_and_data
 
 logger = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from edco_rl.benchmark.report.build import build
-from edco_rl.benchmark.report.load import load
-from edco_rl.benchmark.report.page import write_page
 from edco_rl.config import ReportConfig
+from edco_rl.matrix.report.build import build
+from edco_rl.matrix.report.load import load
+from edco_rl.matrix.report.page import write_page
 
 from .. import browser
 from .synthetic import fail, write_matrix

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .statistics import crossed_p_value
+from ..benchmark.statistics import crossed_p_value
 
 FloatArray = NDArray[np.float64]
 UNITS = ("steps", "tokens", "seconds")

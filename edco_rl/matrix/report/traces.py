@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recorder import QUANTILES
-from ..statistics import band
+from ...benchmark.recorder import QUANTILES
+from ...benchmark.statistics import band
 from .load import Run
 
 FloatArray = NDArray[np.float64]

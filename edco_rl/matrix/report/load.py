@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ...benchmark.recorder import RECORDS_FILE, decode, read_records
+from ...benchmark.training import SUMMARY_FILE
 from ...config import ConfigurationError
-from ..benchmark import CELL_FILE, MATRIX_FILE
+from ..cells import CELLS_FOLDER
 from ..comparison import Learning
-from ..matrix import CELLS_FOLDER
 from ..pool import POOLS_FOLDER
-from ..recorder import RECORDS_FILE, decode, read_records
-from ..training import SUMMARY_FILE
+from ..run import CELL_FILE, MATRIX_FILE
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from ..benchmark.setup import load_data
+from ..benchmark.training import fingerprint
 from ..config import EstimatorConfig
 from ..engine.client import EngineClient
 from ..scoring import RowScorer
 from ..scoring.atomic import write_whole
-from .matrix import Cell, Settings
-from .setup import load_data
-from .training import fingerprint
+from .cells import Cell, Settings
 
 POOLS_FOLDER = "pools"
 

@@ -10,7 +10,7 @@ from ..config import EngineConfig
 from ..engine.client import EngineClient, EngineError
 from ..engine.launch import lora_rank_for_vllm, reset_weights
 from ..engine.server import VLLMServer
-from .matrix import Settings
+from .cells import Settings
 
 
 class SharedServer:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edco_rl.benchmark.comparison import Learning, compare
-from edco_rl.benchmark.report import traces
-from edco_rl.benchmark.report.build import build
-from edco_rl.benchmark.report.load import load
-from edco_rl.benchmark.report.tables import print_table, write_csv
 from edco_rl.cli import main
 from edco_rl.config import ReportConfig
+from edco_rl.matrix.comparison import Learning, compare
+from edco_rl.matrix.report import traces
+from edco_rl.matrix.report.build import build
+from edco_rl.matrix.report.load import load
+from edco_rl.matrix.report.tables import print_table, write_csv
 
 from .synthetic import POOL, fail, write_matrix
 
