@@ -79,6 +79,7 @@ def _write_cell(folder, task, method, curriculum, seed, speed, steps, every, pro
     (path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
     summary = {
         "method": method,
+        "metric": "rouge_l" if method == "distill" else "accuracy",
         "steps": steps,
         "tokens": tokens,
         "prompts_in_pool": POOL,

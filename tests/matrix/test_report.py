@@ -121,6 +121,12 @@ def test_failed_and_unfinished_cells_are_told(tmp_path, capsys):
     assert table(tmp_path / "out")["grpo", "edco"]["verdict"] == "0"  # one seed says nothing of others
 
 
+def test_a_measure_that_is_no_share_of_right_answers_is_named(tmp_path, capsys):
+    folder = write_matrix(tmp_path / "matrix", speeds={"random": 1.0}, tasks=("t",), methods=("sft", "distill"))
+    told = " ".join(report(capsys, tmp_path / "report", folder).split())
+    assert "Accuracy of t, distill is ROUGE-L" in told and "t, sft is ROUGE-L" not in told
+
+
 def test_a_target_out_of_reach_or_given_is_told(matrix, tmp_path, capsys):
     out = report(capsys, tmp_path / "high", matrix, target_accuracy=0.9)
     assert "neither got there" in " ".join(out.split()) and "0.900 (given)" in out

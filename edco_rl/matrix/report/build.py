@@ -181,6 +181,7 @@ def _describe(
     traces = {name: over_seeds([find(run) for run in runs], level) for name, (_, _, find) in TRACES.items()}
     return {
         **dict(zip(("task", "method", "curriculum"), series, strict=True)),
+        "metric": runs[0].summary["metric"],
         "seeds": [run.seed for run in runs],
         "target": target,
         "accuracy": {unit: _curve(list(learned.values()), unit, level) for unit in UNITS} if learned else None,

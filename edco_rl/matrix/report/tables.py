@@ -94,6 +94,8 @@ def remarks(data: dict[str, Any]) -> list[str]:
     text += "".join(f", {count} {status}" for status, count in counts.items() if count and status != "done")
     found = [f"{text}."]
     found += [f"{cell['folder']} failed: {cell['error']}" for cell in cells if cell["status"] == "failed"]
+    scored = {f"{s['task']}, {s['method']}" for s in data["series"] if s["metric"] == "rouge_l"}
+    found += [f"Accuracy of {name} is ROUGE-L against the reference responses." for name in sorted(scored)]
     targets = {(s["task"], s["method"]): s["target"] for s in data["series"] if s["target"]}
     for (task, method), target in targets.items():
         value = "none" if target["value"] is None else f"{target['value']:.3f}"
