@@ -16,7 +16,7 @@ class BenchmarkConfig:
 
     Settings of a cell are fields of `edco-rl train`. Later ones win: those of `recipe`, `settings`, the task, the
     method, the curriculum. A task or curriculum can hold a mapping under a method's name, which counts for that method
-    only.
+    only; `false` there leaves a curriculum out for that method.
     """
 
     output_dir: str = field(

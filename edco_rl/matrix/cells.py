@@ -101,6 +101,8 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
     tasks = benchmark.named_tasks or {_own_task(shared): {}}
     cells = []
     for seed, task, method, curriculum in itertools.product(benchmark.seeds, tasks, methods, curricula):
+        if curricula[curriculum].get(method) is False:
+            continue
         layers = (shared, tasks[task], methods[method], tasks[task].get(method), curricula[curriculum])
         values: dict[str, Any] = {}
         for layer in (*layers, curricula[curriculum].get(method)):

@@ -90,7 +90,10 @@ def _keep_matrix(benchmark: BenchmarkConfig, folder: Path) -> None:
         )
         check_settings(kept, now, f"The cells in {folder} were", folder)
         values["seeds"] = sorted({*before["seeds"], *values["seeds"]})
-    text = json.dumps({"config": values, "versions": versions(), "hardware": describe_hardware(), "commit": commit()})
+    count = len(make_cells(dataclasses.replace(benchmark, seeds=values["seeds"])))
+    text = json.dumps(
+        {"config": values, "cells": count, "versions": versions(), "hardware": describe_hardware(), "commit": commit()}
+    )
     write_whole(path, lambda unfinished: unfinished.write_text(text))
 
 

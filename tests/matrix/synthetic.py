@@ -26,7 +26,8 @@ def write_matrix(
     (folder / "pools").mkdir()
     config = {"baseline": "random", "budget_unit": "steps", "budget": steps, "target_accuracy": None}
     config |= {"seeds": list(seeds), "methods": list(methods), "curricula": list(speeds), "tasks": list(tasks)}
-    (folder / "benchmark.json").write_text(json.dumps({"config": config, "versions": VERSIONS}))
+    count = len(seeds) * len(methods) * len(speeds) * len(tasks)
+    (folder / "benchmark.json").write_text(json.dumps({"config": config, "cells": count, "versions": VERSIONS}))
     for task, seed in itertools.product(tasks, seeds):
         difficulty = np.random.default_rng(seed).uniform(0.5, 4, size=POOL)
         values = {"task": task, "seed": seed, "difficulty": difficulty.round(4).tolist()}

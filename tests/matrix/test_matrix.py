@@ -47,6 +47,15 @@ def test_the_closer_setting_wins_and_a_methods_own_counts_for_it_alone():
     assert grpo.values["learning_rate"] == 2e-5 and grpo.values["strategy"] == "edco"
 
 
+def test_a_curriculum_can_be_left_out_for_a_method():
+    cells = make_cells(matrix(curricula={"random": {}, "random+equal_rewards": {"sft": False}}))
+    assert [(cell.method, cell.curriculum) for cell in cells] == [
+        ("grpo", "random"),
+        ("grpo", "random+equal_rewards"),
+        ("sft", "random"),
+    ]
+
+
 def test_a_strategy_with_gates_and_a_recipe_are_short_to_write(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     values = {"dataset_name": "reasoning_gym:gcd", "strategy": "mopps", "max_steps": 7, "output_dir": "runs/gcd"}
