@@ -21,13 +21,15 @@ def recommend(result: dict[str, Any], cost_limit: float) -> str:
     if not entries:
         return "No estimator can be recommended: none tells these prompts apart."
     affordable = [e for e in entries if e["relative_seconds"]["value"] <= cost_limit]
-    pool = affordable or sorted(entries, key=lambda e: e["relative_seconds"]["value"])[:1]
+    cheapest = min(entries, key=lambda e: e["relative_seconds"]["value"])
+    pool = affordable or [e for e in entries if e["relative_seconds"]["low"] < cheapest["relative_seconds"]["high"]]
     best = max(pool, key=lambda e: e["reference_correlation"]["value"])
     correlation, cost = best["reference_correlation"], best["relative_seconds"]["value"]
     why = (
         f"of those that cost at most {cost_limit:.0%} of a full sequence it agrees best with the reference"
         if affordable
-        else f"none costs at most {cost_limit:.0%} of a full sequence, and it is the cheapest"
+        else f"none costs at most {cost_limit:.0%} of a full sequence, and of those whose cost cannot be told from "
+        "the cheapest's it agrees best with the reference"
     )
     sentence = (
         f"Use {best['label']}: {why} (rank correlation {_interval(correlation)}, where the reference's own noise "

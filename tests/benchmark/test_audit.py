@@ -139,7 +139,11 @@ def entry(label, agreement, cost, auc=0.6):
             ["Use b: of those that cost at most 5%", "0.90 [0.80, 1.00]"],
         ),
         ([entry("a", 0.5, 0.04), entry("b", 0.9, 0.5)], ["Use a: of those", "the best of all here, b, reaches 0.90"]),
-        ([entry("a", 0.5, 0.4), entry("b", 0.9, 0.6)], ["Use a: none costs at most 5%", "it is the cheapest"]),
+        (
+            [entry("a", 0.5, 0.4), entry("b", 0.9, 0.6)],
+            ["Use a: none costs at most 5%", "cannot be told from the cheapest's"],
+        ),
+        ([entry("a", 0.5, 0.4), entry("b", 0.6, 0.45), entry("c", 0.9, 0.7)], ["Use b: none", "here, c, reaches"]),
         ([entry("a", 0.5, 0.04), entry("free", 0.9, 0.0)], ["Use a:"]),
         ([entry("a", 0.85, 0.04, auc=float("nan"))], ["0.85", "allows 0.92"]),
         ([entry("a", float("nan"), 0.04)], ["No estimator can be recommended"]),
