@@ -63,9 +63,10 @@ def _train(arguments: list[str]) -> None:
         return
 
     from .benchmark.run import METHODS, method_parser
+    from .benchmark.setup import RunSettings
 
     parsed = _parse_with_config(method_parser(METHODS[method], f"edco-rl train {method}"), arguments[1:])
-    METHODS[method].run(*parsed)
+    METHODS[method].run(RunSettings(*parsed))
 
 
 def _score(arguments: list[str]) -> None:

@@ -12,8 +12,6 @@ from trl import (
     ScriptArguments,
     SFTConfig,
     TrlParser,
-    get_peft_config,
-    get_quantization_config,
 )
 from trl.scripts.grpo import GRPOScriptArguments
 
@@ -27,7 +25,7 @@ from ..trainers import (
     CurriculumSFTTrainer,
     PPOConfig,
 )
-from .setup import check_model, check_model_and_data, prepare, settings_parser
+from .setup import RunSettings, check_model, prepare, settings_parser
 from .training import Spent, train_and_measure
 
 # Tokens an answer may be longer than the longest reference.
@@ -42,12 +40,12 @@ class Method:
         script (`type`), training (`type`):
             TRL's dataclasses of the script's and the trainer's arguments.
         run (`Callable`):
-            Takes one of each, then `ModelConfig`, `CurriculumConfig`, `EngineConfig`, `DataConfig` and `RunConfig`.
+            Trains as [`RunSettings`] say, and returns what `summary.json` holds.
     """
 
     script: type
     training: type
-    run: Callable[..., dict[str, Any]]
+    run: Callable[[RunSettings], dict[str, Any]]
 
 
 def method_parser(method: Method, prog: str) -> TrlParser:
@@ -63,15 +61,7 @@ def method_parser(method: Method, prog: str) -> TrlParser:
     return settings_parser((method.script, method.training, ModelConfig, *ours), prog)
 
 
-def run_with_rewards(
-    script: GRPOScriptArguments,
-    training: GRPOConfig,
-    model: ModelConfig,
-    curriculum: CurriculumConfig,
-    engine: EngineConfig,
-    data: DataConfig,
-    run: RunConfig,
-) -> dict[str, Any]:
+def run_with_rewards(settings: RunSettings) -> dict[str, Any]:
     """Train with PPO (given a [`PPOConfig`]) or GRPO and a curriculum, and measure accuracy before and after.
 
     The model, the curriculum's state, TRL's metrics (`trainer_state.json`) and `summary.json` go to
@@ -83,20 +73,17 @@ def run_with_rewards(
     Raises:
         ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
     """
+    training, run = settings.training, settings.run
     assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
-    check_model_and_data(script, model)
-    rewards = get_rewards(script.reward_funcs, run.reward_kwargs)
-    train, held_out, described = prepare(script, training, model, curriculum, engine, data, run)
+    rewards = get_rewards(settings.script.reward_funcs, run.reward_kwargs)
+    train, held_out, described = prepare(settings)
     trainer_class = CurriculumPPOTrainer if isinstance(training, PPOConfig) else CurriculumGRPOTrainer
     trainer = trainer_class(
-        model.model_name_or_path,
+        settings.model.model_name_or_path,
         rewards,
         training,
         train,
-        quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
-        curriculum=curriculum,
-        engine=engine,
+        **settings.of_trainer(),
         share_prompts=run.share_prompts,
     )
     accuracy = next((function for function in rewards if getattr(function, "is_accuracy", False)), None)
@@ -106,59 +93,41 @@ def run_with_rewards(
     return train_and_measure(trainer, held_out, accuracy, max_tokens, run, described)
 
 
-def run_supervised(
-    script: ScriptArguments,
-    training: SFTConfig,
-    model: ModelConfig,
-    curriculum: CurriculumConfig,
-    engine: EngineConfig,
-    data: DataConfig,
-    run: RunConfig,
-) -> dict[str, Any]:
+def run_supervised(settings: RunSettings) -> dict[str, Any]:
     """Fine-tune on reference answers with a curriculum, and measure held-out accuracy before and after.
 
     As [`run_with_rewards`] otherwise. The reward that says which answers are right follows from the data set's
     columns.
     """
-    check_model_and_data(script, model)
-    train, held_out, described = prepare(script, training, model, curriculum, engine, data, run)
-    return fine_tune(train, held_out, described, training, model, curriculum, engine, run)
+    return fine_tune(settings, *prepare(settings))
 
 
 def fine_tune(
+    settings: RunSettings,
     train: Dataset,
     held_out: Dataset | None,
     described: dict[str, Any],
-    training: SFTConfig,
-    model: ModelConfig,
-    curriculum: CurriculumConfig,
-    engine: EngineConfig,
-    run: RunConfig,
     spent: Spent | None = None,
 ) -> dict[str, Any]:
     """Fine-tune on rows with a curriculum, as [`run_supervised`] does.
 
     Args:
+        settings (`RunSettings`):
+            The run's.
         train (`datasets.Dataset`), held_out (`datasets.Dataset`, *optional*), described (`dict[str, Any]`):
             As of [`~edco_rl.benchmark.setup.prepare`].
-        training (`SFTConfig`), model (`ModelConfig`), curriculum (`CurriculumConfig`), engine (`EngineConfig`):
-            Settings.
-        run (`RunConfig`):
-            What is measured.
         spent (`Spent`, *optional*):
             What making the rows has cost.
 
     Returns:
         `dict[str, Any]`: what `summary.json` holds.
     """
+    run = settings.run
     trainer = CurriculumSFTTrainer(
-        model.model_name_or_path,
-        training,
+        settings.model.model_name_or_path,
+        settings.training,
         train_dataset=train,
-        quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
-        curriculum=curriculum,
-        engine=engine,
+        **settings.of_trainer(),
     )
     name = None if held_out is None else run.held_out_reward or default_reward(held_out.column_names)
     max_tokens = run.held_out_max_tokens
@@ -169,39 +138,28 @@ def fine_tune(
     return train_and_measure(trainer, held_out, reward, max_tokens or 1, run, described, spent=spent)
 
 
-def run_distillation(
-    script: ScriptArguments,
-    training: CurriculumDistillationConfig,
-    model: ModelConfig,
-    curriculum: CurriculumConfig,
-    engine: EngineConfig,
-    data: DataConfig,
-    run: RunConfig,
-) -> dict[str, Any]:
+def run_distillation(settings: RunSettings) -> dict[str, Any]:
     """Distil a teacher into a student with a curriculum, and measure the student's held-out answers before and after.
 
     As [`run_with_rewards`] otherwise. Answers in free text are measured by ROUGE-L against the reference responses
     (`rouge_l_before` and `rouge_l_after`), those to multiple choice and generated tasks by their accuracy.
     """
+    training, run = settings.training, settings.run
     teacher = training.teacher_model_name_or_path = os.path.expanduser(training.teacher_model_name_or_path or "")
-    check_model_and_data(script, model)
     check_model(teacher, "teacher_model_name_or_path")
-    train, held_out, described = prepare(script, training, model, curriculum, engine, data, run)
+    train, held_out, described = prepare(settings)
     training.teacher_model_init_kwargs = {
-        "attn_implementation": model.attn_implementation,
+        "attn_implementation": settings.model.attn_implementation,
         "dtype": training.model_init_kwargs["dtype"],
         **(training.teacher_model_init_kwargs or {}),
     }
     trainer = CurriculumDistillationTrainer(
-        model.model_name_or_path,
+        settings.model.model_name_or_path,
         teacher,
         training,
         train,
         held_out if training.eval_strategy != "no" else None,
-        quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
-        curriculum=curriculum,
-        engine=engine,
+        **settings.of_trainer(),
     )
     name = None if held_out is None else run.held_out_reward or default_reward(held_out.column_names)
     free_text = name == "math" and run.held_out_reward is None

@@ -1,8 +1,8 @@
 """What every run does with its settings before a trainer is made."""
 
-import dataclasses
 import json
 import os
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import yaml
 from datasets import Dataset
 from transformers import AutoConfig
 from transformers.trainer_utils import get_last_checkpoint
-from trl import ModelConfig, ScriptArguments, TrlParser
+from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
 from ..config import ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from ..data.load import load_prompts
@@ -27,16 +27,41 @@ def settings_parser(classes: tuple[type, ...], prog: str) -> TrlParser:
     return parser
 
 
-def prepare(
-    script: ScriptArguments,
-    training: Any,
-    model: ModelConfig,
-    curriculum: CurriculumConfig,
-    engine: EngineConfig,
-    data: DataConfig,
-    run: RunConfig,
-) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
-    """Find the checkpoint, load the rows, and complete the trainer's settings.
+@dataclass(frozen=True)
+class RunSettings:
+    """Parsed settings of a run, in the order of its parser.
+
+    Args:
+        script (`ScriptArguments`), training (`TrainingArguments`), model (`ModelConfig`):
+            TRL's, of the method.
+        curriculum (`CurriculumConfig`), engine (`EngineConfig`), data (`DataConfig`), run (`RunConfig`):
+            Of this package.
+    """
+
+    script: Any
+    training: Any
+    model: ModelConfig
+    curriculum: CurriculumConfig
+    engine: EngineConfig
+    data: DataConfig
+    run: RunConfig
+
+    def describe(self) -> dict[str, Any]:
+        """All of them as plain values."""
+        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
+
+    def of_trainer(self) -> dict[str, Any]:
+        """Arguments that every trainer with a curriculum takes by name."""
+        return {
+            "quantization_config": get_quantization_config(self.model),
+            "peft_config": get_peft_config(self.model),
+            "curriculum": self.curriculum,
+            "engine": self.engine,
+        }
+
+
+def prepare(settings: RunSettings) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
+    """Check the model, find the checkpoint, load the rows, and complete the trainer's settings.
 
     Returns:
         `tuple[Dataset, Dataset | None, dict[str, Any]]`: training pool, held-out rows, and all settings as they were
@@ -45,10 +70,12 @@ def prepare(
     Raises:
         ConfigurationError: A setting or row to be changed.
     """
+    training = settings.training
+    check_model_and_data(settings.script, settings.model)
     training.resume_from_checkpoint = _checkpoint(training)
-    train, held_out = load_data(script, training, data)
-    described = _describe_all(script, training, model, curriculum, engine, data, run)
-    set_model_arguments(training, model)
+    train, held_out = load_data(settings.script, training, settings.data)
+    described = settings.describe()
+    set_model_arguments(training, settings.model)
     return train, held_out, described
 
 
@@ -110,15 +137,7 @@ def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
         raise ConfigurationError(f"{setting} {name!r} cannot be loaded: {error}") from error
 
 
-def _describe_all(
-    script: Any, training: Any, model: Any, curriculum: Any, engine: Any, data: Any, run: Any
-) -> dict[str, Any]:
-    settings = {"script": script, "training": training, "model": model, "curriculum": curriculum}
-    settings |= {"engine": engine, "data": data, "run": run}
-    return {name: _describe(config) for name, config in settings.items()}
-
-
-def _describe(config: Any) -> dict[str, Any]:
+def _plain(config: Any) -> dict[str, Any]:
     """A configuration as plain values."""
-    values = config.to_dict() if hasattr(config, "to_dict") else dataclasses.asdict(config)
+    values = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
     return yaml.safe_load(json.dumps(values, default=str))

@@ -8,13 +8,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
 from rich.console import Console
-from trl import ModelConfig, ScriptArguments, SFTConfig
+from trl import SFTConfig
 
 from ..benchmark.provenance import versions
 from ..benchmark.run import fine_tune
-from ..benchmark.setup import check_model_and_data, prepare
+from ..benchmark.setup import RunSettings, prepare
 from ..benchmark.training import Spent
-from ..config import ComplexityConfig, ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
+from ..config import ComplexityConfig, ConfigurationError
 from ..config.checks import as_dict
 from .methods import METHOD
 from .pipeline import Pipeline
@@ -56,15 +56,7 @@ class ComplexityAwareConfig(SFTConfig):
         return ComplexityConfig(**(self.complexity or {}))
 
 
-def run_complexity_cell(
-    script: ScriptArguments,
-    training: ComplexityAwareConfig,
-    model: ModelConfig,
-    curriculum: CurriculumConfig,
-    engine: EngineConfig,
-    data: DataConfig,
-    run: RunConfig,
-) -> dict[str, Any]:
+def run_complexity_cell(settings: RunSettings) -> dict[str, Any]:
     """Score and split the questions, get chains of thought for the hard ones, and fine-tune on the rows they make.
 
     The curriculum orders these rows; `stage` (the class) and `complexity` are columns of them. Tokens and seconds of
@@ -77,12 +69,15 @@ def run_complexity_cell(
         ConfigurationError: A setting or row to be changed.
         TeacherError: The teacher refuses, or rows are pending.
     """
-    check_model_and_data(script, model)
-    train, held_out, described = prepare(script, training, model, curriculum, engine, data, run)
+    training = settings.training
+    train, held_out, described = prepare(settings)
     if held_out is None:
         raise ConfigurationError("held_out_prompts is 0: complexity-aware is measured on held-out prompts.")
     config = training.complexity_config()
-    with Pipeline(train, held_out, training, model, config, engine, versions(), Console(stderr=True)) as stages:
+    pipeline = Pipeline(
+        train, held_out, training, settings.model, config, settings.engine, versions(), Console(stderr=True)
+    )
+    with pipeline as stages:
         scores = stages.scores()
         split = stages.split(scores)
         chains = stages.reasoning(METHOD, split)
@@ -93,5 +88,4 @@ def run_complexity_cell(
     tokens = Counter(teacher=paid["prompt_tokens"] + paid["answer_tokens"])
     tokens["scored"] = pc.sum(pq.read_table(scores.file)["tokens"]).as_py()
     parts = {"scoring": scores.seconds + split.seconds + rows.seconds, "teacher": chains.seconds}
-    spent = Spent(tokens, parts)
-    return fine_tune(dataset, held_out, described, training, model, curriculum, engine, run, spent)
+    return fine_tune(settings, dataset, held_out, described, Spent(tokens, parts))

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from ..benchmark.run import method_parser
-from ..config import BenchmarkConfig, ConfigurationError, CurriculumConfig, DataConfig, EngineConfig, RunConfig
+from ..benchmark.setup import RunSettings
+from ..config import BenchmarkConfig, ConfigurationError
 from .methods import METHODS
 
 CELLS_FOLDER = "cells"
@@ -16,23 +17,6 @@ CELLS_FOLDER = "cells"
 _STEPLESS_SCHEDULES = ("constant", "constant_with_warmup")
 # A budget of tokens or seconds ends a cell; this is the most steps it can take.
 _MOST_STEPS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Parsed settings of a run, in the order a method's runner takes them."""
-
-    script: Any
-    training: Any
-    model: Any
-    curriculum: CurriculumConfig
-    engine: EngineConfig
-    data: DataConfig
-    run: RunConfig
-
-    def in_order(self) -> tuple[Any, ...]:
-        """The arguments of a method's runner."""
-        return (self.script, self.training, self.model, self.curriculum, self.engine, self.data, self.run)
 
 
 @dataclass(frozen=True)
@@ -68,7 +52,7 @@ class Cell:
         names = ("task", "method", "curriculum", "seed", "target_accuracy")
         return {name: getattr(self, name) for name in names}
 
-    def settings(self, folder: Path) -> Settings:
+    def settings(self, folder: Path) -> RunSettings:
         """Parse its settings for a run in a folder.
 
         Raises:
@@ -80,7 +64,7 @@ class Cell:
             if unknown:
                 names = ", ".join(word.removeprefix("--") for word in unknown[::2])
                 raise ConfigurationError(f"no setting of edco-rl train {self.trainer} is called {names}.")
-            return Settings(*parser.parse_args_into_dataclasses(args=[]))
+            return RunSettings(*parser.parse_args_into_dataclasses(args=[]))
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"Cell {self.name}: {error}") from error
 

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from ..benchmark.setup import load_data
+from ..benchmark.setup import RunSettings, load_data
 from ..benchmark.training import fingerprint
 from ..config import EstimatorConfig
 from ..engine.client import EngineClient
 from ..scoring import RowScorer
 from ..scoring.atomic import write_whole
-from .cells import Cell, Settings
+from .cells import Cell
 
 POOLS_FOLDER = "pools"
 
 
-def keep_difficulty(folder: Path, cell: Cell, settings: Settings) -> None:
+def keep_difficulty(folder: Path, cell: Cell, settings: RunSettings) -> None:
     """Measure a pool once for all cells that train on it: minus the mean log-probability of the reference answer.
 
     Written to `pools/<fingerprint>.json` of the matrix's folder as `difficulty`, in nats, in the order of the pool.
@@ -25,7 +25,7 @@ def keep_difficulty(folder: Path, cell: Cell, settings: Settings) -> None:
     Args:
         folder (`Path`):
             The matrix's folder.
-        cell (`Cell`), settings (`Settings`):
+        cell (`Cell`), settings (`RunSettings`):
             A cell and its settings; its server has the start weights.
     """
     url = settings.engine.engine_url

@@ -16,10 +16,10 @@ from rich.console import Console
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..benchmark.provenance import commit, describe_hardware, versions
-from ..benchmark.setup import check_model_and_data
+from ..benchmark.setup import RunSettings, check_model_and_data
 from ..config import BenchmarkConfig, ConfigurationError
 from ..scoring.atomic import check_settings, write_whole
-from .cells import CELLS_FOLDER, Cell, Settings, make_cells
+from .cells import CELLS_FOLDER, Cell, make_cells
 from .methods import METHODS
 from .pool import keep_difficulty
 from .server import SharedServer
@@ -67,7 +67,7 @@ def run_benchmark(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
     return found
 
 
-def _check(cells: Sequence[Cell], folder: Path) -> list[Settings]:
+def _check(cells: Sequence[Cell], folder: Path) -> list[RunSettings]:
     """Parse every cell, so that a wrong setting is told before the first one runs."""
     settings = [cell.settings(folder / CELLS_FOLDER / cell.name) for cell in cells]
     names = [cell.name for cell in cells]
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _run_cell(
-    cell: Cell, settings: Settings, path: Path, server: SharedServer, everyone: Sequence[Settings]
+    cell: Cell, settings: RunSettings, path: Path, server: SharedServer, everyone: Sequence[RunSettings]
 ) -> dict[str, Any]:
     began = time.time()
     path.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _run_cell(
         keep_difficulty(path.parent.parent, cell, dataclasses.replace(settings, engine=engine))
         checkpoint = get_last_checkpoint(str(path))
         settings.training.resume_from_checkpoint = checkpoint
-        METHODS[cell.trainer].run(*dataclasses.replace(settings, engine=engine).in_order())
+        METHODS[cell.trainer].run(dataclasses.replace(settings, engine=engine))
         for left in path.glob("checkpoint-*"):
             shutil.rmtree(left)
     except Exception as error:

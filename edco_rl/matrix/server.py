@@ -6,11 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..benchmark.setup import RunSettings
 from ..config import EngineConfig
 from ..engine.client import EngineClient, EngineError
 from ..engine.launch import lora_rank_for_vllm, reset_weights
 from ..engine.server import VLLMServer
-from .cells import Settings
 
 
 class SharedServer:
@@ -37,13 +37,13 @@ class SharedServer:
     ) -> None:
         self._stop()
 
-    def prepare(self, settings: Settings, everyone: Sequence[Settings]) -> EngineConfig:
+    def prepare(self, settings: RunSettings, everyone: Sequence[RunSettings]) -> EngineConfig:
         """An engine for a cell, with the weights the cell starts from.
 
         Args:
-            settings (`Settings`):
+            settings (`RunSettings`):
                 The cell's.
-            everyone (`Sequence[Settings]`):
+            everyone (`Sequence[RunSettings]`):
                 Those of all cells, for what a server must be able to do.
 
         Returns:
@@ -86,11 +86,11 @@ class SharedServer:
         self._server = None
 
 
-def _model(settings: Settings) -> str:
+def _model(settings: RunSettings) -> str:
     return settings.model.model_name_or_path
 
 
-def _with_lora(settings: Settings, everyone: Sequence[Settings]) -> EngineConfig:
+def _with_lora(settings: RunSettings, everyone: Sequence[RunSettings]) -> EngineConfig:
     """Engine settings with room for the adapters of all cells that can share the server."""
     engine = settings.engine
     ranks = [

@@ -86,7 +86,7 @@ class Loaded:
     @property
     def expected(self) -> int:
         """Cells the matrices have in all, or the runs there are."""
-        sizes = {}
+        sizes: dict[str, int] = {}
         for matrix in self.matrices.values():
             kind = json.dumps(matrix["config"]["methods"])
             sizes[kind] = max(sizes.get(kind, 0), matrix["cells"])  # shards of one matrix say the same
