@@ -24,6 +24,7 @@ def test_cells_of_full_and_lora_training_share_a_server_and_begin_alike(model_pa
     }
     values["settings"] |= {"train_prompts": 24, "held_out_prompts": 12, "candidates": 8, "size": 4}
     addition = values["tasks"]["addition"]
+    addition |= addition.pop("grpo")
     values |= {
         "output_dir": str(tmp_path / "matrix"),
         "seeds": [1],
@@ -35,7 +36,7 @@ def test_cells_of_full_and_lora_training_share_a_server_and_begin_alike(model_pa
         },
         "curricula": ["edco+equal_rewards"],
         "baseline": "edco+equal_rewards",
-        "tasks": {"addition": {**addition, "max_completion_length": addition.pop("grpo")["max_completion_length"]}},
+        "tasks": {"addition": addition},
     }
     path = tmp_path / "matrix.yaml"
     path.write_text(yaml.safe_dump(values))
