@@ -83,6 +83,7 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
     if benchmark.baseline not in curricula and len(curricula) > 1:
         raise ConfigurationError(f"baseline {benchmark.baseline!r} is not among the curricula {', '.join(curricula)}.")
     tasks = benchmark.named_tasks or {_own_task(shared): {}}
+    method_names = {*methods, *METHODS}  # what is meant for a method that is not run here is no setting
     cells = []
     for seed, task, method, curriculum in itertools.product(benchmark.seeds, tasks, methods, curricula):
         if curricula[curriculum].get(method) is False:
@@ -90,7 +91,7 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
         layers = (shared, tasks[task], methods[method], tasks[task].get(method), curricula[curriculum])
         values: dict[str, Any] = {}
         for layer in (*layers, curricula[curriculum].get(method)):
-            values |= {name: value for name, value in (layer or {}).items() if name not in methods}
+            values |= {name: value for name, value in (layer or {}).items() if name not in method_names}
         values.pop("output_dir", None)  # of a recipe
         trainer = values.pop("method", method)
         target = values.pop("target_accuracy", benchmark.target_accuracy)

@@ -47,6 +47,16 @@ def test_the_closer_setting_wins_and_a_methods_own_counts_for_it_alone():
     assert grpo.values["learning_rate"] == 2e-5 and grpo.values["strategy"] == "edco"
 
 
+def test_settings_of_a_method_that_is_not_run_are_none_of_the_others():
+    tasks = {"sums": {"sft": {"max_length": 9}, "grpo": {"beta": 0.1}}}
+    assert [cell.values.get("beta", cell.values.get("max_length")) for cell in make_cells(matrix(tasks=tasks))] == [
+        *(0.1, 0.1),
+        *(9, 9),
+    ]
+    [cell] = make_cells(matrix(methods=["sft"], curricula=["random"], tasks=tasks))
+    assert cell.values["max_length"] == 9 and not {"beta", "grpo", "sft"} & set(cell.values)
+
+
 def test_a_curriculum_can_be_left_out_for_a_method():
     cells = make_cells(matrix(curricula={"random": {}, "random+equal_rewards": {"sft": False}}))
     assert [(cell.method, cell.curriculum) for cell in cells] == [
