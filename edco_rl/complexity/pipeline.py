@@ -19,9 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, SFTConfig
 
-from ..benchmark.score import fingerprint
 from ..config import ComplexityConfig, ConfigurationError, EngineConfig, EstimatorConfig
 from ..rewards import default_reward, get_reward
+from ..scoring.fingerprint import fingerprint
 from .connection import TeacherConnection
 from .methods import rows_for_teacher, training_rows
 from .reasoning import SCHEMA as CHAINS

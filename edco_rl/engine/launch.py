@@ -147,35 +147,19 @@ def reset_weights(config: EngineConfig, model: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    cuda = torch.cuda.is_available()
-    transport = resolve_transport(replace(config, transport=_full(config.transport)), lora=False, cuda=cuda)
-    config = replace(config, transport=cast(Transport, transport))
-    engine, _ = _connect(config, model, 0, "engine.log")
-    connection = EngineConnection(engine, _make_transport(transport, engine, config, 0, None))
+    # Full weights, also on a server that serves adapters.
+    transport: Transport = "file" if config.transport == "adapter" else config.transport
+    connection = open_engine(replace(config, transport=transport), model, cuda=torch.cuda.is_available())
+    assert connection.engine is not None
     try:
         weights = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-        weights.to("cuda" if transport in ("nccl", "ipc") else "cpu")
+        if isinstance(connection.transport, CUDATransport):
+            weights.to("cuda")
         connection.transport.connect()
-        connection.transport.push(_Parameters(weights), 0)
-        assert engine is not None
-        engine.reset_prefix_cache()
+        connection.transport.push(list(weights.named_parameters()), 0)
+        connection.engine.reset_prefix_cache()
     finally:
         connection.close()
-
-
-def _full(transport: Transport) -> Transport:
-    """The transport of full weights on a server that may serve adapters too."""
-    return "file" if transport == "adapter" else transport
-
-
-class _Parameters:
-    """A model's parameters, which vLLM's transports walk more than once."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return iter(self.model.named_parameters())
 
 
 def lora_rank_for_vllm(rank: int) -> int:

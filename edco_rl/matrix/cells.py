@@ -140,7 +140,12 @@ def _own_task(shared: dict[str, Any]) -> str:
     name = shared.get("dataset_name")
     if not name:
         raise ConfigurationError("tasks is missing, and neither settings nor recipe have a dataset_name.")
-    return Path(str(name).rpartition(":")[2]).stem
+    return task_name(str(name))
+
+
+def task_name(dataset_name: str) -> str:
+    """What a task is called after its data set: a file without its suffix, a generated task without its source."""
+    return Path(dataset_name.rpartition(":")[2]).stem
 
 
 def _budget(benchmark: BenchmarkConfig, values: dict[str, Any]) -> dict[str, Any]:

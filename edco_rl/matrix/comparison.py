@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..benchmark.statistics import crossed_p_value
+from ..benchmark.statistics import FloatArray, crossed_p_value
 
-FloatArray = NDArray[np.float64]
 UNITS = ("steps", "tokens", "seconds")
 
 

@@ -30,7 +30,7 @@ def save_figures(data: dict[str, Any], folder: Path) -> list[str]:
 
     Args:
         data (`dict[str, Any]`):
-            What [`~edco_rl.benchmark.report.build.build`] gives.
+            What [`~edco_rl.matrix.report.build.build`] gives.
         folder (`Path`):
             Where to.
 

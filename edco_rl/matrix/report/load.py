@@ -11,7 +11,7 @@ import numpy as np
 from ...benchmark.recorder import RECORDS_FILE, decode, read_records
 from ...benchmark.training import SUMMARY_FILE
 from ...config import ConfigurationError
-from ..cells import CELLS_FOLDER
+from ..cells import CELLS_FOLDER, task_name
 from ..comparison import Learning
 from ..pool import POOLS_FOLDER
 from ..run import CELL_FILE, MATRIX_FILE
@@ -144,7 +144,7 @@ def _read_run(folder: Path) -> Run:
     summary = json.loads((folder / SUMMARY_FILE).read_text())
     config = summary["config"]
     curriculum = "+".join([config["curriculum"]["strategy"], *(config["curriculum"]["gates"] or [])])
-    task = Path(str(config["script"]["dataset_name"]).rpartition(":")[2]).stem
+    task = task_name(config["script"]["dataset_name"])
     seed = int(config["training"]["seed"])
     records = read_records(folder / RECORDS_FILE)
     return Run(task, summary["method"], curriculum, seed, "done", None, folder, summary, records)

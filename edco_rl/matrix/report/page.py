@@ -35,7 +35,7 @@ def write_page(data: dict[str, Any], path: Path) -> None:
 
     Args:
         data (`dict[str, Any]`):
-            What [`~edco_rl.benchmark.report.build.build`] gives.
+            What [`~edco_rl.matrix.report.build.build`] gives.
         path (`Path`):
             The HTML file.
     """

@@ -4,13 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...benchmark.recorder import QUANTILES
-from ...benchmark.statistics import band
+from ...benchmark.statistics import FloatArray, band
 from .load import Run
 
-FloatArray = NDArray[np.float64]
 Points = tuple[FloatArray, FloatArray]
 """Optimizer steps, shape (N,), and values, shape (N,) or (N, K)."""
 
