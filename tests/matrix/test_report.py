@@ -14,7 +14,7 @@ from edco_rl.matrix.comparison import Learning, compare
 from edco_rl.matrix.report import traces
 from edco_rl.matrix.report.build import build
 from edco_rl.matrix.report.load import load
-from edco_rl.matrix.report.tables import print_table, write_csv
+from edco_rl.matrix.report.tables import print_table, rows, write_csv
 
 from .synthetic import POOL, fail, write_matrix
 
@@ -125,6 +125,12 @@ def test_a_measure_that_is_no_share_of_right_answers_is_named(tmp_path, capsys):
     folder = write_matrix(tmp_path / "matrix", speeds={"random": 1.0}, tasks=("t",), methods=("sft", "distill"))
     told = " ".join(report(capsys, tmp_path / "report", folder).split())
     assert "Accuracy of t, distill is ROUGE-L" in told and "t, sft is ROUGE-L" not in told
+
+
+def test_a_curriculum_without_its_baseline_is_not_called_one(tmp_path, capsys):
+    folder = write_matrix(tmp_path / "m", speeds={"edco": 1.0}, tasks=("t",), methods=("grpo",), seeds=(1, 2))
+    told = rows(build(load([str(folder)]), ReportConfig(resamples=100)))
+    assert [(row["steps ratio"], row["verdict"]) for row in told] == [("-", "no run of random")]
 
 
 def test_a_target_out_of_reach_or_given_is_told(matrix, tmp_path, capsys):

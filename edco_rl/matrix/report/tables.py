@@ -47,9 +47,8 @@ def rows(data: dict[str, Any]) -> list[dict[str, str]]:
             and c["status"] != "done"
             for c in data["cells"]
         )
-        against = (
-            f" (against {' '.join(entry['against'])})" if entry and entry["curriculum"] == data["baseline"] else ""
-        )
+        is_baseline = s["curriculum"] == data["baseline"]
+        against = f" (against {' '.join(entry['against'])})" if entry and is_baseline else ""
         row = {
             "task": s["task"],
             "method": s["method"],
@@ -60,11 +59,15 @@ def rows(data: dict[str, Any]) -> list[dict[str, str]]:
             "target": f"{entry['target']:.2f}" if entry and entry["target"] is not None else "-",
         }
         for unit in data["units"]:
-            row[f"{unit} ratio"] = ratio(entry, unit, data["level"]) + against if entry else "1"
+            row[f"{unit} ratio"] = (
+                ratio(entry, unit, data["level"]) + against if entry else "1" if is_baseline else "-"
+            )
             against = ""
         told = entry and entry["units"] and entry["units"][data["unit"]]["seeds"] > 1
         row["p (Holm)"] = f"{entry['adjusted']:.3f}" if entry and told else "-"
-        row["verdict"] = verdict(entry, data["unit"]) if entry else "baseline"
+        row["verdict"] = (
+            verdict(entry, data["unit"]) if entry else "baseline" if is_baseline else f"no run of {data['baseline']}"
+        )
         row["with signal"] = _share(s["groups"]["with_signal"])
         if groups:
             row["trained on"] = _share(s["groups"]["with_signal_trained"])
