@@ -16,7 +16,7 @@ from trl import (
 from trl.scripts.grpo import GRPOScriptArguments
 
 from ..config import CurriculumConfig, DataConfig, EngineConfig, RunConfig
-from ..rewards import default_reward, get_reward, get_rewards
+from ..rewards import RewardFunction, default_reward, get_reward, get_rewards
 from ..trainers import (
     CurriculumDistillationConfig,
     CurriculumDistillationTrainer,
@@ -74,8 +74,13 @@ def run_with_rewards(settings: RunSettings) -> dict[str, Any]:
         ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
     """
     training, run = settings.training, settings.run
-    assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
-    rewards = get_rewards(settings.script.reward_funcs, run.reward_kwargs)
+    names = settings.script.reward_funcs or []
+    kwargs = {
+        name: values
+        for name, values in run.named_reward_kwargs.items()
+        if name in names or name != run.held_out_reward
+    }
+    rewards = get_rewards(names, kwargs)
     train, held_out, described = prepare(settings)
     trainer_class = CurriculumPPOTrainer if isinstance(training, PPOConfig) else CurriculumGRPOTrainer
     trainer = trainer_class(
@@ -88,7 +93,7 @@ def run_with_rewards(settings: RunSettings) -> dict[str, Any]:
     )
     accuracy = next((function for function in rewards if getattr(function, "is_accuracy", False)), None)
     if run.held_out_reward is not None:
-        accuracy = get_reward(run.held_out_reward)
+        accuracy = _held_out_reward(run, run.held_out_reward)
     max_tokens = run.held_out_max_tokens or training.max_completion_length
     return train_and_measure(trainer, held_out, accuracy, max_tokens, run, described)
 
@@ -134,7 +139,7 @@ def fine_tune(
     if held_out is not None and name is not None and max_tokens is None:
         answers = trainer.processing_class(list(map(str, held_out["answer"])))["input_ids"]
         max_tokens = max(map(len, answers)) + _ROOM_FOR_ANSWERS
-    reward = get_reward(name) if name else None
+    reward = _held_out_reward(run, name) if name else None
     return train_and_measure(trainer, held_out, reward, max_tokens or 1, run, described, spent=spent)
 
 
@@ -163,10 +168,14 @@ def run_distillation(settings: RunSettings) -> dict[str, Any]:
     )
     name = None if held_out is None else run.held_out_reward or default_reward(held_out.column_names)
     free_text = name == "math" and run.held_out_reward is None
-    reward = get_reward("rouge_l" if free_text else name) if name else None
+    reward = _held_out_reward(run, "rouge_l" if free_text else name) if name else None
     max_tokens = run.held_out_max_tokens or training.max_completion_length
     metric = "rouge_l" if free_text else "accuracy"
     return train_and_measure(trainer, held_out, reward, max_tokens, run, described, metric)
+
+
+def _held_out_reward(run: RunConfig, name: str) -> RewardFunction:
+    return get_reward(name, **run.named_reward_kwargs.get(name, {}))
 
 
 METHODS = {

@@ -12,7 +12,10 @@ class RunConfig:
 
     reward_kwargs: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": "Keyword arguments of reward functions, by their name: {length: {maximum: 256}}."},
+        metadata={
+            "help": "Keyword arguments of reward functions, that of held-out answers among them, by their name: "
+            "{length: {maximum: 256}}."
+        },
     )
     share_prompts: bool = field(
         default=False,
@@ -51,7 +54,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_at_least("held_out_max_tokens", self.held_out_max_tokens, 1)
         check_at_least("held_out_every", self.held_out_every, 1)
-        self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
+        self.named_reward_kwargs: dict[str, dict[str, Any]] = as_dict("reward_kwargs", self.reward_kwargs) or {}
 
 
 @dataclass

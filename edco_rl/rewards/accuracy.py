@@ -25,6 +25,7 @@ _HEDGE = re.compile(rf"[\s*_)\].\"'`]*(?:,|/|&|\bor\b|\band\b)[\s*_(\[\"'`]*(?:o
 _LABEL_ONLY = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 _LISTED = re.compile(r"[\s*_(\[]*([A-Z])[*_]*[.):\]]")
 _STANDING_ALONE = re.compile(rf"(?<![A-Za-z0-9']){_LABEL}")
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _NEGATION = re.compile(r"\b(?:not|never|neither|nor|none|wrong|incorrect|false|except)\b|n't\b", re.I)
 
 
@@ -99,7 +100,9 @@ def multiple_choice_reward(
     return scores
 
 
-def math_reward(completions: list[Any], answer: list[str], **kwargs: Any) -> list[float | None]:
+def math_reward(
+    completions: list[Any], answer: list[str], first_number: bool = False, **kwargs: Any
+) -> list[float | None]:
     """1 where math-verify finds the last number or expression of a completion equal to the answer, else 0.
 
     Digits of other scripts and the signs that go with them are read as ASCII before.
@@ -110,6 +113,9 @@ def math_reward(completions: list[Any], answer: list[str], **kwargs: Any) -> lis
         answer (`list[str]`):
             Right answers, a column of the data set; plain numbers or LaTeX. A row whose answer cannot be read gets no
             reward (`None`).
+        first_number (`bool`, *optional*, defaults to `False`):
+            Whether the first number of a completion counts instead: for prompts that a model continues past its
+            answer, as a sequence of numbers.
     """
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
@@ -117,7 +123,10 @@ def math_reward(completions: list[Any], answer: list[str], **kwargs: Any) -> lis
     scores: list[float | None] = []
     for completion, expected in zip(completions, answer, strict=True):
         gold = parse(ascii_numbers(expected), extraction_config=formats)
-        found = parse(ascii_numbers(answer_text(completion)), extraction_config=formats)
+        text = ascii_numbers(answer_text(completion))
+        if first_number and (number := _NUMBER.search(text)):
+            text = number[0]
+        found = parse(text, extraction_config=formats)
         scores.append(float(verify(gold, found)) if gold else None)
     return scores
 

@@ -125,6 +125,23 @@ def test_math_reward_compares_the_last_number(text, score):
 
 
 @pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (" 30, 35, 40", 1.0),
+        (" 29, 30", 0.0),
+        ("30.0 31", 1.0),
+        ("-30, 30", 0.0),
+        ("then 30", 1.0),
+        ("30.5", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_math_reward_compares_the_first_number_where_asked_to(text, score):
+    assert math_reward([text], ["30"], first_number=True) == [score]
+    assert get_reward("math", first_number=True)(completions=[message(text)], answer=["30"]) == [score]
+
+
+@pytest.mark.parametrize(
     ("text", "answer", "right"),
     [
         ("-3.5", "-3.5", True),
