@@ -3,6 +3,7 @@
 from .estimator import Estimator, Request, Score, TokenLogprobs
 from .estimators import (
     AnswerEntropy,
+    Learnability,
     OptionEntropy,
     Perplexity,
     PrefixEntropy,
@@ -16,6 +17,7 @@ from .topk import TokenEntropy, entropy_from_top_logprobs
 __all__ = [
     "AnswerEntropy",
     "Estimator",
+    "Learnability",
     "OptionEntropy",
     "Perplexity",
     "PrefixEntropy",

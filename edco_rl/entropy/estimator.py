@@ -64,7 +64,7 @@ class Score:
 
     Args:
         value (`float`):
-            The estimate, in nats a token.
+            The estimate, in nats a token; of [`Learnability`] a variance, without a unit.
         standard_error (`float`):
             Standard error of `value` over samples, in nats; NaN where a single one says nothing about it.
         lower (`float`), upper (`float`):

@@ -99,6 +99,24 @@ class Perplexity(Estimator):
         return Score(value, float("nan"), lower=value, upper=value, tokens=len(logprobs))
 
 
+class Learnability(Estimator):
+    """Variance p (1 - p) of a reward that only the reference answer earns; p is the policy's probability of it.
+
+    Highest where the policy is right half of the time, so that groups of rollouts differ in reward (learnability,
+    arXiv 2502.12272, there from rollouts; here from one reading of the reference). For short answers with one right
+    wording. The end of the turn is left out of p: a reward may accept an answer that goes on.
+    """
+
+    def request(self) -> Request:
+        return Request(evidence="reference")
+
+    def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
+        logprobs = samples[0].logprobs
+        p = min(float(np.exp(np.sum(logprobs[:-1]))), 1.0)  # rounding can make a certain one more than certain
+        value = p * (1 - p)
+        return Score(value, float("nan"), lower=value, upper=value, tokens=len(logprobs))
+
+
 class RolloutEntropy(Estimator):
     """Entropy from the sampled tokens' own log-probabilities: see [`rollout_entropy`].
 

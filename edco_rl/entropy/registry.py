@@ -5,6 +5,7 @@ from ..config.plugins import find_class
 from .estimator import Estimator
 from .estimators import (
     AnswerEntropy,
+    Learnability,
     OptionEntropy,
     Perplexity,
     PrefixEntropy,
@@ -18,6 +19,7 @@ _ESTIMATORS: dict[str, type[Estimator]] = {
     "answer_entropy": AnswerEntropy,
     "option_entropy": OptionEntropy,
     "perplexity": Perplexity,
+    "learnability": Learnability,
     "rollout_entropy": RolloutEntropy,
 }
 

@@ -31,6 +31,8 @@ CELL_FILE = "cell.json"
 ERROR_FILE = "error.txt"
 # What may differ between two runs in one folder: more seeds may come, and the rest changes no cell.
 _FREE = ("output_dir", "shard", "seeds", "target_accuracy")
+# Of these more may come, too; those that were there stay as they were.
+_GROWING = ("methods", "curricula", "tasks")
 
 
 def run_benchmark(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
@@ -79,22 +81,41 @@ def _check(cells: Sequence[Cell], folder: Path) -> list[RunSettings]:
 
 
 def _keep_matrix(benchmark: BenchmarkConfig, folder: Path) -> None:
-    """Note what the matrix is, or check that it is the one this folder was begun with. More seeds may come."""
-    values = json.loads(json.dumps(dataclasses.asdict(benchmark), default=str))
+    """Note what the matrix is, or check that it is the one this folder was begun with, or a larger one."""
     path = folder / MATRIX_FILE
     folder.mkdir(parents=True, exist_ok=True)
+    whole = benchmark
     if path.is_file():
-        before = json.loads(path.read_text())["config"]
-        kept, now = (
-            {name: value for name, value in config.items() if name not in _FREE} for config in (before, values)
-        )
+        before = BenchmarkConfig(**json.loads(path.read_text())["config"])
+        kept, now = _comparable(before, benchmark), _comparable(benchmark, before)
         check_settings(kept, now, f"The cells in {folder} were", folder)
-        values["seeds"] = sorted({*before["seeds"], *values["seeds"]})
-    count = len(make_cells(dataclasses.replace(benchmark, seeds=values["seeds"])))
+        names = {name: {**_named(before, name), **_named(benchmark, name)} or None for name in _GROWING}
+        seeds = sorted({*before.seeds, *benchmark.seeds})
+        whole = dataclasses.replace(benchmark, seeds=seeds, **names)
+    values = _plain(whole)
+    count = len(make_cells(whole))
     text = json.dumps(
         {"config": values, "cells": count, "versions": versions(), "hardware": describe_hardware(), "commit": commit()}
     )
     write_whole(path, lambda unfinished: unfinished.write_text(text))
+
+
+def _comparable(benchmark: BenchmarkConfig, other: BenchmarkConfig) -> dict[str, Any]:
+    """What has to be the same in another benchmark of the same folder."""
+    values = {name: value for name, value in _plain(benchmark).items() if name not in _FREE}
+    for name in _GROWING:
+        if values[name] is not None and _named(other, name):
+            values[name] = {key: value for key, value in _named(benchmark, name).items() if key in _named(other, name)}
+    return values
+
+
+def _plain(benchmark: BenchmarkConfig) -> dict[str, Any]:
+    """Its fields as JSON has them."""
+    return json.loads(json.dumps(dataclasses.asdict(benchmark), default=str))
+
+
+def _named(benchmark: BenchmarkConfig, name: str) -> dict[str, dict[str, Any]]:
+    return getattr(benchmark, f"named_{name}")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

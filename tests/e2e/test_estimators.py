@@ -77,6 +77,14 @@ def test_perplexity_is_that_of_the_reference_answer(client, model, tokenizer):
         assert result.tokens == len(reference)
 
 
+def test_learnability_is_the_variance_of_writing_the_reference_answer(client, model, tokenizer):
+    for row, result in zip(ROWS, score(client, tokenizer, "learnability"), strict=True):
+        text = row["completion"] if isinstance(row["completion"], str) else row["completion"][0]["content"]
+        expected, _ = transformers_logprobs(model, prompt_ids(row, tokenizer, False), tokenizer(text)["input_ids"])
+        probability = np.exp(expected.sum())
+        assert result.value == pytest.approx(probability * (1 - probability), abs=2 * tolerance(client))
+
+
 def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(client, model, tokenizer):
     prompts = [prompt_ids(row, tokenizer, False) for row in ROWS]
     scorer = RowScorer(tokenizer, EstimatorConfig(estimator="rollout_entropy", scoring_samples=3, sequence_tokens=6))

@@ -175,6 +175,28 @@ def test_a_matrix_runs_tells_of_a_failed_cell_and_does_only_what_is_missing(reci
     assert error.value.code == 2 and "with budget 4" in capsys.readouterr().err
 
 
+def test_a_matrix_takes_more_curricula_and_seeds_and_refuses_other_settings_of_those_it_has(recipe, tmp_path, capsys):
+    cells, note = tmp_path / "matrix" / "cells", tmp_path / "matrix" / "benchmark.json"
+    main(["benchmark", "--config", str(recipe(methods=["sft"], curricula=["random"], budget=1))])
+    before = (cells / "chain_sum_sft_random_1" / "records.jsonl").stat().st_mtime_ns
+    more = {"random": {}, "baby": {"strategy": "baby_step"}}
+    main(["benchmark", "--config", str(recipe(methods=["sft"], curricula=more, seeds=[2], budget=1))])
+    assert sorted(path.name for path in cells.iterdir()) == [
+        "chain_sum_sft_baby_2",
+        "chain_sum_sft_random_1",
+        "chain_sum_sft_random_2",
+    ]
+    assert (cells / "chain_sum_sft_random_1" / "records.jsonl").stat().st_mtime_ns == before
+    known = json.loads(note.read_text())
+    assert known["cells"] == 4 and known["config"]["seeds"] == [1, 2] and list(known["config"]["curricula"]) == [*more]
+    main(["benchmark", "--config", str(recipe(methods=["sft"], curricula=["random"], budget=1))])
+    assert json.loads(note.read_text())["cells"] == 4  # a smaller one takes nothing away
+    more["baby"]["strategy"] = "easy_to_hard"
+    with pytest.raises(SystemExit) as error:
+        main(["benchmark", "--config", str(recipe(methods=["sft"], curricula=more, budget=1))])
+    assert error.value.code == 2 and "with curricula" in capsys.readouterr().err
+
+
 def test_a_budget_of_tokens_counts_what_is_generated_and_trained_on(recipe, tmp_path, capsys):
     main(["benchmark", "--config", str(recipe(budget=500, budget_unit="tokens"))])
     records = read_records(tmp_path / "matrix" / "cells" / "chain_sum_grpo_random_1" / "records.jsonl")
