@@ -89,9 +89,8 @@ def _keep_matrix(benchmark: BenchmarkConfig, folder: Path) -> None:
         before = BenchmarkConfig(**json.loads(path.read_text())["config"])
         kept, now = _comparable(before, benchmark), _comparable(benchmark, before)
         check_settings(kept, now, f"The cells in {folder} were", folder)
-        names = {name: {**_named(before, name), **_named(benchmark, name)} or None for name in _GROWING}
-        seeds = sorted({*before.seeds, *benchmark.seeds})
-        whole = dataclasses.replace(benchmark, seeds=seeds, **names)
+        grown: dict[str, Any] = {name: _named(before, name) | _named(benchmark, name) or None for name in _GROWING}
+        whole = dataclasses.replace(benchmark, seeds=sorted({*before.seeds, *benchmark.seeds}), **grown)
     values = _plain(whole)
     count = len(make_cells(whole))
     text = json.dumps(
