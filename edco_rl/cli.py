@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import sys
+import threading
 import types
 import typing
 from collections.abc import Callable
@@ -24,6 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point. Exits with 2 after a wrong command line or setting, 1 after a failure, 130 after Ctrl-C."""
     # A stop request unwinds like Ctrl-C does, so that every server that was started is ended.
     signal.signal(signal.SIGTERM, _raise_interrupt)
+    sys.unraisablehook = _ask_again
     arguments = sys.argv[1:] if argv is None else argv
     try:
         _dispatch(arguments)
@@ -225,6 +227,15 @@ def _user_facing_errors() -> tuple[type[Exception], ...]:
         if module in sys.modules
         for name in found
     )
+
+
+def _ask_again(unraisable: Any) -> None:
+    """Ask again for a stop that Python swallowed because it came while an object was being destroyed."""
+    sys.__unraisablehook__(unraisable)
+    if unraisable.exc_type is KeyboardInterrupt:
+        again = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
 
 
 def _raise_interrupt(signum: int, frame: Any) -> NoReturn:

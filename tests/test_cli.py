@@ -187,3 +187,26 @@ def test_supervised_fine_tuning_runs_resumes_and_measures(capsys, tmp_path, tiny
     assert (tmp_path / "run" / "curriculum.json").read_text() == whole
     code, error = run(capsys, *command, "--resume_from_checkpoint", "/nowhere")
     assert code == 2 and "resume_from_checkpoint '/nowhere': there is no such folder" in error
+
+
+STOPPED_IN_A_FINALIZER = """
+import os, signal, time
+from edco_rl import cli
+
+class Slow:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+
+def work(arguments):
+    Slow()
+    time.sleep(60)
+
+cli._dispatch = work
+cli.main([])
+"""
+
+
+def test_a_stop_that_python_swallows_while_an_object_is_destroyed_is_not_lost():
+    done = subprocess.run([sys.executable, "-c", STOPPED_IN_A_FINALIZER], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 130 and "interrupted" in done.stderr
