@@ -75,11 +75,9 @@ def run_with_rewards(settings: RunSettings) -> dict[str, Any]:
     """
     training, run = settings.training, settings.run
     names = settings.script.reward_funcs or []
-    kwargs = {
-        name: values
-        for name, values in run.named_reward_kwargs.items()
-        if name in names or name != run.held_out_reward
-    }
+    kwargs = _reward_kwargs(run)
+    if run.held_out_reward not in names:
+        kwargs = {name: values for name, values in kwargs.items() if name != run.held_out_reward}
     rewards = get_rewards(names, kwargs)
     train, held_out, described = prepare(settings)
     trainer_class = CurriculumPPOTrainer if isinstance(training, PPOConfig) else CurriculumGRPOTrainer
@@ -175,7 +173,12 @@ def run_distillation(settings: RunSettings) -> dict[str, Any]:
 
 
 def _held_out_reward(run: RunConfig, name: str) -> RewardFunction:
-    return get_reward(name, **run.named_reward_kwargs.get(name, {}))
+    return get_reward(name, **_reward_kwargs(run).get(name, {}))
+
+
+def _reward_kwargs(run: RunConfig) -> dict[str, dict[str, Any]]:
+    assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
+    return run.reward_kwargs or {}
 
 
 METHODS = {

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from datasets import Dataset
 from transformers import AutoConfig
 from transformers.trainer_utils import get_last_checkpoint
@@ -48,7 +47,7 @@ class RunSettings:
 
     def describe(self) -> dict[str, Any]:
         """All of them as plain values."""
-        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
+        return {one.name: plain_values(getattr(self, one.name)) for one in fields(self)}
 
     def of_trainer(self) -> dict[str, Any]:
         """Arguments that every trainer with a curriculum takes by name."""
@@ -137,7 +136,7 @@ def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
         raise ConfigurationError(f"{setting} {name!r} cannot be loaded: {error}") from error
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    """A configuration as plain values."""
+def plain_values(config: Any) -> dict[str, Any]:
+    """A configuration as JSON has it."""
     values = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
-    return yaml.safe_load(json.dumps(values, default=str))
+    return json.loads(json.dumps(values, default=str))

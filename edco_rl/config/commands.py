@@ -54,7 +54,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_at_least("held_out_max_tokens", self.held_out_max_tokens, 1)
         check_at_least("held_out_every", self.held_out_every, 1)
-        self.named_reward_kwargs: dict[str, dict[str, Any]] = as_dict("reward_kwargs", self.reward_kwargs) or {}
+        self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from rich.console import Console
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..benchmark.provenance import commit, describe_hardware, versions
-from ..benchmark.setup import RunSettings, check_model_and_data
+from ..benchmark.setup import RunSettings, check_model_and_data, plain_values
 from ..config import BenchmarkConfig, ConfigurationError
 from ..scoring.atomic import check_settings, write_whole
 from .cells import CELLS_FOLDER, Cell, make_cells
@@ -91,7 +91,7 @@ def _keep_matrix(benchmark: BenchmarkConfig, folder: Path) -> None:
         check_settings(kept, now, f"The cells in {folder} were", folder)
         grown: dict[str, Any] = {name: _named(before, name) | _named(benchmark, name) or None for name in _GROWING}
         whole = dataclasses.replace(benchmark, seeds=sorted({*before.seeds, *benchmark.seeds}), **grown)
-    values = _plain(whole)
+    values = plain_values(whole)
     count = len(make_cells(whole))
     text = json.dumps(
         {"config": values, "cells": count, "versions": versions(), "hardware": describe_hardware(), "commit": commit()}
@@ -101,16 +101,11 @@ def _keep_matrix(benchmark: BenchmarkConfig, folder: Path) -> None:
 
 def _comparable(benchmark: BenchmarkConfig, other: BenchmarkConfig) -> dict[str, Any]:
     """What has to be the same in another benchmark of the same folder."""
-    values = {name: value for name, value in _plain(benchmark).items() if name not in _FREE}
+    values = {name: value for name, value in plain_values(benchmark).items() if name not in _FREE}
     for name in _GROWING:
         if values[name] is not None and _named(other, name):
             values[name] = {key: value for key, value in _named(benchmark, name).items() if key in _named(other, name)}
     return values
-
-
-def _plain(benchmark: BenchmarkConfig) -> dict[str, Any]:
-    """Its fields as JSON has them."""
-    return json.loads(json.dumps(dataclasses.asdict(benchmark), default=str))
 
 
 def _named(benchmark: BenchmarkConfig, name: str) -> dict[str, dict[str, Any]]:

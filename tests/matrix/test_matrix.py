@@ -197,6 +197,26 @@ def test_a_matrix_takes_more_curricula_and_seeds_and_refuses_other_settings_of_t
     assert error.value.code == 2 and "with curricula" in capsys.readouterr().err
 
 
+def at_least(completions, score=0.0, **kwargs):
+    """What it is told to give."""
+    return [score] * len(completions)
+
+
+def test_settings_of_a_reward_count_where_it_judges_held_out_answers(recipe, tmp_path, capsys):
+    name = f"{__name__}:at_least"
+    settings = {"held_out_reward": name, "reward_kwargs": {name: {"score": 1.0}}, "learning_rate": 2e-5}
+    methods = {"grpo": {"num_generations": 2, "max_completion_length": 2, "reward_funcs": ["math"]}, "sft": {}}
+    main(["benchmark", "--config", str(recipe(methods=methods, budget=1, settings=settings))])
+    for method in methods:
+        cell = tmp_path / "matrix" / "cells" / f"chain_sum_{method}_random_1"
+        assert [line["right"] for line in read_records(cell / "records.jsonl") if line["kind"] == "evaluation"] == [
+            "111",
+            "111",
+        ]
+        config = json.loads((cell / "summary.json").read_text())["config"]
+        assert config["training"]["learning_rate"] == 2e-5 and config["run"]["reward_kwargs"][name] == {"score": 1.0}
+
+
 def test_a_budget_of_tokens_counts_what_is_generated_and_trained_on(recipe, tmp_path, capsys):
     main(["benchmark", "--config", str(recipe(budget=500, budget_unit="tokens"))])
     records = read_records(tmp_path / "matrix" / "cells" / "chain_sum_grpo_random_1" / "records.jsonl")
