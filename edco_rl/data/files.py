@@ -89,12 +89,12 @@ def _read_json(path: Path) -> Iterator[RawRow]:
         first = next((line for line in file if line.strip()), "")
         if first.lstrip().startswith("{"):
             try:
-                json.loads(first)
+                whole = json.loads(first)
             except json.JSONDecodeError:
-                pass  # the object goes on in the next line
-            else:
+                whole = None  # the object goes on in the next line
+            if whole is not None:
                 rest = list(itertools.islice(file, 1))
-                if rest or not all(isinstance(value, dict) for value in json.loads(first).values()):
+                if rest or not all(isinstance(value, dict) for value in whole.values()):
                     yield from _json_lines(itertools.chain([first], rest, file))
                     return
         try:
