@@ -48,7 +48,7 @@ def save_figures(data: dict[str, Any], folder: Path) -> list[str]:
             "time": lambda figure, series=series: _time(figure, data, series),  # type: ignore[misc]
         }
         for name, draw in plots.items():
-            made += _save(f"{task}_{name}", draw, f"{data['title']}: {task}", folder)
+            made += _save(f"{task}_{name}", draw, task, folder)
     return made
 
 
