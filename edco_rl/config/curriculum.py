@@ -14,7 +14,8 @@ class EstimatorConfig:
         default="prefix_entropy",
         metadata={
             "help": "Name of an estimator (prefix_entropy, sequence_entropy, answer_entropy, option_entropy, "
-            "perplexity, learnability, rollout_entropy), or the import path of your own (package.module:Class)."
+            "perplexity, surprisal, learnability, rollout_entropy), or the import path of your own "
+            "(package.module:Class)."
         },
     )
     prefix_tokens: int = field(

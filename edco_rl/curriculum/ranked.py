@@ -34,9 +34,7 @@ class Ranked(Strategy):
     def wants(self, budget: int) -> IndexArray:
         if not any(signal.needs_scores for signal in self.signals.values()):
             return super().wants(budget)
-        if budget >= len(self.pool):
-            return np.arange(len(self.pool))
-        return np.sort(self.rng.choice(len(self.pool), size=budget, replace=False))
+        return self.any_prompts(budget)
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

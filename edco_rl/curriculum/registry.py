@@ -7,6 +7,7 @@ from ..config import ConfigurationError
 from ..config.plugins import find_class
 from .gates import EqualRewards, Gate, Truncated
 from .orders import POCL, BabyStep, EasyToHard, HardToEasy, Length, Perplexity, Random
+from .predicted import PredictedPassRate
 from .ranked import EDCO, Combined, HighRewardVariance, TargetPassRate
 from .strategy import Strategy
 from .success import AdaRFT, MoPPS
@@ -22,6 +23,7 @@ _STRATEGIES: dict[str, type[Strategy]] = {
     "mopps": MoPPS,
     "perplexity": Perplexity,
     "pocl": POCL,
+    "predicted_pass_rate": PredictedPassRate,
     "random": Random,
     "reward_variance": HighRewardVariance,
     "target_pass_rate": TargetPassRate,

@@ -87,6 +87,12 @@ class Strategy(ABC):
         Never called with `n` above the size of the pool. Prompts drawn more than `max_visits` times are replaced.
         """
 
+    def any_prompts(self, n: int) -> IndexArray:
+        """`n` prompts of the pool at random, or all where it has no more, in the pool's order."""
+        if n >= len(self.pool):
+            return np.arange(len(self.pool))
+        return np.sort(self.rng.choice(len(self.pool), size=n, replace=False))
+
     def wants(self, budget: int) -> IndexArray:
         """At most `budget` prompts the strategy would like scored next. None by default: scoring is skipped."""
         return np.empty(0, dtype=np.int64)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..config import ConfigurationError
 from .orders import ByDifficulty
-from .pool import IndexArray, Pool
+from .pool import FloatArray, IndexArray, Pool
 from .strategy import Outcome, Strategy
 
 
@@ -47,8 +47,8 @@ class MoPPS(Strategy):
         self.target = target
         self.discount = discount
         self.prior = prior
-        self.successes = np.full(len(pool), prior)
-        self.failures = np.full(len(pool), prior)
+        self.successes = np.zeros(len(pool))
+        self.failures = np.zeros(len(pool))
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -61,26 +61,34 @@ class MoPPS(Strategy):
                 )
             total = sum(outcome.rewards)
             for counts, new in ((self.successes, total), (self.failures, len(outcome.rewards) - total)):
-                counts[outcome.index] = self.prior + self.discount * (counts[outcome.index] - self.prior) + new
+                counts[outcome.index] = self.discount * counts[outcome.index] + new
+
+    def priors(self) -> tuple[FloatArray, FloatArray]:
+        """Both parameters of each prompt's Beta prior, each of shape (N,)."""
+        same = np.full(len(self.pool), self.prior)
+        return same, same
 
     def select(self, n: int) -> IndexArray:
-        distance = np.abs(self.rng.beta(self.successes, self.failures) - self.target)
+        successes, failures = self.priors()
+        distance = np.abs(self.rng.beta(self.successes + successes, self.failures + failures) - self.target)
         distance[~self.pool.eligible()] = np.inf
         return np.argsort(distance, kind="stable")[:n]
 
     def metrics(self) -> dict[str, float]:
-        mean = self.successes / (self.successes + self.failures)
+        successes, failures = self.priors()
+        successes, failures = self.successes + successes, self.failures + failures
+        mean = successes / (successes + failures)
         low, median, high = np.quantile(mean, (0.1, 0.5, 0.9))
         return {"success_p10": float(low), "success_p50": float(median), "success_p90": float(high)}
 
     def state_dict(self) -> dict[str, Any]:
-        seen = np.flatnonzero((self.successes != self.prior) | (self.failures != self.prior))
-        posterior = {self.pool.ids[i]: [float(self.successes[i]), float(self.failures[i])] for i in seen}
-        return super().state_dict() | {"posterior": posterior}
+        seen = np.flatnonzero(self.successes + self.failures)
+        evidence = {self.pool.ids[i]: [float(self.successes[i]), float(self.failures[i])] for i in seen}
+        return super().state_dict() | {"evidence": evidence}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        for prompt_id, (successes, failures) in state["posterior"].items():
+        for prompt_id, (successes, failures) in state["evidence"].items():
             index = self.pool.index[prompt_id]
             self.successes[index], self.failures[index] = successes, failures
 

@@ -9,6 +9,7 @@ from .estimators import (
     PrefixEntropy,
     RolloutEntropy,
     SequenceEntropy,
+    Surprisal,
     rollout_entropy,
 )
 from .registry import available_estimators, make_estimator
@@ -25,6 +26,7 @@ __all__ = [
     "RolloutEntropy",
     "Score",
     "SequenceEntropy",
+    "Surprisal",
     "TokenEntropy",
     "TokenLogprobs",
     "available_estimators",

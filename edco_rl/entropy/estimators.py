@@ -1,6 +1,7 @@
 """The estimators of the package."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import log_softmax
@@ -99,12 +100,10 @@ class Perplexity(Estimator):
         return Score(value, float("nan"), lower=value, upper=value, tokens=len(logprobs))
 
 
-class Learnability(Estimator):
-    """Variance p (1 - p) of a reward that only the reference answer earns; p is the policy's probability of it.
+class Surprisal(Estimator):
+    """Surprisal of the reference answer: minus its whole log-probability, in nats.
 
-    Highest where the policy is right half of the time, so that groups of rollouts differ in reward (learnability,
-    arXiv 2502.12272, there from rollouts; here from one reading of the reference). For short answers with one right
-    wording. The end of the turn is left out of p: a reward may accept an answer that goes on.
+    The end of the turn is left out: a policy that is sure of an answer, but goes on after it, is not surprised.
     """
 
     def request(self) -> Request:
@@ -112,9 +111,23 @@ class Learnability(Estimator):
 
     def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
         logprobs = samples[0].logprobs
-        p = min(float(np.exp(np.sum(logprobs[:-1]))), 1.0)  # rounding can make a certain one more than certain
-        value = p * (1 - p)
+        value = max(-float(np.sum(logprobs[:-1])), 0.0)  # rounding can make a certain answer more than certain
         return Score(value, float("nan"), lower=value, upper=value, tokens=len(logprobs))
+
+
+class Learnability(Surprisal):
+    """Variance p (1 - p) of a reward that only the reference answer earns; p is the policy's probability of it.
+
+    Highest where the policy is right half of the time, so that groups of rollouts differ in reward (learnability,
+    arXiv 2502.12272, there from rollouts; here from one reading of the reference, p = exp(-surprisal)). For short
+    answers with one right wording, sampled at temperature 1.
+    """
+
+    def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
+        surprisal = super().score(samples, vocabulary_size)
+        p = float(np.exp(-surprisal.value))
+        value = p * (1 - p)
+        return replace(surprisal, value=value, lower=value, upper=value)
 
 
 class RolloutEntropy(Estimator):

@@ -11,6 +11,7 @@ from .estimators import (
     PrefixEntropy,
     RolloutEntropy,
     SequenceEntropy,
+    Surprisal,
 )
 
 _ESTIMATORS: dict[str, type[Estimator]] = {
@@ -19,6 +20,7 @@ _ESTIMATORS: dict[str, type[Estimator]] = {
     "answer_entropy": AnswerEntropy,
     "option_entropy": OptionEntropy,
     "perplexity": Perplexity,
+    "surprisal": Surprisal,
     "learnability": Learnability,
     "rollout_entropy": RolloutEntropy,
 }

@@ -36,6 +36,7 @@ def score(name, samples, vocabulary_size=4, **settings):
         ("answer_entropy", Request("continuation", 1, 1, 0.0, 20, quick_answer=True)),
         ("option_entropy", Request("labels", 1, 1, 0.0, 0, quick_answer=True)),
         ("perplexity", Request("reference")),
+        ("surprisal", Request("reference")),
         ("learnability", Request("reference")),
         ("rollout_entropy", Request("continuation", 512, 4, 0.7, 0)),
     ],
@@ -53,6 +54,7 @@ def test_every_estimator_is_in_the_list_of_names():
         "answer_entropy",
         "option_entropy",
         "perplexity",
+        "surprisal",
         "learnability",
         "rollout_entropy",
     ]
@@ -88,6 +90,13 @@ def test_perplexity_is_minus_the_mean_log_probability(logprobs):
     found = score("perplexity", [TokenLogprobs(logprobs, np.empty((0, 0)))])
     assert found.value == pytest.approx(-logprobs.mean())
     assert found.tokens == len(logprobs) and np.isnan(found.standard_error)
+
+
+@given(arrays(np.float64, st.integers(1, 30), elements=st.floats(-40, 0)), st.floats(-40, 0))
+def test_surprisal_is_minus_the_log_probability_of_the_answer_without_its_end(answer, end):
+    found = score("surprisal", [TokenLogprobs(np.append(answer, end), np.empty((0, 0)))])
+    assert found.value == pytest.approx(-answer.sum())
+    assert found.tokens == len(answer) + 1 and np.isnan(found.standard_error)
 
 
 @given(arrays(np.float64, st.integers(2, 12), elements=st.floats(-5, 0)), st.integers(0, 2**32 - 1))
