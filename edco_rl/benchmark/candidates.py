@@ -63,7 +63,7 @@ def default_candidates(config: EstimatorConfig, columns: Sequence[str]) -> list[
     if "options" in columns:
         candidates.append(replace(single, estimator="option_entropy"))
     if {"completion", "answer"} & set(columns):
-        candidates += [replace(single, estimator=name) for name in ("perplexity", "learnability")]
+        candidates += [replace(single, estimator=name) for name in ("perplexity", "surprisal", "learnability")]
     return list(map(_describe, candidates))
 
 

@@ -17,7 +17,7 @@ POOLS_FOLDER = "pools"
 
 
 def keep_difficulty(folder: Path, cell: Cell, settings: RunSettings) -> None:
-    """Measure a pool once for all cells that train on it: minus the mean log-probability of the reference answer.
+    """Measure a pool once for all cells that train on it: the surprisal of the reference answer.
 
     Written to `pools/<fingerprint>.json` of the matrix's folder as `difficulty`, in nats, in the order of the pool.
     Without a server, or references, the report does without.
@@ -38,7 +38,7 @@ def keep_difficulty(folder: Path, cell: Cell, settings: RunSettings) -> None:
     tokenizer = AutoTokenizer.from_pretrained(settings.model.model_name_or_path)
     scorer = RowScorer(
         tokenizer,
-        EstimatorConfig(estimator="perplexity"),
+        EstimatorConfig(estimator="surprisal"),
         chat_template_kwargs=getattr(settings.training, "chat_template_kwargs", None),
     )
     client = EngineClient(url, timeout=settings.engine.engine_request_timeout)

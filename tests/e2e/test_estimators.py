@@ -77,12 +77,15 @@ def test_perplexity_is_that_of_the_reference_answer(client, model, tokenizer):
         assert result.tokens == len(reference)
 
 
-def test_learnability_is_the_variance_of_writing_the_reference_answer(client, model, tokenizer):
-    for row, result in zip(ROWS, score(client, tokenizer, "learnability"), strict=True):
+def test_surprisal_and_learnability_are_those_of_writing_the_reference_answer(client, model, tokenizer):
+    surprisal, learnability = (score(client, tokenizer, name) for name in ("surprisal", "learnability"))
+    for row, *results in zip(ROWS, surprisal, learnability, strict=True):
         text = row["completion"] if isinstance(row["completion"], str) else row["completion"][0]["content"]
-        expected, _ = transformers_logprobs(model, prompt_ids(row, tokenizer, False), tokenizer(text)["input_ids"])
+        answer = tokenizer(text)["input_ids"]
+        expected, _ = transformers_logprobs(model, prompt_ids(row, tokenizer, False), answer)
+        assert results[0].value == pytest.approx(-expected.sum(), abs=2 * len(answer) * tolerance(client))
         probability = np.exp(expected.sum())
-        assert result.value == pytest.approx(probability * (1 - probability), abs=2 * tolerance(client))
+        assert results[1].value == pytest.approx(probability * (1 - probability), abs=2 * tolerance(client))
 
 
 def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(client, model, tokenizer):

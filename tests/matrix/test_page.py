@@ -13,7 +13,7 @@ from .. import browser
 from .synthetic import fail, write_matrix
 
 PLOTS = {"accuracy", "cost", "heat", "time"}
-TRACES = {"pool_entropy", "rollout_entropy", "signal", "reward", "difficulty", "overlap"}
+TRACES = {"pool_scores", "rollout_entropy", "signal", "reward", "difficulty", "overlap"}
 
 
 @pytest.fixture(scope="module")

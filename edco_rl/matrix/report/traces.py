@@ -70,8 +70,8 @@ def overlap(run: Run) -> Points:
     return np.array([min((n + 1.0) * interval, last) for n, _ in pairs]), np.array([share for _, share in pairs])
 
 
-def pool_entropy(run: Run) -> Points:
-    """Quantiles of the scores at each renewal, in nats, shape (N, len(QUANTILES))."""
+def pool_scores(run: Run) -> Points:
+    """Quantiles of the estimator's scores at each renewal, shape (N, len(QUANTILES))."""
     lines = run.lines("scores")
     steps = np.array([line["step"] for line in lines], dtype=np.float64)
     return steps, np.array([line["quantiles"] for line in lines]).reshape(len(lines), len(QUANTILES))
@@ -129,7 +129,11 @@ def heat(run: Run) -> dict[str, Any]:
 
 
 TRACES: dict[str, tuple[str, str, Callable[[Run], Points]]] = {
-    "pool_entropy": ("Entropy of the scored prompts", "nats; median, and middle half of the prompts", pool_entropy),
+    "pool_scores": (
+        "Scores of the pool",
+        "each by its estimator, as entropy in nats; median, middle half",
+        pool_scores,
+    ),
     "rollout_entropy": ("Entropy of what is trained on", "nats; rollouts, or references in SFT", rollout_entropy),
     "signal": ("Groups with signal", "share of groups whose rewards differ", signal),
     "reward": ("Reward of chosen prompts", "mean; in SFT the share of tokens ranked first", reward),
