@@ -34,11 +34,14 @@ def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
         write_whole(manifest, lambda path: path.write_text(text))
 
 
-def check_settings(before: dict[str, Any], now: dict[str, Any], what: str, remove: Path) -> None:
-    """Raise [`ConfigurationError`] for the first setting that differs. Both hold JSON values."""
+def check_settings(before: dict[str, Any], now: dict[str, Any], what: str, remove: Path, within: str = "") -> None:
+    """Raise [`ConfigurationError`] for the first setting that differs, in mappings too. Both hold JSON values."""
     for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
+        was, is_now = before.get(name), now.get(name)
+        if isinstance(was, dict) and isinstance(is_now, dict):
+            check_settings(was, is_now, what, remove, f"{within}{name}.")
+        elif was != is_now:
             raise ConfigurationError(
-                f"{what} made with {name} {before.get(name)!r}; now it is {now.get(name)!r}. Go on with the same "
-                f"settings, name another output, or remove {remove}."
+                f"{what} made with {within}{name} {was!r}; now it is {is_now!r}. Go on with the same settings, name "
+                f"another output, or remove {remove}."
             )

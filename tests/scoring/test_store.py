@@ -67,6 +67,13 @@ def test_other_settings_are_refused_with_the_difference(tmp_path, finished):
         assert store.is_finished() == finished
 
 
+def test_of_a_mapping_only_what_differs_is_named(tmp_path):
+    with ScoreStore(tmp_path / "scores", {"engine": {"device": "cpu", "dtype": "float32"}}) as store:
+        fill(store, PARTS)
+    with pytest.raises(ConfigurationError, match="was made with engine.dtype 'float32'; now it is None"):
+        ScoreStore(tmp_path / "scores", {"engine": {"device": "cpu"}}).__enter__()
+
+
 def test_a_second_run_is_kept_off_the_same_file(tmp_path):
     with ScoreStore(tmp_path / "scores", {}), pytest.raises(ConfigurationError, match="another run is writing it"):
         ScoreStore(tmp_path / "scores", {}).__enter__()
