@@ -194,7 +194,7 @@ def test_a_matrix_takes_more_curricula_and_seeds_and_refuses_other_settings_of_t
     more["baby"]["strategy"] = "easy_to_hard"
     with pytest.raises(SystemExit) as error:
         main(["benchmark", "--config", str(recipe(methods=["sft"], curricula=more, budget=1))])
-    assert error.value.code == 2 and "with curricula" in capsys.readouterr().err
+    assert error.value.code == 2 and "with curricula.baby.strategy" in capsys.readouterr().err
 
 
 def at_least(completions, score=0.0, **kwargs):
