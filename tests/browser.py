@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests of the report: `python -m tests.browser FOLDER` gets one without root.
+"""A headless Chromium for the tests of the report: `python -m tests.browser` gets one without root.
 
 The npm package @sparticuz/chromium carries the browser itself; browsers that Playwright would download are not used.
 """
@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -35,8 +34,8 @@ def find() -> Path | None:
     return CACHE / "chromium" if (CACHE / "chromium").is_file() else None
 
 
-def install(folder: Path) -> str:
-    """Get Chromium into a folder, unless there is one; returns what was done, or why not."""
+def install() -> str:
+    """Get Chromium into the cache, unless there is one; returns what was done, or why not."""
     if find() is not None:
         return f"Chromium: {find()}"
     if shutil.which("npm") is None or shutil.which("node") is None:
@@ -55,10 +54,10 @@ def install(folder: Path) -> str:
             libraries.extractall(unpacked, filter="data")
         (unpacked / "al2023.tar").unlink()
         (unpacked / "chromium").chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(unpacked, folder)
-    return f"Chromium: {folder / 'chromium'}"
+        shutil.rmtree(CACHE, ignore_errors=True)
+        CACHE.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(unpacked, CACHE)
+    return f"Chromium: {CACHE / 'chromium'}"
 
 
 @contextlib.contextmanager
@@ -76,4 +75,4 @@ def launch(executable: Path) -> Iterator:
 
 
 if __name__ == "__main__":
-    print(install(Path(sys.argv[1])))
+    print(install())

@@ -88,8 +88,7 @@ class BenchmarkConfig:
         if self.budget is not None and self.budget <= 0:
             raise ConfigurationError(f"budget must be above 0; got {self.budget}.")
         check_at_least("evaluate_every", self.evaluate_every, 1)
-        if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
-            raise ConfigurationError(f"target_accuracy must be above 0 and at most 1; got {self.target_accuracy}.")
+        _check_target_accuracy(self.target_accuracy)
         self.shard_number  # noqa: B018 (refuses a wrong one)
 
     @property
@@ -101,6 +100,11 @@ class BenchmarkConfig:
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise ConfigurationError(f"shard must be a part of a whole, as 1/4; got {self.shard!r}.")
         return int(match[1]) - 1, int(match[2])
+
+
+def _check_target_accuracy(value: float | None) -> None:
+    if value is not None and not 0 < value <= 1:
+        raise ConfigurationError(f"target_accuracy must be above 0 and at most 1; got {value}.")
 
 
 def _by_name(field_name: str, value: Any) -> dict[str, dict[str, Any]]:
@@ -139,6 +143,5 @@ class ReportConfig:
     def __post_init__(self) -> None:
         if not 0 < self.confidence_level < 1:
             raise ConfigurationError(f"confidence_level must be between 0 and 1; got {self.confidence_level}.")
-        if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
-            raise ConfigurationError(f"target_accuracy must be above 0 and at most 1; got {self.target_accuracy}.")
+        _check_target_accuracy(self.target_accuracy)
         check_at_least("resamples", self.resamples, 100)

@@ -70,7 +70,7 @@ def test_other_settings_are_refused_with_the_difference(tmp_path, finished):
 def test_of_a_mapping_only_what_differs_is_named(tmp_path):
     with ScoreStore(tmp_path / "scores", {"engine": {"device": "cpu", "dtype": "float32"}}) as store:
         fill(store, PARTS)
-    with pytest.raises(ConfigurationError, match="made with engine.dtype 'float32'; now it is None"):
+    with pytest.raises(ConfigurationError, match=r"made with engine\.dtype 'float32'; now it is None"):
         ScoreStore(tmp_path / "scores", {"engine": {"device": "cpu"}}).__enter__()
 
 
