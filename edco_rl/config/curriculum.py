@@ -84,7 +84,7 @@ class CurriculumConfig(EstimatorConfig):
     )
     size: int | None = field(
         default=None,
-        metadata={"help": "Prompts in a curriculum. By default as many as the optimizer uses in an interval."},
+        metadata={"help": "Prompts in a curriculum. By default as many as an interval can use, refills included."},
     )
     candidates: int | None = field(
         default=None,

@@ -98,14 +98,16 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             vocabulary_size=self.model.config.get_text_config().vocab_size,
         )
         assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
-        batches = int(np.ceil(config.interval / steps_per_batch))
+        # What an interval can use up: gates may have each batch filled up again and again.
+        fillings = 1 + config.max_refills if config.gates else 1
+        interval_size = int(np.ceil(config.interval / steps_per_batch)) * batch_size * fillings
         self._prompt_rows = rows
         pool = Pool(prompt_ids(rows), order, column=self._column, max_visits=config.max_visits)
         self.curriculum = Curriculum(
             pool,
             config.strategy,
             batch_size=batch_size,
-            size=config.size if config.size is not None else min(batches * batch_size, len(pool)),
+            size=config.size if config.size is not None else min(interval_size, len(pool)),
             seed=self.args.seed,
             strategy_kwargs=config.strategy_kwargs,
             exploration=config.exploration,

@@ -251,6 +251,14 @@ def test_refills_are_bounded_and_dropped_groups_fill_what_is_missing(tiny_model_
     assert [entry["frac_reward_zero_std"] for entry in logs] == [count / 4 for count in missing]
 
 
+def test_refills_do_not_use_a_curriculum_up(tiny_model_path, tmp_path):
+    trainer = gated(tiny_model_path, tmp_path, rows=40, strategy="edco", interval=3)
+    draws = drawn_batches(trainer)
+    trainer.train()
+    drawn = [prompt for batch in draws for prompt in batch]
+    assert len(set(drawn)) == len(drawn) > 3 * 4
+
+
 def test_a_pool_that_is_used_up_ends_refilling(tiny_model_path, tmp_path):
     trainer = gated(tiny_model_path, tmp_path, rows=5)
     trainer.train()
