@@ -103,6 +103,7 @@ def _accuracy(figure: Figure, data: dict[str, Any], series: list[dict[str, Any]]
     targets = {one["target"]["value"] for one in series if one["target"] and one["target"]["value"] is not None}
     for axis, unit in zip(axes, data["units"], strict=True):
         axis.set_xlabel(unit)
+        axis.locator_params(axis="x", nbins=4)  # numbers of tokens are wide
         for target in targets:
             axis.axhline(target, color="black", linewidth=0.8, linestyle=":")
     axes[0].set_ylabel(f"held-out accuracy, {data['level']:.0%} band over seeds")
