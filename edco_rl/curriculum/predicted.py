@@ -1,7 +1,7 @@
 """A strategy that predicts the pass rate of prompts, those never tried among them, from their scores."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class PredictedPassRate(MoPPS):
             Optimizer steps after which a group counts half in the regression.
     """
 
+    name: ClassVar[str] = "predicted_pass_rate"
+
     def __init__(
         self,
         pool: Pool,
@@ -52,7 +54,7 @@ class PredictedPassRate(MoPPS):
     ) -> None:
         super().__init__(pool, size=size, seed=seed, half_life=half_life, target=target, discount=discount)
         if strength <= 0:
-            raise ConfigurationError(f"predicted_pass_rate needs a strength above 0; got {strength}.")
+            raise ConfigurationError(f"{self.name} needs a strength above 0; got {strength}.")
         self.strength = strength
         self.scores = PriorityBuffer(pool)
         self._groups: list[tuple[float, float, float, int]] = []  # score, successes, failures, version

@@ -1,7 +1,7 @@
 """Strategies that predict a prompt's chance of success instead of measuring it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class MoPPS(Strategy):
             Both parameters of the Beta prior.
     """
 
+    name: ClassVar[str] = "mopps"
+
     def __init__(
         self,
         pool: Pool,
@@ -41,8 +43,8 @@ class MoPPS(Strategy):
         super().__init__(pool, size=size, seed=seed, half_life=half_life)
         if not (0 <= target <= 1 and 0 <= discount <= 1 and prior > 0):
             raise ConfigurationError(
-                f"mopps needs target and discount between 0 and 1 and a prior above 0; got {target}, {discount} and "
-                f"{prior}."
+                f"{self.name} needs target and discount between 0 and 1 and a prior above 0; got {target}, {discount} "
+                f"and {prior}."
             )
         self.target = target
         self.discount = discount
@@ -56,7 +58,7 @@ class MoPPS(Strategy):
                 continue
             if min(outcome.rewards) < 0 or max(outcome.rewards) > 1:
                 raise ConfigurationError(
-                    f"mopps needs rewards between 0 and 1; prompt {self.pool.ids[outcome.index]!r} got "
+                    f"{self.name} needs rewards between 0 and 1; prompt {self.pool.ids[outcome.index]!r} got "
                     f"{list(outcome.rewards)}."
                 )
             total = sum(outcome.rewards)

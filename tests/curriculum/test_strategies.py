@@ -526,6 +526,7 @@ def test_wrong_strategy_kwargs_are_refused(strategy, kwargs, message):
         make(strategy, columns=columns, strategy_kwargs=kwargs)
 
 
-def test_mopps_refuses_rewards_it_cannot_take_for_chances():
-    with pytest.raises(ConfigurationError, match=r"rewards between 0 and 1; prompt 'p1' got \[0.0, 3.0\]"):
-        reward(make("mopps"), [None, (0.0, 3.0)])
+@pytest.mark.parametrize("name", ["mopps", "predicted_pass_rate"])
+def test_rewards_that_are_no_chances_are_refused(name):
+    with pytest.raises(ConfigurationError, match=f"{name} needs rewards between 0 and 1; prompt 'p1'"):
+        reward(make(name), [None, (0.0, 3.0)])
