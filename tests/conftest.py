@@ -64,10 +64,10 @@ def new_children() -> Callable[[], list[psutil.Process]]:
 
 @pytest.fixture(scope="session")
 def server_url(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The one vLLM server of the test session, with LoRA enabled."""
+    """The one vLLM server of the test session, with LoRA enabled; in float32, so that it is as exact on any CPU."""
     from edco_rl import EngineConfig
     from edco_rl.engine.server import VLLMServer
 
-    config = EngineConfig(engine_max_model_len=512, engine_max_lora_rank=16)
+    config = EngineConfig(engine_max_model_len=512, engine_max_lora_rank=16, engine_dtype="float32")
     with VLLMServer(model_path, config, tmp_path_factory.mktemp("engine") / "engine.log") as server:
         yield server.url

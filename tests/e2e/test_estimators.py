@@ -108,7 +108,8 @@ from edco_rl.engine.colocate import ColocatedEngine
 from edco_rl.scoring import RowScorer
 
 model, rows = sys.argv[1], json.loads(sys.argv[2])
-engine = ColocatedEngine(model, EngineConfig(engine_mode="colocate", engine_max_model_len=512))
+config = EngineConfig(engine_mode="colocate", engine_max_model_len=512, engine_dtype="float32")
+engine = ColocatedEngine(model, config)
 found = {}
 for name in ("prefix_entropy", "option_entropy", "perplexity", "rollout_entropy"):
     config = EstimatorConfig(estimator=name, prefix_tokens=4, scoring_samples=1, sequence_tokens=4)

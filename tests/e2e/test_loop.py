@@ -79,7 +79,8 @@ from tests.e2e.test_loop import make_trainer
 from edco_rl import EngineConfig
 model_path, data, folder = sys.argv[1:]
 tasks = load_from_disk(data)
-trainer = make_trainer(model_path, tasks, folder, EngineConfig(engine_mode="colocate", engine_max_model_len=256))
+config = EngineConfig(engine_mode="colocate", engine_max_model_len=256, engine_dtype="float32")
+trainer = make_trainer(model_path, tasks, folder, config)
 trainer.train()
 prompts = trainer.processing_class(list(tasks["prompt"]))["input_ids"]
 model, engine = trainer.model.eval(), trainer.engine
