@@ -528,5 +528,6 @@ def test_wrong_strategy_kwargs_are_refused(strategy, kwargs, message):
 
 @pytest.mark.parametrize("name", ["mopps", "predicted_pass_rate"])
 def test_rewards_that_are_no_chances_are_refused(name):
-    with pytest.raises(ConfigurationError, match=f"{name} needs rewards between 0 and 1; prompt 'p1'"):
+    message = rf"{name} needs rewards between 0 and 1; prompt 'p1' got \[0.0, 3.0\]"
+    with pytest.raises(ConfigurationError, match=message):
         reward(make(name), [None, (0.0, 3.0)])
