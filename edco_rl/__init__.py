@@ -7,7 +7,8 @@ the most uncertain prompts to TRL's trainers.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .config import ConfigurationError, CurriculumConfig, EngineConfig, EstimatorConfig
+from .config import CurriculumConfig, EngineConfig, EstimatorConfig
+from .errors import ConfigurationError, EdcoRLError
 
 if TYPE_CHECKING:
     from .curriculum import Gate, Outcome, Pool, Strategy, available_gates, available_strategies
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
         CurriculumDistillationConfig,
         CurriculumDistillationTrainer,
         CurriculumGRPOTrainer,
+        CurriculumPPOConfig,
         CurriculumPPOTrainer,
         CurriculumSFTTrainer,
-        PPOConfig,
     )
 
 __version__ = "0.1.0"
@@ -33,7 +34,7 @@ _LAZY = {
     "Estimator": ".entropy",
     "Gate": ".curriculum",
     "Outcome": ".curriculum",
-    "PPOConfig": ".trainers",
+    "CurriculumPPOConfig": ".trainers",
     "Pool": ".curriculum",
     "Strategy": ".curriculum",
     "available_estimators": ".entropy",
@@ -43,10 +44,12 @@ _LAZY = {
 
 __all__ = [
     "ConfigurationError",
+    "EdcoRLError",
     "CurriculumConfig",
     "CurriculumDistillationConfig",
     "CurriculumDistillationTrainer",
     "CurriculumGRPOTrainer",
+    "CurriculumPPOConfig",
     "CurriculumPPOTrainer",
     "CurriculumSFTTrainer",
     "EngineConfig",
@@ -54,7 +57,6 @@ __all__ = [
     "EstimatorConfig",
     "Gate",
     "Outcome",
-    "PPOConfig",
     "Pool",
     "Strategy",
     "available_estimators",

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .config import ConfigurationError, EngineConfig
+from .config import EngineConfig
+from .errors import ConfigurationError
 
 _INTERRUPTED = 130
 _COMPLEXITY_AWARE = "complexity-aware"
@@ -64,8 +65,8 @@ def _train(arguments: list[str]) -> None:
         run_complexity_aware(*_parse_with_config(complexity_parser(f"edco-rl train {method}"), arguments[1:]))
         return
 
-    from .benchmark.run import METHODS, method_parser
-    from .benchmark.setup import RunSettings
+    from .runs.methods_tmp import METHODS, method_parser
+    from .runs.settings import RunSettings
 
     parsed = _parse_with_config(method_parser(METHODS[method], f"edco-rl train {method}"), arguments[1:])
     METHODS[method].run(RunSettings(*parsed))
@@ -79,7 +80,7 @@ def _score(arguments: list[str]) -> None:
     parser = TrlParser((ScoreConfig, EstimatorConfig, ScoringEngineConfig, DataConfig), prog="edco-rl score")
     parsed = _parse_with_config(parser, arguments)
 
-    from .benchmark.score import run_score
+    from .runs.score import run_score
 
     run_score(*parsed)
 
@@ -92,7 +93,7 @@ def _audit(arguments: list[str]) -> None:
     parser = TrlParser((AuditConfig, EstimatorConfig, ScoringEngineConfig, DataConfig), prog="edco-rl audit")
     parsed = _parse_with_config(parser, arguments)
 
-    from .benchmark.audit import run_audit
+    from .audit.audit import run_audit
 
     run_audit(*parsed)
 
@@ -105,7 +106,7 @@ def _evaluate(arguments: list[str]) -> None:
     parser = TrlParser((EvaluateConfig, EngineConfig, DataConfig), prog="edco-rl evaluate")
     parsed = _parse_with_config(parser, arguments)
 
-    from .benchmark.evaluate import run_evaluate
+    from .runs.evaluate import run_evaluate
 
     run_evaluate(*parsed)
 
@@ -117,8 +118,8 @@ def _benchmark(arguments: list[str]) -> None:
 
     [config] = _parse_with_config(TrlParser((BenchmarkConfig,), prog="edco-rl benchmark"), arguments)
 
-    from .matrix.report import print_matrix
-    from .matrix.run import run_benchmark
+    from .benchmark.matrix import run_benchmark
+    from .report import print_matrix
 
     cells = run_benchmark(config)
     print_matrix(config.output_dir)
@@ -138,7 +139,7 @@ def _report(arguments: list[str]) -> None:
     parser = TrlParser((ReportConfig,), prog="edco-rl report RUNS...")
     [config] = _parse_with_config(parser, arguments[len(runs) :])
 
-    from .matrix.report import run_report
+    from .report import run_report
 
     run_report(runs, config)
 
@@ -176,7 +177,7 @@ def _add_serve(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, help="model folder or hub id")
     for field in dataclasses.fields(EngineConfig):
-        if field.name in ("engine_mode", "engine_url", "transport_dir", "engine_request_timeout"):
+        if field.name in ("engine_mode", "engine_url", "engine_transport_dir", "engine_request_timeout"):
             continue  # the trainer's side
         flag = "--" + field.name.removeprefix("engine_").replace("_", "-")
         default = 8000 if field.name == "engine_port" else field.default

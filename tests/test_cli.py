@@ -46,7 +46,7 @@ def recipe(tmp_path, **changes):
         ({"model_name_or_path": None}, "model_name_or_path is missing"),
         ({"strategy": "edko"}, "Unknown strategy 'edko'"),
         ({"intervall": 3}, "intervall"),
-        ({"interval": 0}, "interval must be at least 1; got 0"),
+        ({"curriculum_interval": 0}, "curriculum_interval must be at least 1; got 0"),
         ({"dataset_name": "/nowhere/rows.jsonl"}, "there is no such file"),
         ({"dataset_name": None}, "dataset_name is missing"),
         ({"reward_funcs": ["maths"]}, "Unknown reward 'maths'"),
@@ -151,7 +151,7 @@ def test_the_package_imports_fast_and_without_vllm():
     code = (
         "import sys, time; sys.modules['vllm'] = None; start = time.process_time(); import edco_rl\n"
         "assert time.process_time() - start < 1; assert 'torch' not in sys.modules\n"
-        "from edco_rl import CurriculumGRPOTrainer, CurriculumPPOTrainer, PPOConfig, available_strategies\n"
+        "from edco_rl import CurriculumGRPOTrainer, CurriculumPPOTrainer, CurriculumPPOConfig, available_strategies\n"
         "assert not [m for m in sys.modules if m.startswith('vllm.')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,15 +19,15 @@ from edco_rl.config import (
 @pytest.mark.parametrize(
     ("config", "settings", "message"),
     [
-        (EstimatorConfig, {"prefix_tokens": 0}, "prefix_tokens must be at least 1; got 0"),
+        (EstimatorConfig, {"scoring_prefix_tokens": 0}, "scoring_prefix_tokens must be at least 1; got 0"),
         (EstimatorConfig, {"scoring_samples": 4}, "scoring_temperature is 0"),
-        (CurriculumConfig, {"interval": 0}, "interval must be at least 1"),
-        (CurriculumConfig, {"candidates": 0}, "candidates must be at least 1"),
+        (CurriculumConfig, {"curriculum_interval": 0}, "curriculum_interval must be at least 1"),
+        (CurriculumConfig, {"curriculum_candidates": 0}, "curriculum_candidates must be at least 1"),
         (EngineConfig, {"engine_mode": "remote"}, "engine_mode must be one of server, colocate, none"),
-        (EngineConfig, {"transport": "carrier"}, "transport must be one of"),
+        (EngineConfig, {"engine_transport": "carrier"}, "engine_transport must be one of"),
         (EngineConfig, {"engine_url": "localhost:8000"}, "engine_url must start with http"),
-        (EngineConfig, {"engine_mode": "colocate", "transport": "nccl"}, "nccl needs engine_mode server"),
-        (EngineConfig, {"transport": "ipc"}, "ipc needs engine_mode colocate"),
+        (EngineConfig, {"engine_mode": "colocate", "engine_transport": "nccl"}, "nccl needs engine_mode server"),
+        (EngineConfig, {"engine_transport": "ipc"}, "ipc needs engine_mode colocate"),
         (EngineConfig, {"engine_mode": "colocate", "engine_url": "http://a"}, "engine_url needs engine_mode server"),
         (DataConfig, {"task_kwargs": "{"}, "task_kwargs must be a JSON object"),
         (CurriculumConfig, {"strategy_kwargs": "[1]"}, "strategy_kwargs must be a JSON object"),
@@ -44,12 +44,12 @@ def test_no_field_clashes_with_another_or_with_trl(method):
     from trl import GRPOConfig, ModelConfig, ScriptArguments, SFTConfig
     from trl.scripts.grpo import GRPOScriptArguments
 
-    from edco_rl import CurriculumDistillationConfig, PPOConfig
+    from edco_rl import CurriculumDistillationConfig, CurriculumPPOConfig
 
     trl = {
         "distill": (ScriptArguments, CurriculumDistillationConfig),
         "grpo": (GRPOScriptArguments, GRPOConfig),
-        "ppo": (GRPOScriptArguments, PPOConfig),
+        "ppo": (GRPOScriptArguments, CurriculumPPOConfig),
         "sft": (ScriptArguments, SFTConfig),
         "complexity-aware": (ScriptArguments, SFTConfig),
     }[method]

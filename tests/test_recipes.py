@@ -11,7 +11,7 @@ from edco_rl.config import BenchmarkConfig, ComplexityConfig
 from edco_rl.config.complexity import Baseline
 from edco_rl.curriculum import available_strategies
 from edco_rl.data.hub import HUB_DATASETS
-from edco_rl.matrix.cells import make_cells
+from edco_rl.benchmark.cells import make_cells
 from edco_rl.rewards import get_rewards
 from edco_rl.trainers.divergence import make_divergence
 
@@ -23,7 +23,15 @@ RECIPES = sorted(
     path for folder in FOLDERS for path in (FOLDER / folder).glob("*.yaml") if path.stem != "complexity_aware"
 )
 # What may differ between a curriculum and its baseline.
-CURRICULUM = {"strategy", "interval", "size", "candidates", "prefix_tokens", "quick_answer", "output_dir"}
+CURRICULUM = {
+    "strategy",
+    "interval",
+    "size",
+    "candidates",
+    "scoring_prefix_tokens",
+    "scoring_quick_answer",
+    "output_dir",
+}
 # POCL's curriculum is one of the loss too.
 CURRICULUM |= {"strategy_kwargs", "difficulty_rankings", "final_distillation_temperature"}
 CURRICULUM |= {"distillation_weight", "final_distillation_weight"}

@@ -21,22 +21,22 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer, TrlParser
 
-from ..config import ConfigurationError, CurriculumConfig
+from ..config import CurriculumConfig
 from ..config.checks import check_at_least, check_given
 from ..data.load import load_prompts
 from ..data.prompts import tokenize_prompt
-from ..engine.completion import Generator
 from ..engine.hardware import has_cuda
+from ..engine.protocol import GenerationBackend, Sampling
+from ..engine.transformers_backend import TransformersBackend
+from ..errors import ConfigurationError
 from ..rewards import get_reward
+from ..runs.grading import grade_answers
+from ..runs.settings import check_model
 from ..scoring import tokenize_reference
-from ..scoring.atomic import keep_settings, write_whole
-from ..scoring.fingerprint import fingerprint
+from ..store import model_fingerprint, once_value, write_whole
 from ..trainers import CurriculumDistillationConfig, CurriculumDistillationTrainer
 from ..trainers.divergence import make_divergence
-from ..trainers.model_generator import ModelGenerator
-from .accuracy import grade_answers
 from .distill_report import print_table
-from .setup import check_model
 
 _CURRICULA = ("plain", "pocl")
 _RESULT = "result.json"
@@ -118,7 +118,7 @@ class DistillationBenchmark:
         # More seeds, divergences and steps of theirs can be added to what is there.
         cells = ("seeds", "divergences", "output_dir")
         settings = {name: value for name, value in asdict(config).items() if name not in cells}
-        keep_settings(self.folder, json.loads(json.dumps(settings | {"model": fingerprint(self.base)})))
+        once_value(self.folder / "settings", settings | {"model": model_fingerprint(self.base)}, lambda: None)
         self.tokenizer = AutoTokenizer.from_pretrained(self.base)
         self.rows = self._load_rows()
         self.log(self.rows.left_out)
@@ -199,7 +199,7 @@ class DistillationBenchmark:
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         ends = model.generation_config.eos_token_id
-        generator = ModelGenerator(
+        generator = TransformersBackend(
             model, self.tokenizer.pad_token_id, ends if isinstance(ends, list) else [self.tokenizer.eos_token_id]
         )
         return {"rouge_l": self._rouge_l(generator), "seconds": seconds}
@@ -226,7 +226,7 @@ class DistillationBenchmark:
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
-        with trainer.scoring_generator() as generator:
+        with trainer.scoring_backend() as generator:
             assert generator is not None
             overlap = self._rouge_l(generator)
         return {"rouge_l": overlap, "seconds": seconds, "difficulty_seconds": trainer.difficulty_seconds}
@@ -250,13 +250,13 @@ class DistillationBenchmark:
             "disable_tqdm": True,
         }
 
-    def _rouge_l(self, generator: Generator) -> float:
+    def _rouge_l(self, generator: GenerationBackend) -> float:
         graded = grade_answers(
             generator,
             self.tokenizer,
             self.rows.held_out,
             get_reward("rouge_l"),
-            max_tokens=self.config.max_response_tokens,
+            sampling=Sampling(self.config.max_response_tokens, temperature=0.0),
         )
         return float(np.nanmean(graded.rewards))
 

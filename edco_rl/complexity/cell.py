@@ -10,12 +10,13 @@ from datasets import Dataset
 from rich.console import Console
 from trl import SFTConfig
 
-from ..benchmark.provenance import versions
-from ..benchmark.run import fine_tune
-from ..benchmark.setup import RunSettings, prepare
-from ..benchmark.training import Spent
-from ..config import ComplexityConfig, ConfigurationError
+from ..config import ComplexityConfig
 from ..config.checks import as_dict
+from ..errors import ConfigurationError
+from ..runs.methods_tmp import fine_tune
+from ..runs.provenance import versions
+from ..runs.settings import RunSettings, prepare
+from ..runs.train import Spent
 from .methods import METHOD
 from .pipeline import Pipeline
 from .reasoning import account, read_chains
@@ -60,7 +61,7 @@ def run_complexity_cell(settings: RunSettings) -> dict[str, Any]:
     """Score and split the questions, get chains of thought for the hard ones, and fine-tune on the rows they make.
 
     The curriculum orders these rows; `stage` (the class) and `complexity` are columns of them. Tokens and seconds of
-    scoring and teacher count as the run's. As [`~edco_rl.benchmark.run.run_supervised`] otherwise.
+    scoring and teacher count as the run's. As [`~edco_rl.runs.methods_tmp.run_supervised`] otherwise.
 
     Returns:
         `dict[str, Any]`: what `summary.json` holds.

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..benchmark.score import fingerprint
-from ..config import ComplexityConfig, ConfigurationError, EngineConfig
+from ..config import ComplexityConfig, EngineConfig
 from ..engine.server import SERVED_MODEL_NAME, VLLMServer, check_model_path
+from ..errors import ConfigurationError
+from ..store import model_fingerprint
 from .student import Student
 from .teacher import Teacher
 from .teacher_cache import TeacherCache
@@ -47,7 +48,7 @@ class TeacherConnection:
             path = os.path.expanduser(config.teacher_model)
             check_model_path(path, "teacher_model")
             self.model = path
-            self.identity = {"model": path, "files": fingerprint(path)}
+            self.identity = {"model": path, "files": model_fingerprint(path)}
         elif config.teacher == "endpoint":
             assert config.teacher_model and config.teacher_url
             self._key = _key(config.teacher_key_variable, config.teacher_url)
@@ -70,7 +71,9 @@ class TeacherConnection:
             return f"{own}/v1"
         if self._server is None:
             self.student.close()  # one engine at a time: they may have to share a device
-            config = replace(self.engine, engine_mode="server", engine_url=None, engine_port=0, transport="auto")
+            config = replace(
+                self.engine, engine_mode="server", engine_url=None, engine_port=0, engine_transport="auto"
+            )
             self._server = VLLMServer(self.model, config, self.folder / "teacher.log")
             self._server.start()
         return f"{self._server.url}/v1"

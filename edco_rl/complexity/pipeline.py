@@ -19,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, SFTConfig
 
-from ..config import ComplexityConfig, ConfigurationError, EngineConfig, EstimatorConfig
+from ..config import ComplexityConfig, EngineConfig, EstimatorConfig
+from ..errors import ConfigurationError
 from ..rewards import default_reward, get_reward
-from ..scoring.fingerprint import fingerprint
+from ..store import model_fingerprint
 from .connection import TeacherConnection
 from .methods import rows_for_teacher, training_rows
 from .reasoning import SCHEMA as CHAINS
@@ -96,7 +97,11 @@ class Pipeline:
         self.student = Student(self.name, engine, self.tokenizer, folder / "engine.log")
         self.teacher = TeacherConnection(config, engine, self.student, folder)
         self._train_digest = content_digest(train)
-        self._student_identity = {"model": self.name, "files": fingerprint(self.name), "engine": engine.engine_mode}
+        self._student_identity = {
+            "model": self.name,
+            "files": model_fingerprint(self.name),
+            "engine": engine.engine_mode,
+        }
         self._student_identity |= {"dtype": engine.engine_dtype, "chat_template_kwargs": config.chat_template_kwargs}
 
     def __enter__(self) -> Self:
@@ -112,12 +117,12 @@ class Pipeline:
         """Complexity of each training row under the student, and whether its answer is right: `scores.parquet`."""
 
         def make(folder: Path) -> dict[str, Any]:
-            generator = self.student.serving()
+            backend = self.student.serving()
             table = in_parts(
                 folder,
                 self.train,
                 self.config.part_prompts,
-                lambda rows: self.scorer.score(rows, generator),
+                lambda rows: self.scorer.score(rows, backend),
                 "Scoring",
             )
             _finish(folder, "scores.parquet", table)
@@ -257,7 +262,7 @@ class Pipeline:
 
         inputs = {
             "rows": rows.digest,
-            "student": fingerprint(self.name),
+            "student": model_fingerprint(self.name),
             "training_order": self.config.training_order,
             **describe_training(self.training, self.model_config),
         }
@@ -267,7 +272,7 @@ class Pipeline:
         """Graded answers of a model to the held-out rows, direct and with reasoning: `answers.parquet`."""
 
         def make(folder: Path) -> dict[str, Any]:
-            generator = self.student.serving(None if model is None else str(model.folder))
+            backend = self.student.serving(None if model is None else str(model.folder))
             tables = []
             for form in FORMS:
                 (folder / form).mkdir(exist_ok=True)
@@ -277,7 +282,7 @@ class Pipeline:
                         self.held_out,
                         self.config.part_prompts,
                         lambda rows, form=form: evaluate(  # type: ignore[misc]
-                            rows, form, generator, self.tokenizer, self.config, self.reward
+                            rows, form, backend, self.tokenizer, self.config, self.reward
                         ),
                         f"Evaluating {name}, {form}",
                     )

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..config import ComplexityConfig, ConfigurationError
+from ..config import ComplexityConfig
 from ..data.prompts import Prompt, with_instruction
+from ..errors import ConfigurationError
 from ..rewards import RewardFunction
 from .teacher import Asked, Messages, Teacher, price_of
 from .teacher_cache import Reply

@@ -13,8 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..benchmark.statistics import without_nan
-from ..scoring.atomic import write_whole
+from ..statistics import without_nan
+from ..store import write_whole
 from .train import FORMS
 
 TABLE = "table"

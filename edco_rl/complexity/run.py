@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-from ..benchmark.provenance import versions
-from ..benchmark.setup import check_model_and_data, load_data, settings_parser
-from ..config import ComplexityConfig, ConfigurationError, DataConfig, EngineConfig
+from ..config import ComplexityConfig, DataConfig, EngineConfig
 from ..config.complexity import Stage
+from ..errors import ConfigurationError
+from ..runs.provenance import versions
+from ..runs.settings import check_model_and_data, load_data, settings_parser
 from .methods import METHOD, with_teacher
 from .pipeline import Pipeline
 from .report import auc_text, print_prediction, save_plot, write_report

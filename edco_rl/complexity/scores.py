@@ -7,14 +7,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..benchmark.accuracy import grade_answers
-from ..config import ComplexityConfig, ConfigurationError
+from ..audit.statistics import roc_auc, with_interval
+from ..config import ComplexityConfig
 from ..config.complexity import ANSWER_ESTIMATORS
 from ..data.formats import LABELS
 from ..data.prompts import with_instruction
-from ..engine.completion import Generator
-from ..entropy.audit import roc_auc, with_interval
+from ..engine.protocol import GenerationBackend, Sampling
+from ..errors import ConfigurationError
 from ..rewards import RewardFunction
+from ..runs.grading import grade_answers
 from ..scoring import RowScorer
 from ..scoring.labels import LabelTokens
 
@@ -60,7 +61,7 @@ def check_single_token_answers(rows: Dataset, tokenizer: Any) -> None:
                 raise ConfigurationError(
                     f"The entropy of one token is asked for, but for {type(tokenizer).__name__} "
                     f"({tokenizer.name_or_path}) the answer {answer!r} of row {row['id']!r} is {len(pieces)} tokens: "
-                    f"{pieces}. Set estimator to prefix_entropy, and prefix_tokens to {len(pieces)} or more, to take "
+                    f"{pieces}. Set estimator to prefix_entropy, and scoring_prefix_tokens to {len(pieces)} or more, to take "
                     "the mean over the answer's tokens."
                 ) from None
 
@@ -98,14 +99,14 @@ class ComplexityScorer:
         if self.config.estimator in ANSWER_ESTIMATORS:
             check_single_token_answers(rows, self.tokenizer)
 
-    def score(self, rows: Dataset, generator: Generator) -> pa.Table:
+    def score(self, rows: Dataset, backend: GenerationBackend) -> pa.Table:
         """A table of `SCHEMA` over rows."""
         plain = rows.to_list()
-        scores = self._scorer.score(self._scorer.encode(plain), generator)
+        scores = self._scorer.score(self._scorer.encode(plain), backend)
         if self.config.estimator in ANSWER_ESTIMATORS and "options" in rows.column_names:
-            predicted, right, mass = self._choose(plain, generator)
+            predicted, right, mass = self._choose(plain, backend)
         else:
-            predicted, right, mass = self._answer(rows, generator)
+            predicted, right, mass = self._answer(rows, backend)
         return pa.table(
             {
                 "id": rows["id"],
@@ -121,22 +122,24 @@ class ComplexityScorer:
             schema=SCHEMA,
         )
 
-    def _choose(self, rows: list[dict[str, Any]], generator: Generator) -> tuple[list[Any], list[Any], list[Any]]:
-        groups = self._labels.label_logprobs(self._labels.encode(rows), generator)
+    def _choose(
+        self, rows: list[dict[str, Any]], backend: GenerationBackend
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        groups = self._labels.label_logprobs(self._labels.encode(rows), backend)
         logprobs = [group[0].top_logprobs[0] for group in groups]
         predicted = [LABELS[int(np.argmax(values))] for values in logprobs]
         right = [label == row["answer"] for label, row in zip(predicted, rows, strict=True)]
         return predicted, right, [float(np.exp(values).sum()) for values in logprobs]
 
-    def _answer(self, rows: Dataset, generator: Generator) -> tuple[list[Any], list[Any], list[Any]]:
-        instruction = self.config.quick_answer_instruction
+    def _answer(self, rows: Dataset, backend: GenerationBackend) -> tuple[list[Any], list[Any], list[Any]]:
+        instruction = self.config.scoring_quick_answer_instruction
         prompts = [with_instruction(prompt, instruction) for prompt in rows["prompt"]]
         graded = grade_answers(
-            generator,
+            backend,
             self.tokenizer,
-            rows.remove_columns("prompt").add_column("prompt", prompts) if self.config.quick_answer else rows,
+            rows.remove_columns("prompt").add_column("prompt", prompts) if self.config.scoring_quick_answer else rows,
             self.reward,
-            max_tokens=self.config.answer_tokens,
+            sampling=Sampling(self.config.answer_tokens, temperature=0.0),
             chat_template_kwargs=self.config.chat_template_kwargs,  # type: ignore[arg-type]
         )
         nothing = [None] * len(rows)

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 
 CLASSES = {1: ("easy", "hard"), 2: ("easy", "medium", "hard")}  # by the number of cuts
 

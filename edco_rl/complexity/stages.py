@@ -15,8 +15,8 @@ from datasets import Dataset
 from rich.console import Console
 from rich.progress import track
 
-from ..config import ConfigurationError
-from ..scoring.atomic import write_whole
+from ..errors import ConfigurationError
+from ..store import write_whole
 
 MANIFEST = "manifest.json"
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from ..benchmark.score import transformers_generator
 from ..config import EngineConfig
-from ..engine.completion import Generator
 from ..engine.launch import EngineConnection, open_engine
+from ..engine.protocol import GenerationBackend
+from ..engine.transformers_backend import TransformersBackend
 
 
 class Student:
@@ -39,14 +39,14 @@ class Student:
         self._served: str | None = None
         self._version = 0
 
-    def serving(self, folder: str | None = None) -> Generator:
+    def serving(self, folder: str | None = None) -> GenerationBackend:
         """What answers with the weights of a folder, of a model or a LoRA adapter; by default the base's.
 
         It does so until the next call.
         """
         folder = folder or self.base
         if self.config.engine_mode == "none":
-            return transformers_generator(load_merged(folder), self.tokenizer)
+            return TransformersBackend.of(load_merged(folder), self.tokenizer)
         if self._connection is None:
             self._open()
         assert self._connection is not None and self._connection.engine is not None
@@ -74,7 +74,9 @@ class Student:
             self._served = None
 
     def _open(self) -> None:
-        self._connection = open_engine(replace(self.config, transport="file"), self.base, log_path=self.log_path)
+        self._connection = open_engine(
+            replace(self.config, engine_transport="file"), self.base, log_path=self.log_path
+        )
         self._connection.transport.connect()
         # Others may have pushed weights to a server that was running: only one started here is known to hold the base.
         self._served = self.base if self.config.engine_url is None else None

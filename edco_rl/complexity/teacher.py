@@ -15,6 +15,7 @@ from typing import Any
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from ..config import ComplexityConfig
+from ..errors import EdcoRLError
 from .teacher_cache import Reply, TeacherCache, question_key
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _TEMPLATE_TOKENS = 64
 Messages = Sequence[Mapping[str, str]]
 
 
-class TeacherError(RuntimeError):
+class TeacherError(EdcoRLError, RuntimeError):
     """The teacher cannot go on; the message says why, and what has become of the rows."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 
 
 @dataclass(frozen=True)

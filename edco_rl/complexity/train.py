@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
 
-from ..benchmark.accuracy import grade_answers
-from ..benchmark.setup import set_model_arguments
-from ..benchmark.statistics import wilson_interval
-from ..config import ComplexityConfig, ConfigurationError, CurriculumConfig
+from ..config import ComplexityConfig, CurriculumConfig
 from ..data.prompts import with_instruction
-from ..engine.completion import Generator
+from ..engine.protocol import GenerationBackend, Sampling
+from ..errors import ConfigurationError
 from ..rewards import RewardFunction
+from ..runs.grading import grade_answers
+from ..runs.settings import set_model_arguments
+from ..statistics import wilson_interval
 from ..trainers import CurriculumSFTTrainer
 from ..trainers.mixin import CURRICULUM_FILE
 from .methods import longest, order
@@ -125,7 +126,12 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 
 def evaluate(
-    rows: Dataset, form: str, generator: Generator, tokenizer: Any, config: ComplexityConfig, reward: RewardFunction
+    rows: Dataset,
+    form: str,
+    backend: GenerationBackend,
+    tokenizer: Any,
+    config: ComplexityConfig,
+    reward: RewardFunction,
 ) -> pa.Table:
     """Greedy answers to held-out rows, graded.
 
@@ -134,7 +140,7 @@ def evaluate(
             The rows.
         form (`str`):
             `"direct"`, or `"reasoning"`: the prompt then asks for it.
-        generator (`Generator`), tokenizer (`PreTrainedTokenizerBase`):
+        backend (`GenerationBackend`), tokenizer (`PreTrainedTokenizerBase`):
             What answers, and its tokenizer.
         config (`ComplexityConfig`):
             The instruction, and the token limits.
@@ -148,11 +154,11 @@ def evaluate(
         prompts = [with_instruction(prompt, config.reasoning_instruction) for prompt in rows["prompt"]]
         rows = rows.remove_columns("prompt").add_column("prompt", prompts)
     graded = grade_answers(
-        generator,
+        backend,
         tokenizer,
         rows,
         reward,
-        max_tokens=config.answer_tokens if form == "direct" else config.reasoning_tokens,
+        sampling=Sampling(config.answer_tokens if form == "direct" else config.reasoning_tokens, temperature=0.0),
         chat_template_kwargs=config.chat_template_kwargs,  # type: ignore[arg-type]
     )
     right = graded.right[:, 0]

@@ -4,7 +4,6 @@ Every field is also a YAML key and a command-line flag, beside TRL's own. Names 
 """
 
 from .benchmark import BenchmarkConfig, ReportConfig
-from .checks import ConfigurationError
 from .commands import AuditConfig, EvaluateConfig, InputConfig, RunConfig, ScoreConfig
 from .complexity import ComplexityConfig
 from .curriculum import CurriculumConfig, EstimatorConfig
@@ -16,7 +15,6 @@ __all__ = [
     "AuditConfig",
     "BenchmarkConfig",
     "ComplexityConfig",
-    "ConfigurationError",
     "CurriculumConfig",
     "DataConfig",
     "EngineConfig",

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from .checks import ConfigurationError, as_dict, check_at_least, check_choice
+from ..errors import ConfigurationError
+from .checks import as_dict, check_at_least, check_choice
 
 BudgetUnit = Literal["steps", "tokens", "seconds"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:-]*")

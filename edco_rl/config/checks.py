@@ -3,9 +3,7 @@
 import json
 from typing import Any
 
-
-class ConfigurationError(ValueError):
-    """A setting, file or data row the user has to change. The command line prints its message alone."""
+from ..errors import ConfigurationError
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

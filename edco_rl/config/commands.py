@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checks import ConfigurationError, as_dict, check_at_least, check_given
+from ..errors import ConfigurationError
+from .checks import as_dict, check_at_least, check_given
 
 
 @dataclass

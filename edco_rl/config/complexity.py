@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from .checks import ConfigurationError, as_dict, check_at_least, check_choice
+from ..errors import ConfigurationError
+from .checks import as_dict, check_at_least, check_choice
 from .curriculum import EstimatorConfig
 
 Baseline = Literal["sft", "distillation", "random_split", "curriculum"]

@@ -1,9 +1,14 @@
-"""How prompts are scored, and which come next."""
+"""How prompts are scored, and which come next.
+
+Fields stand beside TRL's in one YAML file, so each begins with what it belongs to, as TRL's own `vllm_*` do:
+`curriculum_*`, `gate_*`, `scoring_*`. The name of a plug-in is its kind alone (`strategy`, `gates`, `estimator`).
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checks import ConfigurationError, as_dict, check_at_least
+from ..errors import ConfigurationError
+from .checks import as_dict, check_at_least
 
 
 @dataclass
@@ -18,11 +23,11 @@ class EstimatorConfig:
             "(package.module:Class)."
         },
     )
-    prefix_tokens: int = field(
+    scoring_prefix_tokens: int = field(
         default=16,
         metadata={"help": "Generated tokens whose next-token entropy prefix_entropy averages into a prompt's score."},
     )
-    sequence_tokens: int = field(
+    scoring_sequence_tokens: int = field(
         default=512, metadata={"help": "Most tokens sequence_entropy and rollout_entropy generate for a sample."}
     )
     scoring_samples: int = field(
@@ -40,21 +45,21 @@ class EstimatorConfig:
         default=20,
         metadata={"help": "Log-probabilities a token the entropy is computed from; the engine's cap bounds it."},
     )
-    quick_answer: bool = field(
+    scoring_quick_answer: bool = field(
         default=True,
         metadata={
             "help": "Whether prefix_entropy, answer_entropy and option_entropy ask for the answer at once. Training "
             "prompts stay as they are."
         },
     )
-    quick_answer_instruction: str = field(
+    scoring_quick_answer_instruction: str = field(
         default="Give only the final answer, at once, without any reasoning.",
-        metadata={"help": "What quick_answer appends to the prompt."},
+        metadata={"help": "What scoring_quick_answer appends to the prompt."},
     )
 
     def __post_init__(self) -> None:
-        check_at_least("prefix_tokens", self.prefix_tokens, 1)
-        check_at_least("sequence_tokens", self.sequence_tokens, 1)
+        check_at_least("scoring_prefix_tokens", self.scoring_prefix_tokens, 1)
+        check_at_least("scoring_sequence_tokens", self.scoring_sequence_tokens, 1)
         check_at_least("scoring_samples", self.scoring_samples, 1)
         check_at_least("scoring_temperature", self.scoring_temperature, 0.0)
         check_at_least("scoring_top_logprobs", self.scoring_top_logprobs, 2)
@@ -79,24 +84,24 @@ class CurriculumConfig(EstimatorConfig):
     strategy_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the strategy's constructor."}
     )
-    interval: int = field(
+    curriculum_interval: int = field(
         default=10, metadata={"help": "Optimizer steps between two scorings of the pool; each makes a new curriculum."}
     )
-    size: int | None = field(
+    curriculum_size: int | None = field(
         default=None,
         metadata={"help": "Prompts in a curriculum. By default as many as an interval can use, refills included."},
     )
-    candidates: int | None = field(
+    curriculum_candidates: int | None = field(
         default=None,
         metadata={"help": "Prompts of the pool, drawn at random, that are scored each time. By default all of them."},
     )
-    exploration: float = field(
+    curriculum_exploration: float = field(
         default=0.0, metadata={"help": "Share of the prompts that is drawn from the whole pool at random, 0 to 1."}
     )
-    max_visits: int | None = field(
+    curriculum_max_visits: int | None = field(
         default=None, metadata={"help": "Times a prompt may be drawn. By default as often as the strategy likes."}
     )
-    half_life: float | None = field(
+    curriculum_half_life: float | None = field(
         default=None,
         metadata={"help": "Optimizer steps after which a score counts half. By default newer scores come first."},
     )
@@ -110,7 +115,7 @@ class CurriculumConfig(EstimatorConfig):
     gate_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the gates' constructors, by the names in gates."}
     )
-    max_refills: int = field(
+    gate_max_refills: int = field(
         default=3,
         metadata={
             "help": "Times a generation batch is filled up with new prompts after gates dropped groups. What is then "
@@ -125,12 +130,14 @@ class CurriculumConfig(EstimatorConfig):
         for name, value in (self.gate_kwargs or {}).items():
             if not isinstance(value, dict):
                 raise ConfigurationError(f"gate_kwargs: expected a mapping for {name!r}, got {value!r}.")
-        if not 0 <= self.exploration <= 1:
-            raise ConfigurationError(f"exploration must be between 0 and 1; got {self.exploration}.")
-        if self.half_life is not None and self.half_life <= 0:
-            raise ConfigurationError(f"half_life must be above 0; got {self.half_life}.")
-        check_at_least("max_visits", self.max_visits, 1)
-        check_at_least("max_refills", self.max_refills, 0)
-        check_at_least("interval", self.interval, 1)
-        check_at_least("size", self.size, 1)
-        check_at_least("candidates", self.candidates, 1)
+        if not 0 <= self.curriculum_exploration <= 1:
+            raise ConfigurationError(
+                f"curriculum_exploration must be between 0 and 1; got {self.curriculum_exploration}."
+            )
+        if self.curriculum_half_life is not None and self.curriculum_half_life <= 0:
+            raise ConfigurationError(f"curriculum_half_life must be above 0; got {self.curriculum_half_life}.")
+        check_at_least("curriculum_max_visits", self.curriculum_max_visits, 1)
+        check_at_least("gate_max_refills", self.gate_max_refills, 0)
+        check_at_least("curriculum_interval", self.curriculum_interval, 1)
+        check_at_least("curriculum_size", self.curriculum_size, 1)
+        check_at_least("curriculum_candidates", self.curriculum_candidates, 1)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from .checks import ConfigurationError, check_at_least, check_choice
+from ..errors import ConfigurationError
+from .checks import check_at_least, check_choice
 
 Transport = Literal["auto", "file", "adapter", "nccl", "ipc"]
 EngineMode = Literal["server", "colocate", "none"]
@@ -72,30 +73,32 @@ class EngineConfig:
     engine_args: list[str] | None = field(
         default=None, metadata={"help": "Further vLLM server arguments, passed on as they are."}
     )
-    transport: Transport = field(
+    engine_transport: Transport = field(
         default="auto",
         metadata={
-            "help": "How weights reach the engine. file: safetensors in shared memory or transport_dir. adapter: only "
+            "help": "How weights reach the engine. file: safetensors in shared memory or engine_transport_dir. adapter: only "
             "the LoRA adapter. nccl (server) and ipc (colocate): vLLM's own, CUDA only. auto: adapter with LoRA, ipc "
             "for colocate on CUDA, nccl for engine_url on CUDA, file otherwise."
         },
     )
-    transport_dir: str | None = field(
+    engine_transport_dir: str | None = field(
         default=None,
         metadata={"help": "Folder for file and adapter, seen by trainer and engine. By default shared memory."},
     )
 
     def __post_init__(self) -> None:
         check_choice("engine_mode", self.engine_mode, get_args(EngineMode))
-        check_choice("transport", self.transport, get_args(Transport))
+        check_choice("engine_transport", self.engine_transport, get_args(Transport))
         if self.engine_url is not None and self.engine_mode != "server":
             raise ConfigurationError(f"engine_url needs engine_mode server; got engine_mode {self.engine_mode}.")
         if self.engine_url is not None and not self.engine_url.startswith(("http://", "https://")):
             raise ConfigurationError(f"engine_url must start with http:// or https://; got {self.engine_url!r}.")
-        if self.transport == "nccl" and self.engine_mode != "server":
-            raise ConfigurationError("transport nccl needs engine_mode server; use ipc or file with colocate.")
-        if self.transport == "ipc" and self.engine_mode != "colocate":
-            raise ConfigurationError("transport ipc needs engine_mode colocate; use nccl or file with a server.")
+        if self.engine_transport == "nccl" and self.engine_mode != "server":
+            raise ConfigurationError("engine_transport nccl needs engine_mode server; use ipc or file with colocate.")
+        if self.engine_transport == "ipc" and self.engine_mode != "colocate":
+            raise ConfigurationError(
+                "engine_transport ipc needs engine_mode colocate; use nccl or file with a server."
+            )
         check_at_least("engine_max_logprobs", self.engine_max_logprobs, 2)
 
 

@@ -4,11 +4,13 @@ from .buffer import PriorityBuffer
 from .curriculum import Curriculum
 from .gates import Gate
 from .pool import Pool
-from .registry import available_gates, available_strategies, make_gates, strategy_class
+from .registry import GATES, STRATEGIES, available_gates, available_strategies, make_gates
 from .sampler import CurriculumBatchSampler
 from .strategy import Outcome, Strategy
 
 __all__ = [
+    "GATES",
+    "STRATEGIES",
     "Curriculum",
     "CurriculumBatchSampler",
     "Gate",
@@ -19,5 +21,4 @@ __all__ = [
     "available_gates",
     "available_strategies",
     "make_gates",
-    "strategy_class",
 ]

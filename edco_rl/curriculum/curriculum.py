@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .pool import IndexArray, Pool
-from .registry import strategy_class
+from .registry import STRATEGIES
 from .strategy import Outcome, Strategy
 
 _FORMAT = 2
@@ -57,7 +57,7 @@ class Curriculum:
             )
         if size < batch_size:
             raise ConfigurationError(
-                f"size is {size}, but a generation batch takes {batch_size} different prompts; size must be at least "
+                f"curriculum_size is {size}, but a generation batch takes {batch_size} different prompts; it must be at least "
                 "that."
             )
         self.pool = pool
@@ -68,7 +68,7 @@ class Curriculum:
         if half_life is not None:
             kwargs["half_life"] = half_life
         try:
-            self.strategy: Strategy = strategy_class(strategy)(pool, size=size, seed=seed, **kwargs)
+            self.strategy: Strategy = STRATEGIES.find(strategy)(pool, size=size, seed=seed, **kwargs)
         except TypeError as error:
             raise ConfigurationError(f"strategy {strategy!r} with strategy_kwargs {kwargs}: {error}.") from error
         self.settings = {
@@ -96,7 +96,7 @@ class Curriculum:
 
         Raises:
             ValueError: The strategy selected too few prompts, the same one twice, or one outside the pool.
-            ConfigurationError: Every prompt was drawn as often as `max_visits` allows.
+            ConfigurationError: Every prompt was drawn as often as `curriculum_max_visits` allows.
         """
         self.batch = np.empty(0, dtype=np.int64)
         return self.draw(self.batch_size)
@@ -140,8 +140,8 @@ class Curriculum:
         free[self.batch] = False
         if free.sum() < n:
             raise ConfigurationError(
-                f"Every prompt may be drawn max_visits = {self.pool.max_visits} times, and of the "
-                f"{len(self.pool)} only {free.sum()} are left for {n} places. Raise max_visits, or train fewer steps."
+                f"Every prompt may be drawn curriculum_max_visits = {self.pool.max_visits} times, and of the "
+                f"{len(self.pool)} only {free.sum()} are left for {n} places. Raise curriculum_max_visits, or train fewer steps."
                 if self.pool.max_visits is not None
                 else f"A batch takes more different prompts than the {len(self.pool)} of the data set."
             )
@@ -200,13 +200,13 @@ class Curriculum:
             "settings": self.settings,
             "ids": list(self.pool.ids),
             "visits": {self.pool.ids[i]: int(self.pool.visits[i]) for i in visited},
-            "batch": self.pool.by_id(self.batch),
+            "batch": self.pool.ids_of(self.batch),
             "renewed_at": self.renewed_at,
             "digest": self.digest,
             "rng": self._rng.bit_generator.state,
             "explored": self._explored,
-            "drawn": self.pool.by_id(sorted(self._drawn)),
-            "drawn_before": self.pool.by_id(sorted(self._drawn_before)),
+            "drawn": self.pool.ids_of(sorted(self._drawn)),
+            "drawn_before": self.pool.ids_of(sorted(self._drawn_before)),
             "strategy_state": self.strategy.state_dict(),
         }
 
@@ -232,12 +232,12 @@ class Curriculum:
                 f"data set, the first with id {missing[0]!r}. Resume with the data set it was made with."
             )
         self.pool.visits[:] = 0
-        self.pool.visits[self.pool.by_index(list(state["visits"]))] = list(state["visits"].values())
-        self.batch = self.pool.by_index(state["batch"])
+        self.pool.visits[self.pool.indices_of(list(state["visits"]))] = list(state["visits"].values())
+        self.batch = self.pool.indices_of(state["batch"])
         self.renewed_at = state["renewed_at"]
         self.digest = state["digest"]
         self._rng.bit_generator.state = state["rng"]
         self._explored = state["explored"]
-        self._drawn = set(self.pool.by_index(state["drawn"]).tolist())
-        self._drawn_before = set(self.pool.by_index(state["drawn_before"]).tolist())
+        self._drawn = set(self.pool.indices_of(state["drawn"]).tolist())
+        self._drawn_before = set(self.pool.indices_of(state["drawn_before"]).tolist())
         self.strategy.load_state_dict(state["strategy_state"])

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .strategy import Outcome
 
 

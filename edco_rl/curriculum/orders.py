@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
 from .pool import IndexArray, Pool
 from .strategy import Outcome, Strategy
@@ -30,12 +30,12 @@ class Random(Strategy):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"epoch": self._epoch, "remaining": self.pool.by_id(self._remaining)}
+        return super().state_dict() | {"epoch": self._epoch, "remaining": self.pool.ids_of(self._remaining)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._epoch = state["epoch"]
-        self._remaining = self.pool.by_index(state["remaining"])
+        self._remaining = self.pool.indices_of(state["remaining"])
 
 
 class ByDifficulty(Strategy):
@@ -124,11 +124,11 @@ class EasyToHard(ByDifficulty):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"order": self.pool.by_id(self._order)}
+        return super().state_dict() | {"order": self.pool.ids_of(self._order)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._order = self.pool.by_index(state["order"])
+        self._order = self.pool.indices_of(state["order"])
         self._left[:] = False
         self._left[self._order] = True
 
@@ -244,7 +244,7 @@ class BabyStep(ByDifficulty):
         return super().state_dict() | {
             "stage": self.stage,
             "batches": self._batches,
-            "queue": self.pool.by_id(self._queue),
+            "queue": self.pool.ids_of(self._queue),
             "lowest": None if np.isinf(self._lowest) else self._lowest,
             "without_gain": self._without_gain,
         }
@@ -252,7 +252,7 @@ class BabyStep(ByDifficulty):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.stage, self._batches = state["stage"], state["batches"]
-        self._queue = self.pool.by_index(state["queue"])
+        self._queue = self.pool.indices_of(state["queue"])
         self._lowest = np.inf if state["lowest"] is None else state["lowest"]
         self._without_gain = state["without_gain"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 
 IndexArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -90,10 +90,10 @@ class Pool:
             numbers[row] = value
         return numbers
 
-    def by_id(self, indices: IndexArray | Sequence[int]) -> list[str]:
+    def ids_of(self, indices: IndexArray | Sequence[int]) -> list[str]:
         """Ids of prompts, for a checkpoint."""
         return [self.ids[i] for i in indices]
 
-    def by_index(self, ids: Sequence[str]) -> IndexArray:
+    def indices_of(self, ids: Sequence[str]) -> IndexArray:
         """Indices of prompts, from a checkpoint."""
         return np.array([self.index[prompt_id] for prompt_id in ids], dtype=np.int64)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .fusion import reciprocal_rank_fusion
 from .pool import IndexArray, Pool
 from .signals import Entropy, PassRate, RewardVariance, Signal, make_signal
@@ -79,8 +79,8 @@ class Ranked(Strategy):
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
             "signals": {name: signal.state_dict() for name, signal in self.signals.items()},
-            "curriculum": self.pool.by_id(self.curriculum),
-            "queue": self.pool.by_id(self._queue),
+            "curriculum": self.pool.ids_of(self.curriculum),
+            "queue": self.pool.ids_of(self._queue),
             "step": self._step,
         }
 
@@ -88,8 +88,8 @@ class Ranked(Strategy):
         super().load_state_dict(state)
         for name, signal in self.signals.items():
             signal.load_state_dict(state["signals"][name])
-        self.curriculum = self.pool.by_index(state["curriculum"])
-        self._queue = self.pool.by_index(state["queue"]).tolist()
+        self.curriculum = self.pool.indices_of(state["curriculum"])
+        self._queue = self.pool.indices_of(state["queue"]).tolist()
         self._step = state["step"]
 
 

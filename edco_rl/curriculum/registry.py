@@ -1,10 +1,10 @@
-"""Strategies and gates by name, or by the import path of a user's own."""
+"""Strategies, gates and signals by name, or by the import path of a user's own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import ConfigurationError
-from ..config.plugins import find_class
+from ..errors import ConfigurationError
+from ..plugins import Registry
 from .gates import EqualRewards, Gate, Truncated
 from .orders import POCL, BabyStep, EasyToHard, HardToEasy, Length, Perplexity, Random
 from .predicted import PredictedPassRate
@@ -12,42 +12,37 @@ from .ranked import EDCO, Combined, HighRewardVariance, TargetPassRate
 from .strategy import Strategy
 from .success import AdaRFT, MoPPS
 
-_STRATEGIES: dict[str, type[Strategy]] = {
-    "adarft": AdaRFT,
-    "baby_step": BabyStep,
-    "combined": Combined,
-    "easy_to_hard": EasyToHard,
-    "edco": EDCO,
-    "hard_to_easy": HardToEasy,
-    "length": Length,
-    "mopps": MoPPS,
-    "perplexity": Perplexity,
-    "pocl": POCL,
-    "predicted_pass_rate": PredictedPassRate,
-    "random": Random,
-    "reward_variance": HighRewardVariance,
-    "target_pass_rate": TargetPassRate,
-}
-_GATES: dict[str, type[Gate]] = {"equal_rewards": EqualRewards, "truncated": Truncated}
+STRATEGIES = Registry(
+    "strategy",
+    Strategy,  # type: ignore[type-abstract]
+    {
+        "adarft": AdaRFT,
+        "baby_step": BabyStep,
+        "combined": Combined,
+        "easy_to_hard": EasyToHard,
+        "edco": EDCO,
+        "hard_to_easy": HardToEasy,
+        "length": Length,
+        "mopps": MoPPS,
+        "perplexity": Perplexity,
+        "pocl": POCL,
+        "predicted_pass_rate": PredictedPassRate,
+        "random": Random,
+        "reward_variance": HighRewardVariance,
+        "target_pass_rate": TargetPassRate,
+    },
+)
+GATES = Registry("gate", Gate, {"equal_rewards": EqualRewards, "truncated": Truncated})  # type: ignore[type-abstract]
 
 
 def available_strategies() -> list[str]:
     """Names of the strategies of the package."""
-    return sorted(_STRATEGIES)
+    return STRATEGIES.names()
 
 
 def available_gates() -> list[str]:
     """Names of the gates of the package."""
-    return sorted(_GATES)
-
-
-def strategy_class(name: str) -> type[Strategy]:
-    """The strategy of that name, or a user's own by its import path (`package.module:Class`).
-
-    Raises:
-        ConfigurationError: There is no such strategy, or it is not a [`Strategy`].
-    """
-    return find_class("strategy", name, _STRATEGIES, Strategy)  # type: ignore[type-abstract]
+    return GATES.names()
 
 
 def make_gates(names: Sequence[str], kwargs: Mapping[str, Mapping[str, Any]], group_size: int) -> dict[str, Gate]:
@@ -67,15 +62,9 @@ def make_gates(names: Sequence[str], kwargs: Mapping[str, Mapping[str, Any]], gr
     unknown = set(kwargs) - set(names)
     if unknown:
         raise ConfigurationError(f"gate_kwargs names {sorted(unknown)}, but gates are {list(names)}.")
-    gates: dict[str, Gate] = {}
     for name in names:
-        found = find_class("gate", name, _GATES, Gate)  # type: ignore[type-abstract]
-        if found.needs_group and group_size < 2:
+        if GATES.find(name).needs_group and group_size < 2:
             raise ConfigurationError(
                 f"Gate {name!r} compares the completions of a prompt, but num_generations is {group_size}."
             )
-        try:
-            gates[name] = found(**kwargs.get(name, {}))
-        except TypeError as error:
-            raise ConfigurationError(f"gate {name!r} with gate_kwargs {kwargs.get(name)}: {error}.") from error
-    return gates
+    return {name: GATES.make(name, settings=kwargs.get(name)) for name in names}

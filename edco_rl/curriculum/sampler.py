@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .curriculum import Curriculum
 
 

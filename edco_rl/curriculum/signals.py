@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
 from .pool import Pool
 from .strategy import Outcome

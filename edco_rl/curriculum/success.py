@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .orders import ByDifficulty
 from .pool import FloatArray, IndexArray, Pool
 from .strategy import Outcome, Strategy

@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow
 import pyarrow.parquet
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .rows import WHOLE_ROW, FieldError, RawRow
 
 # The csv module refuses fields above 131,072 characters; which prompts are too long is decided elsewhere.

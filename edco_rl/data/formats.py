@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .prompts import content_id, make_completion, make_prompt, prompt_problem, with_system_prompt
 from .rows import FieldError, Row, check_encoding, check_text
 

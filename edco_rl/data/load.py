@@ -11,7 +11,8 @@ import pyarrow
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
-from ..config import ConfigurationError, DataConfig
+from ..config import DataConfig
+from ..errors import ConfigurationError
 from .files import is_data_file, read_rows
 from .formats import FORMATS, PromptSettings, detect_format
 from .hub import ADAPTERS, HUB_DATASETS, Adapter

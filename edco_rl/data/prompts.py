@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 
 Prompt = str | list[dict[str, Any]]
 

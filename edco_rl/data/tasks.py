@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 
 TASK_PREFIX = "reasoning_gym:"
 DEFAULT_TRAIN_PROMPTS = 1000

@@ -3,32 +3,19 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import requests
 from numpy.typing import NDArray
 
-from ..config import ConfigurationError
-from .completion import Completion
+from ..errors import ConfigurationError
+from .protocol import Completion, EngineError, Sampling
 
 _TOKEN_PREFIX = "token_id:"
 # Requests in flight, and prompts in each: large enough to fill the engine's batch, small enough to parse as they come.
 _CONCURRENT_REQUESTS = 4
 _PROMPTS_PER_REQUEST = 64
-
-# What a request leaves out, the server takes from the model's generation_config.json (Qwen3's has a top_k of 20).
-_NEUTRAL_SAMPLING = {
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-
-
-class EngineError(RuntimeError):
-    """The server did not answer, or answered with an error."""
 
 
 class EngineClient:
@@ -53,8 +40,14 @@ class EngineClient:
     ```
     """
 
+    per_rank = False
+    outlives_trainer = True
+    requests_in_flight = 2
+    """A server answers one while it is sent the next."""
+
     def __init__(self, url: str, timeout: float = 600.0) -> None:
         self.url = url.rstrip("/")
+        self.shares_host = urlparse(self.url).hostname in ("127.0.0.1", "localhost", "::1")
         self.timeout = timeout
         self._session = requests.Session()
         # A request that generates is not repeated on its own: the engine may still be working on the first one.
@@ -110,54 +103,37 @@ class EngineClient:
         config = self.config()["weight_transfer_config"]
         return None if config is None else config["backend"]
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_tokens: int,
-        n: int = 1,
-        temperature: float = 1.0,
-        top_logprobs: int = 0,
-        logprob_token_ids: Sequence[int] | None = None,
-        **sampling: Any,
-    ) -> list[list[Completion]]:
-        """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`].
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """Continue each prompt: see [`~edco_rl.engine.protocol.GenerationBackend.generate`].
 
         vLLM 0.31 answers wrongly when requests with and without `logprob_token_ids` share a batch: while these run,
         nobody else should ask the server for log-probabilities.
-
-        Args:
-            sampling:
-                Further sampling parameters of vLLM (`top_p`, `min_p`, `stop`, ...), sent as they are.
 
         Raises:
             ConfigurationError: `seed` is among them: on a CPU, vLLM 0.31 ends with the first seeded request whose
                 prompt is prefilled in chunks.
             EngineError: The server fails.
         """
-        if sampling.get("seed") is not None:
+        if sampling.extra.get("seed") is not None:
             raise ConfigurationError("seed: a seeded request can end a vLLM engine on a CPU. Leave it out.")
         body = {
             "model": self.model,
-            "max_tokens": max_tokens,
-            "n": n,
-            "temperature": temperature,
-            "logprobs": top_logprobs,
+            # All of them: what is left out, the server takes from generation_config.json (Qwen3's has a top_k of 20).
+            **sampling.parameters(),
+            "logprobs": sampling.width,
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
-            **_NEUTRAL_SAMPLING,
-            **sampling,
         }
-        if logprob_token_ids is not None:
-            body |= {"logprobs": len(logprob_token_ids), "logprob_token_ids": list(logprob_token_ids)}
-        choices = self._complete(prompts, body, per_prompt=n)
-        flat = [_parse_choice(choice, top_logprobs, logprob_token_ids) for choice in choices]
-        return [flat[i : i + n] for i in range(0, len(flat), n)]
+        if sampling.logprob_token_ids is not None:
+            body["logprob_token_ids"] = list(sampling.logprob_token_ids)
+        choices = self._complete(prompts, body, per_prompt=sampling.n)
+        flat = [_parse_choice(choice, sampling) for choice in choices]
+        return [flat[i : i + sampling.n] for i in range(0, len(flat), sampling.n)]
 
     def completion_logprobs(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
-        """Log-probabilities of given completions: see [`~edco_rl.engine.completion.Generator.completion_logprobs`].
+        """Log-probabilities of given completions: see [`~edco_rl.engine.protocol.GenerationBackend.completion_logprobs`].
 
         Raises:
             EngineError: The server fails.
@@ -249,13 +225,13 @@ class EngineClient:
         self._session.close()
 
 
-def _parse_choice(choice: dict[str, Any], top_logprobs: int, token_ids: Sequence[int] | None) -> Completion:
+def _parse_choice(choice: dict[str, Any], sampling: Sampling) -> Completion:
     logprobs = choice["logprobs"]
-    positions = logprobs["top_logprobs"] or []
+    positions, token_ids = logprobs["top_logprobs"] or [], sampling.logprob_token_ids
     return Completion(
         token_ids=choice["token_ids"],
         logprobs=np.array(logprobs["token_logprobs"], dtype=np.float64),
-        top_logprobs=_top(positions, len(logprobs["tokens"]), top_logprobs)
+        top_logprobs=_top(positions, len(logprobs["tokens"]), sampling.top_logprobs)
         if token_ids is None
         else np.array([[position[f"{_TOKEN_PREFIX}{token}"] for token in token_ids] for position in positions]),
         finished=choice["finish_reason"] == "stop",

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import EngineConfig
-from .completion import Completion
 from .hardware import has_avx512, has_cuda
+from .protocol import Completion, Sampling
 from .server import check_model_path, llm_arguments
 
 
@@ -24,10 +24,13 @@ class ColocatedEngine:
         seed (`int`, *optional*, defaults to `0`):
             Seed of the sampler; give every rank its own.
 
-    Attributes:
-        llm (`vllm.LLM`):
-            The engine itself.
     """
+
+    per_rank = True
+    shares_host = True
+    outlives_trainer = False
+    requests_in_flight = 1
+    url = None
 
     def __init__(self, model: str, config: EngineConfig, seed: int = 0) -> None:
         check_model_path(model)
@@ -43,53 +46,28 @@ class ColocatedEngine:
         self._llm = LLM(**arguments, seed=seed)
         self._adapter: Any = None
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_tokens: int,
-        n: int = 1,
-        temperature: float = 1.0,
-        top_logprobs: int = 0,
-        logprob_token_ids: Sequence[int] | None = None,
-        **sampling: Any,
-    ) -> list[list[Completion]]:
-        """Continue each prompt `n` times: see [`~edco_rl.engine.completion.Generator.generate`]."""
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """Continue each prompt: see [`~edco_rl.engine.protocol.GenerationBackend.generate`]."""
+        token_ids = sampling.logprob_token_ids
         outputs = self._run(
             prompts,
-            max_tokens=max_tokens,
-            n=n,
-            temperature=temperature,
-            logprobs=top_logprobs if logprob_token_ids is None else None,
-            logprob_token_ids=None if logprob_token_ids is None else list(logprob_token_ids),
-            detokenize=bool(sampling.get("stop")),  # text is needed to stop at it, and for nothing else
-            **sampling,
+            **sampling.parameters(),
+            logprobs=sampling.top_logprobs if token_ids is None else None,
+            logprob_token_ids=None if token_ids is None else list(token_ids),
+            detokenize=bool(sampling.extra.get("stop")),  # text is needed to stop at it, and for nothing else
         )
-        width = top_logprobs if logprob_token_ids is None else len(logprob_token_ids)
-        return [[_to_completion(output, width) for output in request.outputs] for request in outputs]
+        return [[_to_completion(output, sampling.width) for output in request.outputs] for request in outputs]
 
     def completion_logprobs(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
-        """Log-probabilities of given completions: see [`~edco_rl.engine.completion.Generator.completion_logprobs`]."""
+        """Log-probabilities of given completions: see [`~edco_rl.engine.protocol.GenerationBackend.completion_logprobs`]."""
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
         outputs = self._run(sequences, max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         return [
             np.array(output.prompt_logprobs.logprobs[-len(completion) :], dtype=np.float64)
             for output, completion in zip(outputs, completions, strict=True)
         ]
-
-    def generate_lengths(
-        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, n: int, temperature: float
-    ) -> None:
-        """Continue each prompt `n` times by exactly so many tokens, without log-probabilities: a measure of speed."""
-        from vllm import SamplingParams
-
-        self._llm.generate(
-            [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-            [SamplingParams(n=n, temperature=temperature, max_tokens=length, ignore_eos=True) for length in lengths],
-            use_tqdm=False,
-        )
 
     def _run(self, prompts: Sequence[Sequence[int]], **parameters: Any) -> list[Any]:
         from vllm import SamplingParams
@@ -104,6 +82,10 @@ class ColocatedEngine:
     def dtype(self) -> str:
         """Data type of the engine's weights, as torch names it (`"float32"`)."""
         return str(self._llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
+
+    def world_size(self) -> int:
+        """Workers the engine consists of."""
+        return self._llm.llm_engine.vllm_config.parallel_config.world_size
 
     def weight_transfer_backend(self) -> str | None:
         """Name of vLLM's weight-transfer backend, or `None` without one."""

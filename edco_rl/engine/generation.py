@@ -10,10 +10,9 @@ from peft.tuners.lora import LoraLayer
 from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
-from ..config import ConfigurationError
-from .client import EngineClient
-from .completion import Completion
-from .weights import AdapterTransport, Engine, WeightTransport
+from ..errors import ConfigurationError
+from .protocol import Completion, Engine, Sampling
+from .weights import AdapterTransport, WeightTransport
 
 
 class EngineGeneration(VLLMGeneration):
@@ -59,8 +58,6 @@ class EngineGeneration(VLLMGeneration):
         self.transport = transport
         self.version = version
         self.timer = timer
-        # TRL calls its client for all ranks' prompts at once in server mode, and an engine a rank in colocate mode.
-        self._per_rank = engine is not None and not isinstance(engine, EngineClient)
         super().__init__(model, accelerator, processing_class, mode="server", **sampling)
 
     def _init_vllm(self) -> None:
@@ -93,7 +90,7 @@ class EngineGeneration(VLLMGeneration):
         if images is not None and any(images):
             raise ConfigurationError("The engine takes text prompts only; use engine none with TRL's own vLLM modes.")
         with self.timer("rollout"):
-            if not self._per_rank:
+            if self.engine is None or not self.engine.per_rank:  # for all ranks' prompts at once
                 return super().generate(prompts, None, num_generations, profiler)
             with profiler or nullcontext():
                 # A group can be spread over ranks, so each rank continues its own copies of a prompt.
@@ -146,7 +143,7 @@ class _TRLClient:
             raise ConfigurationError("vllm_structured_outputs_regex is not supported with an engine of this package.")
         assert self._engine is not None
         groups = self._engine.generate(
-            prompts, max_tokens=max_tokens, n=n, temperature=temperature, **sampling, **(generation_kwargs or {})
+            prompts, Sampling(max_tokens, n, temperature, **sampling, extra=generation_kwargs or {})
         )
         completions: list[Completion] = [completion for group in groups for completion in group]
         return {

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ..config import ConfigurationError, EngineConfig, Transport
+from ..config import EngineConfig, Transport
+from ..errors import ConfigurationError
 from .client import EngineClient
 from .colocate import ColocatedEngine
+from .protocol import Engine
 from .server import VLLMServer
-from .weights import AdapterTransport, CUDATransport, Engine, FileTransport, WeightTransport, resolve_transport
+from .weights import AdapterTransport, CUDATransport, FileTransport, WeightTransport, resolve_transport
 
 
 @dataclass
@@ -71,7 +73,7 @@ def open_engine(
         EngineError: No server answers at `engine_url`.
     """
     transport = resolve_transport(config, lora=peft_config is not None, cuda=cuda)
-    config = replace(config, transport=cast(Transport, transport))
+    config = replace(config, engine_transport=cast(Transport, transport))
     if transport == "adapter" and config.engine_max_lora_rank is None:
         config = replace(config, engine_max_lora_rank=lora_rank_for_vllm(peft_config.r))
     engine, server = _connect(config, model, rank, log_path)
@@ -126,9 +128,9 @@ def _make_transport(
     name: str, engine: Engine | None, config: EngineConfig, rank: int, peft_config: Any
 ) -> WeightTransport:
     if name == "adapter":
-        return AdapterTransport(engine, peft_config, config.transport_dir)
+        return AdapterTransport(engine, peft_config, config.engine_transport_dir)
     if name == "file":
-        return FileTransport(engine, config.transport_dir)
+        return FileTransport(engine, config.engine_transport_dir)
     return CUDATransport(engine, name, rank)
 
 
@@ -148,8 +150,8 @@ def reset_weights(config: EngineConfig, model: str) -> None:
     from transformers import AutoModelForCausalLM
 
     # Full weights, also on a server that serves adapters.
-    transport: Transport = "file" if config.transport == "adapter" else config.transport
-    connection = open_engine(replace(config, transport=transport), model, cuda=torch.cuda.is_available())
+    transport: Transport = "file" if config.engine_transport == "adapter" else config.engine_transport
+    connection = open_engine(replace(config, engine_transport=transport), model, cuda=torch.cuda.is_available())
     assert connection.engine is not None
     try:
         weights = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
@@ -196,5 +198,5 @@ def adapter_engine(
         try:
             yield engine
         finally:
-            if isinstance(engine, EngineClient):
+            if engine.outlives_trainer:
                 engine.unload_adapter(name)

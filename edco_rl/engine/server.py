@@ -19,7 +19,8 @@ import requests
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..config import ConfigurationError, EngineConfig
+from ..config import EngineConfig
+from ..errors import ConfigurationError, EdcoRLError
 from .hardware import has_avx512, has_cuda, resolve_dtype
 from .vllm_plugin import FILE_BACKEND
 
@@ -28,7 +29,7 @@ _LOG_LINES_SHOWN = 20
 _PR_SET_PDEATHSIG = 1
 
 
-class EngineStartError(RuntimeError):
+class EngineStartError(EdcoRLError, RuntimeError):
     """The server died or did not become healthy in time. The message ends with the last lines of its log."""
 
 
@@ -73,7 +74,7 @@ def llm_arguments(model: str, config: EngineConfig, *, cuda: bool, avx512: bool)
         # The importance-sampling correction of TRL wants the distribution that was sampled from.
         "logprobs_mode": "processed_logprobs",
         "weight_transfer_config": {
-            "backend": config.transport if config.transport in ("nccl", "ipc") else FILE_BACKEND
+            "backend": config.engine_transport if config.engine_transport in ("nccl", "ipc") else FILE_BACKEND
         },
         "tensor_parallel_size": config.engine_tensor_parallel_size,
         "gpu_memory_utilization": config.engine_gpu_memory_utilization if cuda else None,

@@ -11,24 +11,22 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from safetensors.torch import save_file
 
-from ..config import ConfigurationError, EngineConfig
-from .client import EngineClient, EngineError
-from .colocate import ColocatedEngine
+from ..config import EngineConfig
+from ..errors import ConfigurationError, EdcoRLError
+from .protocol import Engine, EngineError
 from .vllm_plugin import FILE_BACKEND
 
-Engine = EngineClient | ColocatedEngine
 NamedParameters = Iterable[tuple[str, torch.Tensor]]
 
 _SHARED_MEMORY = Path("/dev/shm")
 _ADAPTER_PREFIX = "policy-version-"
 
 
-class WeightVersionError(RuntimeError):
+class WeightVersionError(EdcoRLError, RuntimeError):
     """The engine serves other weights than the ones just pushed."""
 
 
@@ -146,7 +144,7 @@ class AdapterTransport(WeightTransport):
 
     def _served(self) -> list[str]:
         """Adapters of trainers that a server answers with."""
-        if not isinstance(self.engine, EngineClient):
+        if self.engine is None or not self.engine.outlives_trainer:
             return []
         return [name for name in self.engine.adapters() if name.startswith(_ADAPTER_PREFIX)]
 
@@ -222,7 +220,7 @@ class CUDATransport(WeightTransport):
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
         from vllm.utils.network_utils import get_ip, get_open_port
 
-        workers = self.engine.world_size() if isinstance(self.engine, EngineClient) else 0
+        workers = 0 if self.engine is None else self.engine.world_size()
         return NCCLTrainerInitInfo(
             master_address=get_ip(), master_port=get_open_port(), world_size=workers + 1, rank=self.rank
         )
@@ -253,12 +251,12 @@ def resolve_transport(config: EngineConfig, *, lora: bool, cuda: bool) -> str:
     Raises:
         ConfigurationError: The transport asked for cannot work here.
     """
-    if config.transport == "adapter" and not lora:
+    if config.engine_transport == "adapter" and not lora:
         raise ConfigurationError("transport adapter needs a LoRA policy; set use_peft, or another transport.")
-    if config.transport in ("nccl", "ipc") and not cuda:
-        raise ConfigurationError(f"transport {config.transport} needs CUDA on the trainer; use transport file.")
-    if config.transport != "auto":
-        return config.transport
+    if config.engine_transport in ("nccl", "ipc") and not cuda:
+        raise ConfigurationError(f"transport {config.engine_transport} needs CUDA on the trainer; use transport file.")
+    if config.engine_transport != "auto":
+        return config.engine_transport
     if lora:
         return "adapter"
     if cuda and config.engine_mode == "colocate":
@@ -279,11 +277,11 @@ def _check_backend(engine: Engine, expected: str) -> None:
 def _exchange_folder(engine: Engine | None, directory: str | None) -> Path | None:
     if directory is not None:
         if engine is not None and not Path(directory).is_dir():
-            raise ConfigurationError(f"transport_dir {directory!r} is not a folder.")
+            raise ConfigurationError(f"engine_transport_dir {directory!r} is not a folder.")
         return Path(directory)
-    if isinstance(engine, EngineClient) and urlparse(engine.url).hostname not in ("127.0.0.1", "localhost", "::1"):
+    if engine is not None and not engine.shares_host:
         raise ConfigurationError(
-            f"The engine at {engine.url} may run on another machine: name a folder both see as transport_dir, or use "
+            f"The engine at {engine.url} may run on another machine: name a folder both see as engine_transport_dir, or use "
             "transport nccl."
         )
     return _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
@@ -294,5 +292,5 @@ def _check_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise ConfigurationError(
             f"{folder.parent} has {free / 2**20:.0f} MiB free, but the weights take {needed / 2**20:.0f} MiB. Set "
-            "transport_dir to a folder with more room (Docker: --shm-size)."
+            "engine_transport_dir to a folder with more room (Docker: --shm-size)."
         )

@@ -17,12 +17,12 @@ class SequenceEntropy(Estimator):
     """Mean entropy of the next-token distribution over a whole answer: the reference other estimators approximate.
 
     Each sample counts with its mean over tokens, whatever its length (EDCO, arXiv 2601.03725, inference entropy).
-    The prompt is left as it is. At most `sequence_tokens` tokens are generated.
+    The prompt is left as it is. At most `scoring_sequence_tokens` tokens are generated.
     """
 
     def request(self) -> Request:
         return Request(
-            max_tokens=self.config.sequence_tokens,
+            max_tokens=self.config.scoring_sequence_tokens,
             samples=self.config.scoring_samples,
             temperature=self.config.scoring_temperature,
             top_logprobs=self.config.scoring_top_logprobs,
@@ -46,18 +46,18 @@ class SequenceEntropy(Estimator):
 class PrefixEntropy(SequenceEntropy):
     """Prefix entropy with quick-answer prompting (EDCO, arXiv 2601.03725).
 
-    The mean entropy of the next-token distribution over the first `prefix_tokens` generated tokens, fewer where the
+    The mean entropy of the next-token distribution over the first `scoring_prefix_tokens` generated tokens, fewer where the
     model ends earlier (its end-of-sequence token counts), averaged over samples. With one greedy continuation it is a
     deterministic function of prompt and policy.
     """
 
     def request(self) -> Request:
         return Request(
-            max_tokens=self.config.prefix_tokens,
+            max_tokens=self.config.scoring_prefix_tokens,
             samples=self.config.scoring_samples,
             temperature=self.config.scoring_temperature,
             top_logprobs=self.config.scoring_top_logprobs,
-            quick_answer=self.config.quick_answer,
+            quick_answer=self.config.scoring_quick_answer,
         )
 
 
@@ -69,7 +69,7 @@ class AnswerEntropy(SequenceEntropy):
     """
 
     def request(self) -> Request:
-        return Request(top_logprobs=self.config.scoring_top_logprobs, quick_answer=self.config.quick_answer)
+        return Request(top_logprobs=self.config.scoring_top_logprobs, quick_answer=self.config.scoring_quick_answer)
 
 
 class OptionEntropy(Estimator):
@@ -80,7 +80,7 @@ class OptionEntropy(Estimator):
     """
 
     def request(self) -> Request:
-        return Request(evidence="labels", quick_answer=self.config.quick_answer)
+        return Request(evidence="labels", quick_answer=self.config.scoring_quick_answer)
 
     def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
         logprobs = log_softmax(samples[0].top_logprobs[0])
@@ -139,7 +139,7 @@ class RolloutEntropy(Estimator):
 
     def request(self) -> Request:
         return Request(
-            max_tokens=self.config.sequence_tokens,
+            max_tokens=self.config.scoring_sequence_tokens,
             samples=self.config.scoring_samples,
             temperature=self.config.scoring_temperature or _ROLLOUT_TEMPERATURE,
         )

@@ -1,7 +1,7 @@
 """The registry estimators are found in."""
 
 from ..config import EstimatorConfig
-from ..config.plugins import find_class
+from ..plugins import Registry
 from .estimator import Estimator
 from .estimators import (
     AnswerEntropy,
@@ -14,21 +14,25 @@ from .estimators import (
     Surprisal,
 )
 
-_ESTIMATORS: dict[str, type[Estimator]] = {
-    "prefix_entropy": PrefixEntropy,
-    "sequence_entropy": SequenceEntropy,
-    "answer_entropy": AnswerEntropy,
-    "option_entropy": OptionEntropy,
-    "perplexity": Perplexity,
-    "surprisal": Surprisal,
-    "learnability": Learnability,
-    "rollout_entropy": RolloutEntropy,
-}
+ESTIMATORS = Registry(
+    "estimator",
+    Estimator,  # type: ignore[type-abstract]
+    {
+        "prefix_entropy": PrefixEntropy,
+        "sequence_entropy": SequenceEntropy,
+        "answer_entropy": AnswerEntropy,
+        "option_entropy": OptionEntropy,
+        "perplexity": Perplexity,
+        "surprisal": Surprisal,
+        "learnability": Learnability,
+        "rollout_entropy": RolloutEntropy,
+    },
+)
 
 
 def available_estimators() -> list[str]:
     """Names that [`make_estimator`] knows."""
-    return list(_ESTIMATORS)
+    return ESTIMATORS.names()
 
 
 def make_estimator(config: EstimatorConfig, name: str | None = None) -> Estimator:
@@ -45,4 +49,4 @@ def make_estimator(config: EstimatorConfig, name: str | None = None) -> Estimato
         ConfigurationError: There is no such estimator, or it is not an [`Estimator`].
     """
     name = config.estimator if name is None else name
-    return find_class("estimator", name, _ESTIMATORS, Estimator)(config)  # type: ignore[type-abstract]
+    return ESTIMATORS.make(name, config)

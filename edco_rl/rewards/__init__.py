@@ -5,8 +5,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..config import ConfigurationError
-from ..config.plugins import import_named
+from ..errors import ConfigurationError
+from ..plugins import check_settings, import_named
 from .accuracy import find_option, math_reward, multiple_choice_reward, reasoning_gym_reward
 from .overlap import rouge_l, rouge_l_reward
 from .shape import LengthReward, answer_format_reward
@@ -96,17 +96,11 @@ def get_reward(name: str, **settings: Any) -> RewardFunction:
         ConfigurationError: There is no such function, or it does not take the settings.
     """
     function = _REWARDS.get(name) or _import(name)
-    try:
-        if inspect.isclass(function) or getattr(function, "__name__", "").startswith(_FACTORY_PREFIX):
-            return function(**settings)
-        if not settings:
-            return function
-        inspect.signature(function).bind_partial(**settings)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, ConfigurationError):
-            raise
-        raise ConfigurationError(f"reward {name}: {error}.") from error
-    return functools.update_wrapper(functools.partial(function, **settings), function)
+    made = inspect.isclass(function) or getattr(function, "__name__", "").startswith(_FACTORY_PREFIX)
+    check_settings(f"reward {name!r}", function, settings, "reward_kwargs", partial=not made)
+    if made:
+        return function(**settings)
+    return functools.update_wrapper(functools.partial(function, **settings), function) if settings else function
 
 
 def _import(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .text import completion_text
 
 _OPEN, _CLOSE = "<answer>", "</answer>"

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import rankdata
 
-from ..config import ConfigurationError, EstimatorConfig
+from ..config import EstimatorConfig
 from ..curriculum.fusion import reciprocal_rank_fusion
-from ..engine.completion import Generator
+from ..engine.protocol import GenerationBackend, Sampling
+from ..errors import ConfigurationError
 from ..rewards import rouge_l
-from .atomic import write_whole
+from ..store import write_whole
 from .row_scorer import Row, RowScorer, reference_text
 
 ROUGE_L = "rouge_l"
@@ -108,7 +109,7 @@ class DifficultyMeasurer:
         }
         return json.loads(json.dumps(values, sort_keys=True, default=str))
 
-    def measure(self, rows: Sequence[Row], generator: Generator) -> list[dict[str, Any]]:
+    def measure(self, rows: Sequence[Row], backend: GenerationBackend) -> list[dict[str, Any]]:
         """For each row, what it is ranked by, and the student's `output` where that was needed.
 
         Raises:
@@ -116,20 +117,20 @@ class DifficultyMeasurer:
         """
         measured: list[dict[str, Any]] = []
         for start in range(0, len(rows), _ROWS_AT_A_TIME):
-            measured += self._measure(rows[start : start + _ROWS_AT_A_TIME], generator)
+            measured += self._measure(rows[start : start + _ROWS_AT_A_TIME], backend)
         return measured
 
-    def _measure(self, rows: Sequence[Row], generator: Generator) -> list[dict[str, Any]]:
+    def _measure(self, rows: Sequence[Row], backend: GenerationBackend) -> list[dict[str, Any]]:
         measured: list[dict[str, Any]] = [{} for _ in rows]
         for name in self.rankings:
             if name == ROUGE_L:
                 references = list(map(reference_text, rows))
-                for entry, output, reference in zip(measured, self._outputs(rows, generator), references, strict=True):
+                for entry, output, reference in zip(measured, self._outputs(rows, backend), references, strict=True):
                     entry |= {"output": output, ROUGE_L: rouge_l(reference, output)}
                 continue
             if name in self._scorers:
                 scorer = self._scorers[name]
-                values = [score.value for score in scorer.score(scorer.encode(rows), generator)]
+                values = [score.value for score in scorer.score(scorer.encode(rows), backend)]
             else:
                 values = [row[name] for row in rows]
             for entry, value, row in zip(measured, values, rows, strict=True):
@@ -140,10 +141,10 @@ class DifficultyMeasurer:
                 entry[name] = float(value)
         return measured
 
-    def _outputs(self, rows: Sequence[Row], generator: Generator) -> list[str]:
+    def _outputs(self, rows: Sequence[Row], backend: GenerationBackend) -> list[str]:
         """The student's greedy outputs."""
-        groups = generator.generate(
-            self._prompts.tokenize([row["prompt"] for row in rows]), max_tokens=self.max_tokens, temperature=0.0
+        groups = backend.generate(
+            self._prompts.tokenize([row["prompt"] for row in rows]), Sampling(self.max_tokens, temperature=0.0)
         )
         return self.tokenizer.batch_decode([group[0].token_ids for group in groups], skip_special_tokens=True)
 

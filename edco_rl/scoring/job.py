@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..config import ConfigurationError
-from ..engine.completion import Generator
+from ..engine.protocol import GenerationBackend
 from ..entropy import Score
+from ..errors import ConfigurationError
 from .row_scorer import EncodedRows, Row, RowScorer
 from .store import ScoreStore
 
@@ -46,7 +46,7 @@ class Progress:
 def score_rows(
     rows: Iterable[Row],
     scorer: RowScorer,
-    generator: Generator,
+    backend: GenerationBackend,
     store: ScoreStore,
     *,
     policy_version: str,
@@ -64,12 +64,12 @@ def score_rows(
             Rows with `id`, `prompt` and what the estimator needs.
         scorer (`RowScorer`):
             Encodes and scores them.
-        generator (`Generator`):
+        backend (`GenerationBackend`):
             Gives log-probabilities.
         store (`ScoreStore`):
             Takes the scores; it has been entered.
         policy_version (`str`):
-            Version of the weights the generator serves.
+            Version of the weights the backend serves.
         part_prompts (`int`):
             Rows in a part.
         in_flight (`int`):
@@ -98,12 +98,12 @@ def score_rows(
     parts = _prefetch(_parts(rows, scorer, done, part_prompts))
     if in_flight == 1:
         for part in parts:
-            write(part, scorer.score(part.encoded, generator))
+            write(part, scorer.score(part.encoded, backend))
         return
     waiting: deque[tuple[Part, Future[list[Score]]]] = deque()
     with ThreadPoolExecutor(in_flight) as pool:
         for part in parts:
-            waiting.append((part, pool.submit(scorer.score, part.encoded, generator)))
+            waiting.append((part, pool.submit(scorer.score, part.encoded, backend)))
             if len(waiting) == in_flight:
                 first, scores = waiting.popleft()
                 write(first, scores.result())

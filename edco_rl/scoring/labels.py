@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 
 # vLLM returns the log-probabilities of at most 128 tokens of one's choice.
 MOST_TOKENS = 128

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from ..config import ConfigurationError, EstimatorConfig
+from ..config import EstimatorConfig
 from ..data.formats import LABELS
 from ..data.prompts import Prompt, with_instruction
-from ..engine.completion import Generator
+from ..engine.protocol import GenerationBackend, Sampling
 from ..entropy import Score, TokenLogprobs, make_estimator
+from ..errors import ConfigurationError
 from .labels import MOST_TOKENS, LabelTokens
 
 Row = Mapping[str, Any]
@@ -71,7 +72,7 @@ class RowScorer:
         self.estimator = make_estimator(config, estimator)
         self.name = config.estimator if estimator is None else estimator
         self.request = self.estimator.request()
-        self.instruction = config.quick_answer_instruction
+        self.instruction = config.scoring_quick_answer_instruction
         self.chat_template_kwargs = chat_template_kwargs
         self.vocabulary_size = vocabulary_size or len(tokenizer)
         self._label_tokens = LabelTokens(tokenizer)
@@ -114,21 +115,23 @@ class RowScorer:
             labels=list(map(self._labels, rows)) if self.request.evidence == "labels" else [],
         )
 
-    def score(self, encoded: EncodedRows, generator: Generator) -> list[Score]:
+    def score(self, encoded: EncodedRows, backend: GenerationBackend) -> list[Score]:
         """Scores of encoded rows, in their order."""
         if self.request.evidence == "reference":
             nothing = np.empty((0, 0))
-            logprobs = generator.completion_logprobs(encoded.prompts, encoded.references)
+            logprobs = backend.completion_logprobs(encoded.prompts, encoded.references)
             groups = [[TokenLogprobs(values, nothing)] for values in logprobs]
         elif self.request.evidence == "labels":
-            groups = self.label_logprobs(encoded, generator)
+            groups = self.label_logprobs(encoded, backend)
         else:
-            completions = generator.generate(
+            completions = backend.generate(
                 encoded.prompts,
-                max_tokens=self.request.max_tokens,
-                n=self.request.samples,
-                temperature=self.request.temperature,
-                top_logprobs=self.request.top_logprobs,
+                Sampling(
+                    self.request.max_tokens,
+                    self.request.samples,
+                    self.request.temperature,
+                    top_logprobs=self.request.top_logprobs,
+                ),
             )
             groups = [[TokenLogprobs(c.logprobs, c.top_logprobs) for c in group] for group in completions]
         return [self.estimator.score(group, self.vocabulary_size) for group in groups]
@@ -152,7 +155,7 @@ class RowScorer:
                     ids[row] = tokens
         return ids
 
-    def label_logprobs(self, encoded: EncodedRows, generator: Generator) -> list[list[TokenLogprobs]]:
+    def label_logprobs(self, encoded: EncodedRows, backend: GenerationBackend) -> list[list[TokenLogprobs]]:
         """What an estimator that asks for option labels is given: the log-probability of each label as first token.
 
         Raises:
@@ -163,7 +166,8 @@ class RowScorer:
         if len(wanted) > MOST_TOKENS:
             raise ConfigurationError(f"Option labels are {len(wanted)} tokens in all; at most {MOST_TOKENS} can be.")
         column = {token: number for number, token in enumerate(wanted)}
-        completions = generator.generate(encoded.prompts, max_tokens=1, temperature=0.0, logprob_token_ids=wanted)
+        sampling = Sampling(1, temperature=0.0, logprob_token_ids=tuple(wanted))
+        completions = backend.generate(encoded.prompts, sampling)
         groups = []
         for options, [completion] in zip(encoded.labels, completions, strict=True):
             first = completion.top_logprobs[0]

@@ -11,9 +11,9 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..config import ConfigurationError
 from ..entropy import Score
-from .atomic import check_settings, keep_settings, write_whole
+from ..errors import ConfigurationError
+from ..store import check_same, once_value, write_whole
 
 SCHEMA = pa.schema(
     [
@@ -62,7 +62,7 @@ class ScoreStore:
             self._lock.close()
             raise ConfigurationError(f"output {self.output}: another run is writing it.") from None
         try:
-            keep_settings(self.folder, self.settings)
+            once_value(self.folder / "settings", self.settings, lambda: None)
         except BaseException:
             self._lock.close()
             raise
@@ -87,7 +87,7 @@ class ScoreStore:
             settings = json.loads(metadata[_METADATA_KEY])
         except (KeyError, OSError, pa.ArrowException):
             raise ConfigurationError(f"output {self.output} exists and holds no scores.") from None
-        check_settings(settings, self.settings, f"{self.output} was", self.output)
+        check_same(settings, self.settings, f"{self.output} was", self.output)
         return True
 
     def parts(self) -> int:

@@ -10,11 +10,11 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from ..config import CurriculumConfig
-from ..curriculum import strategy_class
+from ..curriculum import STRATEGIES
 from ..data.prompts import prompt_ids
 from ..engine.launch import EngineConnection
 from ..scoring.difficulty import DifficultyFile, DifficultyMeasurer, fuse
-from ..scoring.fingerprint import fingerprint, parameters_digest
+from ..store import model_fingerprint, parameters_fingerprint
 from .mixin import CurriculumMixin
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class DifficultyMixin(CurriculumMixin):
     def _with_difficulty(self, dataset: Dataset, config: CurriculumConfig) -> Dataset:
         """The training set with a column `difficulty` where the strategy asks for one it has not."""
         assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
-        default = getattr(strategy_class(config.strategy), "default_column", None)
+        default = getattr(STRATEGIES.find(config.strategy), "default_column", None)
         asked = (config.strategy_kwargs or {}).get("column") or default
         if asked != DIFFICULTY or DIFFICULTY in dataset.column_names:
             return dataset
@@ -57,9 +57,9 @@ class DifficultyMixin(CurriculumMixin):
         wanted = {"id", "prompt", "completion", "answer", "options", *rankings}
         rows = dataset.select_columns([name for name in dataset.column_names if name in wanted]).to_list()
         folder = Path(self.args.difficulty_dir or self.args.output_dir).expanduser()
-        weights = fingerprint(self._student_name) if self._student_name else None
+        weights = model_fingerprint(self._student_name) if self._student_name else None
         settings = measurer.settings(
-            rows, [self._student_name, weights or parameters_digest(self.model)], constant=constant
+            rows, [self._student_name, weights or parameters_fingerprint(self.model)], constant=constant
         )
         file = DifficultyFile(folder, settings | {"source": "model" if self._connection is None else "engine"})
         # One process looks, so that all agree.
@@ -69,8 +69,8 @@ class DifficultyMixin(CurriculumMixin):
             indexed = self._spread(
                 "difficulty",
                 np.arange(len(rows)),
-                lambda share, generator: list(
-                    zip(share, measurer.measure([rows[i] for i in share], generator), strict=True)
+                lambda share, backend: list(
+                    zip(share, measurer.measure([rows[i] for i in share], backend), strict=True)
                 ),
             )
             measured = [entry for _, entry in sorted(indexed, key=lambda pair: pair[0])]

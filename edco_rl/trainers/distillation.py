@@ -10,11 +10,12 @@ from datasets import Dataset
 from transformers import AutoConfig, get_scheduler
 from trl import DistillationConfig, DistillationTrainer
 
-from ..config import ConfigurationError, CurriculumConfig, EngineConfig
+from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
+from ..errors import ConfigurationError
 from ..scoring import reference_text, tokenize_reference
 from .difficulty import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from trl import DistillationConfig
 
-from ..config import ConfigurationError
 from ..config.checks import check_at_least, check_choice
+from ..errors import ConfigurationError
 from .divergence import make_divergence
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..config import ConfigurationError
 from ..curriculum import Strategy
 from ..curriculum.orders import POCL, BabyStep
+from ..errors import ConfigurationError
 from .distillation_config import CurriculumDistillationConfig
 
 # POCL's end values (arXiv 2506.05695, section 4.1).

@@ -14,7 +14,7 @@ import torch
 from trl.kernels.chunked_divergence import _addmm_fp32, _compute_dtype, _project
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 from .lm_head import Head
 
 # Largest number of logits of one model that are held at a time: 16 MiB in float32 on a CPU, 256 MiB on a GPU.

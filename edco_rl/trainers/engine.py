@@ -11,11 +11,12 @@ from transformers import Trainer
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
-from ..config import ConfigurationError, EngineConfig
-from ..engine.completion import Generator
+from ..config import EngineConfig
 from ..engine.generation import EngineGeneration
 from ..engine.launch import EngineConnection, open_engine
-from .model_generator import ModelGenerator
+from ..engine.protocol import GenerationBackend
+from ..engine.transformers_backend import TransformersBackend
+from ..errors import ConfigurationError
 from .stopwatch import Stopwatch
 
 _SAMPLING = ("max_completion_length", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -91,7 +92,7 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         atexit.unregister(self.close)
 
     @contextmanager
-    def scoring_generator(self) -> Iterator[Generator | None]:
+    def scoring_backend(self) -> Iterator[GenerationBackend | None]:
         """What continues prompts with the policy's current weights, for scoring and evaluation.
 
         A collective: enter it on every rank. It gives `None` on ranks that leave the work to the main process.
@@ -107,4 +108,4 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             ) as model,
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
-            yield ModelGenerator(model, self._tokenizer.pad_token_id, self.eos_token_ids)
+            yield TransformersBackend(model, self._tokenizer.pad_token_id, self.eos_token_ids)

@@ -10,11 +10,12 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOConfig, GRPOTrainer
 
-from ..config import ConfigurationError, CurriculumConfig, EngineConfig
+from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import make_gates
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
+from ..errors import ConfigurationError
 from .engine import EngineMixin
 from .mixin import CurriculumMixin, repeat_sampler_order, resolve_settings
 from .rollouts import Group, Rollout, has_signal, judge, make_groups, refill_size
@@ -195,7 +196,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
             rollouts,
             version=self.state.global_step,
             reward_weights=self.reward_weights,
-            prefix_tokens=self._curriculum_config.prefix_tokens,
+            prefix_tokens=self._curriculum_config.scoring_prefix_tokens,
         )
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
@@ -220,7 +221,7 @@ class CurriculumGRPOTrainer(CurriculumMixin, EngineMixin, GRPOTrainer):
         indices = self.curriculum.batch
         seen: list[Group] = []
         dropped: Counter[str] = Counter()
-        for refills_left in range(self._curriculum_config.max_refills, -1, -1):
+        for refills_left in range(self._curriculum_config.gate_max_refills, -1, -1):
             prompts = [row["prompt"] for row in inputs]
             _, completion_ids, _, completions, *_ = self._generate(prompts)
             rewards = self._calculate_rewards(inputs, prompts, completions, completion_ids)

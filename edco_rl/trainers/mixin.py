@@ -14,11 +14,12 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import ProgressCallback, Trainer, TrainerCallback
 
-from ..config import ConfigurationError, CurriculumConfig, EngineConfig
-from ..curriculum import Curriculum, CurriculumBatchSampler, Outcome, Pool, strategy_class
+from ..config import CurriculumConfig, EngineConfig
+from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Pool
 from ..curriculum.pool import IndexArray
 from ..data.prompts import prompt_ids
-from ..engine.completion import Generator
+from ..engine.protocol import GenerationBackend
+from ..errors import ConfigurationError
 from .progress import CurriculumProgressCallback
 from .scoring import PromptScorer
 from .stopwatch import Stopwatch
@@ -37,7 +38,7 @@ def resolve_settings(
         ConfigurationError: There is no such strategy.
     """
     config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
-    strategy_class(config.strategy)
+    STRATEGIES.find(config.strategy)
     engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
     if engine_config is not None and engine_config.engine_mode == "none":
         engine_config = None
@@ -48,7 +49,7 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
     """Puts a curriculum into a TRL trainer; inherit from it before the trainer.
 
     The trainer calls [`~CurriculumMixin._init_curriculum`] at the end of its constructor, and has a
-    `scoring_generator` ([`~edco_rl.trainers.engine.EngineMixin`]).
+    `scoring_backend` ([`~edco_rl.trainers.engine.EngineMixin`]).
     """
 
     curriculum: Curriculum
@@ -94,24 +95,24 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             self._tokenizer,
             config,
             getattr(self, "chat_template_kwargs", None),
-            estimator=strategy_class(config.strategy).estimator,
+            estimator=STRATEGIES.find(config.strategy).estimator,
             vocabulary_size=self.model.config.get_text_config().vocab_size,
         )
         assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
         # What an interval can use up: gates may have each batch filled up again and again.
-        fillings = 1 + config.max_refills if config.gates else 1
-        interval_size = int(np.ceil(config.interval / steps_per_batch)) * batch_size * fillings
+        fillings = 1 + config.gate_max_refills if config.gates else 1
+        interval_size = int(np.ceil(config.curriculum_interval / steps_per_batch)) * batch_size * fillings
         self._prompt_rows = rows
-        pool = Pool(prompt_ids(rows), order, column=self._column, max_visits=config.max_visits)
+        pool = Pool(prompt_ids(rows), order, column=self._column, max_visits=config.curriculum_max_visits)
         self.curriculum = Curriculum(
             pool,
             config.strategy,
             batch_size=batch_size,
-            size=config.size if config.size is not None else min(interval_size, len(pool)),
+            size=config.curriculum_size if config.curriculum_size is not None else min(interval_size, len(pool)),
             seed=self.args.seed,
             strategy_kwargs=config.strategy_kwargs,
-            exploration=config.exploration,
-            half_life=config.half_life,
+            exploration=config.curriculum_exploration,
+            half_life=config.curriculum_half_life,
         )
         if self.curriculum.strategy.needs_validation and self.args.eval_strategy == "no":
             raise ConfigurationError(
@@ -159,7 +160,7 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
     def _renew_curriculum(self) -> None:
         """Score what the strategy wants, and let it form the next curriculum. The same on every rank."""
         step = self.state.global_step
-        wanted = self.curriculum.wants(self._curriculum_config.candidates)
+        wanted = self.curriculum.wants(self._curriculum_config.curriculum_candidates)
         if len(wanted):
             self.observe(self._score(wanted, step))
         self.curriculum.renew(step)
@@ -190,10 +191,12 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
 
     def _score(self, wanted: IndexArray, step: int) -> list[Outcome]:
         return self._spread(
-            "scoring", wanted, lambda share, generator: self._scorer.score(share, generator, step, self.tokens)
+            "scoring", wanted, lambda share, backend: self._scorer.score(share, backend, step, self.tokens)
         )
 
-    def _spread(self, part: str, indices: IndexArray, work: Callable[[list[int], Generator], list[T]]) -> list[T]:
+    def _spread(
+        self, part: str, indices: IndexArray, work: Callable[[list[int], GenerationBackend], list[T]]
+    ) -> list[T]:
         """Results of work on prompts, done by the rank with the engine or by all ranks; the same on every rank.
 
         Args:
@@ -201,15 +204,15 @@ class CurriculumMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
                 What its time is counted towards.
             indices (`IndexArray`):
                 The prompts.
-            work (`Callable[[list[int], Generator], list]`):
+            work (`Callable[[list[int], GenerationBackend], list]`):
                 Given a share of them. The order of the results is that of the shares, not of `indices`.
         """
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        with self.scoring_generator() as generator, self.stopwatch(part):
+        with self.scoring_backend() as backend, self.stopwatch(part):
             if self._scores_on_every_rank:
-                assert generator is not None
-                return gather_object(work(indices[rank::processes].tolist(), generator))
-            results = [None if generator is None else work(indices.tolist(), generator)]
+                assert backend is not None
+                return gather_object(work(indices[rank::processes].tolist(), backend))
+            results = [None if backend is None else work(indices.tolist(), backend)]
             return broadcast_object_list(results)[0]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -298,7 +301,7 @@ class _CurriculumCallback(TrainerCallback):
     def _renew_if_due(self, state: Any) -> None:
         step = state.global_step
         trainer = self.trainer
-        due = step % trainer._curriculum_config.interval == 0 and step < state.max_steps
+        due = step % trainer._curriculum_config.curriculum_interval == 0 and step < state.max_steps
         if due and trainer.curriculum.renewed_at != step:
             trainer._renew_curriculum()
 

@@ -9,10 +9,10 @@ from transformers import TrainerCallback
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id, use_adapter
 
-from ..config import ConfigurationError
 from ..engine.server import check_model_path
+from ..errors import ConfigurationError
 from .grpo import CurriculumGRPOTrainer
-from .ppo_config import PPOConfig
+from .ppo_config import CurriculumPPOConfig
 from .ppo_functions import (
     explained_variance,
     generalized_advantages,
@@ -39,7 +39,7 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
     Args:
         model, reward_funcs, train_dataset, *args, **kwargs:
             As in [`CurriculumGRPOTrainer`].
-        args ([`PPOConfig`], *optional*):
+        args ([`CurriculumPPOConfig`], *optional*):
             Settings.
 
     Raises:
@@ -48,11 +48,11 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
     Example:
 
     ```python
-    >>> from edco_rl import CurriculumPPOTrainer, EngineConfig, PPOConfig
+    >>> from edco_rl import CurriculumPPOTrainer, EngineConfig, CurriculumPPOConfig
     >>> trainer = CurriculumPPOTrainer(
     ...     model="Qwen/Qwen3-0.6B",
     ...     reward_funcs=accuracy_reward,
-    ...     args=PPOConfig(value_warmup_steps=10),
+    ...     args=CurriculumPPOConfig(value_warmup_steps=10),
     ...     train_dataset=dataset,
     ...     curriculum="edco",
     ...     engine=EngineConfig(),
@@ -71,23 +71,25 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
         "year=2017, eprint={arXiv:1707.06347}}",
     }
 
-    args: PPOConfig
+    args: CurriculumPPOConfig
     value_function: ValueFunction
 
     def __init__(
         self,
         model: Any,
         reward_funcs: Any = None,
-        args: PPOConfig | None = None,
+        args: CurriculumPPOConfig | None = None,
         train_dataset: Any = None,
         *positional: Any,
         **kwargs: Any,
     ) -> None:
         if args is None:
             name = model if isinstance(model, str) else get_config_model_id(model.config)
-            args = PPOConfig(f"{name.split('/')[-1]}-PPO")
-        if not isinstance(args, PPOConfig):
-            raise ConfigurationError(f"{type(self).__name__} takes a PPOConfig as args; got {type(args).__name__}.")
+            args = CurriculumPPOConfig(f"{name.split('/')[-1]}-PPO")
+        if not isinstance(args, CurriculumPPOConfig):
+            raise ConfigurationError(
+                f"{type(self).__name__} takes a CurriculumPPOConfig as args; got {type(args).__name__}."
+            )
         if args.value_model_name_or_path is not None:
             check_model_path(args.value_model_name_or_path, "value_model_name_or_path")
         args.beta = args.kl_coef  # TRL then makes the reference model

@@ -4,17 +4,17 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from ..config import ConfigurationError
+from ..errors import ConfigurationError
 
 # They differ in how tokens are averaged; TRL's others replace the clipped objective.
 _LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo")
 
 
 @dataclass
-class PPOConfig(GRPOConfig):
+class CurriculumPPOConfig(GRPOConfig):
     r"""Settings of [`CurriculumPPOTrainer`]: TRL's `GRPOConfig`, and what PPO has beyond it.
 
-    Names are those of TRL's former `PPOConfig`. Every other field of `GRPOConfig` keeps its meaning, apart from those
+    Names are those of TRL's former `CurriculumPPOConfig`. Every other field of `GRPOConfig` keeps its meaning, apart from those
     of group-relative advantages (`beta`, `scale_rewards`, `multi_objective_aggregation`), which are refused.
     """
 

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from ..config import EstimatorConfig
 from ..curriculum import Outcome
-from ..engine.completion import Generator
+from ..engine.protocol import GenerationBackend
 from ..scoring import RowScorer
 
 
@@ -59,21 +59,21 @@ class PromptScorer:
         return list(map(len, self.scorer.tokenize(self.rows["prompt"])))
 
     def score(
-        self, indices: Sequence[int], generator: Generator, version: int, tokens: Counter[str] | None = None
+        self, indices: Sequence[int], backend: GenerationBackend, version: int, tokens: Counter[str] | None = None
     ) -> list[Outcome]:
         """Score rows under the current policy.
 
         Args:
             indices (`Sequence[int]`):
                 Rows of the data set.
-            generator (`Generator`):
+            backend (`GenerationBackend`):
                 Gives log-probabilities; its weights are those of `version`.
             version (`int`):
                 Optimizer step of the policy.
             tokens (`Counter[str]`, *optional*):
                 The tokens it took are added to its entry `scored`.
         """
-        scores = self.scorer.score(self.scorer.encode(self.rows.select(indices).to_list()), generator)
+        scores = self.scorer.score(self.scorer.encode(self.rows.select(indices).to_list()), backend)
         if tokens is not None:
             tokens["scored"] += sum(score.tokens for score in scores)
         return [

@@ -10,11 +10,12 @@ from torch.utils.data import DataLoader
 from trl import SFTConfig, SFTTrainer
 from trl.distributed import DistributedBackend
 
-from ..config import ConfigurationError, CurriculumConfig, EngineConfig
+from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts
 from ..engine.launch import EngineConnection
+from ..errors import ConfigurationError
 from .engine import EngineMixin
 from .mixin import CurriculumMixin, ObserveCallback, resolve_settings
 from .stopwatch import Stopwatch

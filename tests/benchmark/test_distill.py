@@ -14,8 +14,8 @@ from edco_rl.benchmark.distill import (
     keep_layers,
 )
 from edco_rl.benchmark.distill_report import print_table, summarize
-from edco_rl.benchmark.divergence_memory import MemoryConfig, measure
-from edco_rl.config import ConfigurationError
+from tests.benchmarks.divergence_memory import MemoryConfig, measure
+from edco_rl.errors import ConfigurationError
 
 
 @pytest.fixture(scope="module")

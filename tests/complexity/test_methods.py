@@ -4,7 +4,8 @@ from datasets import Dataset
 
 from edco_rl.complexity.methods import METHOD, longest, order, rows_for_teacher, training_rows
 from edco_rl.complexity.reasoning import Chain, chains_of_column
-from edco_rl.config import ComplexityConfig, ConfigurationError
+from edco_rl.config import ComplexityConfig
+from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
 
 ROWS = Dataset.from_list(
@@ -55,9 +56,9 @@ def test_every_row_is_trained_on_as_configured_and_counted(unusable, pending):
     dropped = ({"q3", "q1"} if unusable == "drop" else set()) | ({"q6"} if pending == "drop" else set())
     assert {row["id"] for row in rows} == set(ROWS["id"]) - dropped
     assert counts == {"reasoning": 1, "answer": 5, "instead": 3 - len(dropped), "dropped": len(dropped)}
-    by_id = {row["id"]: row for row in rows}
-    assert by_id["q0"]["completion"][0]["content"] == "text 0"
-    assert by_id["q0"]["prompt"][0]["content"] == f"Question 0?\n\n{CONFIG.reasoning_instruction}"
+    ids_of = {row["id"]: row for row in rows}
+    assert ids_of["q0"]["completion"][0]["content"] == "text 0"
+    assert ids_of["q0"]["prompt"][0]["content"] == f"Question 0?\n\n{CONFIG.reasoning_instruction}"
     for row in rows:
         if row["id"] != "q0":
             assert (row["prompt"], row["completion"]) == (ROWS[int(row["id"][1])]["prompt"], ROWS[0]["completion"])

@@ -11,10 +11,11 @@ from tokenizers.models import WordPiece
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from edco_rl.complexity.scores import SCHEMA, ComplexityScorer, check_single_token_answers, prediction
-from edco_rl.config import ComplexityConfig, ConfigurationError
+from edco_rl.config import ComplexityConfig
+from edco_rl.errors import ConfigurationError
 from edco_rl.data.prompts import tokenize_prompt, with_instruction
 from edco_rl.rewards import math_reward, multiple_choice_reward
-from edco_rl.trainers.model_generator import ModelGenerator
+from edco_rl.engine.transformers_backend import ModelGenerator
 
 ROWS = Dataset.from_list(
     [
@@ -56,7 +57,7 @@ def score(model, tokenizer, rows=ROWS, reward=multiple_choice_reward, **settings
 
 def first_token(model, tokenizer, row):
     """Log-probabilities of the first token of the answer, from transformers' logits in float64."""
-    prompt = with_instruction(row["prompt"], ComplexityConfig().quick_answer_instruction)
+    prompt = with_instruction(row["prompt"], ComplexityConfig().scoring_quick_answer_instruction)
     with torch.no_grad():
         logits = model(torch.tensor([tokenize_prompt(prompt, tokenizer)])).logits[0, -1]
     return logits.double().log_softmax(-1).numpy()
@@ -87,7 +88,7 @@ def test_an_answer_of_several_tokens_is_refused_by_name_with_what_to_do_instead(
     for part in (
         "'capA' of row 'q2' is 2 tokens: ['cap', '##A']",
         "estimator to prefix_entropy",
-        "prefix_tokens to 2",
+        "scoring_prefix_tokens to 2",
     ):
         assert part in str(error.value)
 
@@ -105,7 +106,7 @@ def test_answers_of_several_tokens_are_scored_with_prefix_entropy(model, tokeniz
     numbers = ROWS.remove_columns(["options"]).map(lambda row: {"answer": "1234567"})
     with pytest.raises(ConfigurationError, match="'1234567' of row 'q0' is 7 tokens"):
         score(model, tokenizer, numbers)
-    settings = {"estimator": "prefix_entropy", "prefix_tokens": 7, "answer_tokens": 2}
+    settings = {"estimator": "prefix_entropy", "scoring_prefix_tokens": 7, "answer_tokens": 2}
     found = score(model, tokenizer, numbers, math_reward, **settings)
     assert all(row["score"] > 0 and row["right"] is not None and row["label_probability"] is None for row in found)
 

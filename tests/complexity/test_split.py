@@ -7,7 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edco_rl.complexity.split import random_split, split_by_quantiles, split_by_thresholds
-from edco_rl.config import ComplexityConfig, ConfigurationError
+from edco_rl.config import ComplexityConfig
+from edco_rl.errors import ConfigurationError
 
 # Few different values: most of them tie.
 TIED = st.lists(st.sampled_from([0.0, 0.5, 0.5000001, 1.0, 2.0]), min_size=3, max_size=60).map(np.array)

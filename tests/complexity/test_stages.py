@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 
 from edco_rl.complexity.stages import Stages, in_parts
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 
 
 class Work:

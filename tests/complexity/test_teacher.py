@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edco_rl.complexity.reasoning import chains_of_teacher, count
 from edco_rl.complexity.teacher import Teacher, UnreadableReplyError, parse_reply, retry_after
 from edco_rl.complexity.teacher_cache import Reply, TeacherCache
-from edco_rl.config import ComplexityConfig, ConfigurationError
+from edco_rl.config import ComplexityConfig
+from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
 
 QUESTION = [{"role": "user", "content": "Question 1."}]

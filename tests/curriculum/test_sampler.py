@@ -3,7 +3,7 @@ import itertools
 import pytest
 from trl.trainer.utils import RepeatSampler
 
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 from edco_rl.curriculum import Curriculum, CurriculumBatchSampler, Pool
 
 

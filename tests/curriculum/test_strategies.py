@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 from edco_rl.curriculum import Curriculum, Outcome, Pool, Strategy, available_strategies
 from edco_rl.curriculum.fusion import reciprocal_rank_fusion
 from edco_rl.curriculum.predicted import logistic_regression
@@ -189,7 +189,7 @@ def test_a_strategy_that_selects_nonsense_is_told_so(answer, message):
         ("json:dumps", {}, "not a subclass"),
         ("edco", {"strategy_kwargs": {"speed": 1}}, "strategy_kwargs"),
         ("edco", {"pool_size": 2}, "has 2 prompts, but a generation batch takes 3"),
-        ("edco", {"size": 2}, "size must be at least"),
+        ("edco", {"size": 2}, "it must be at least"),
     ],
 )
 def test_wrong_settings_are_refused(strategy, kwargs, message):

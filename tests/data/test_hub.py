@@ -5,7 +5,7 @@ import json
 import pytest
 from datasets import Dataset
 
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 from edco_rl.data.hub import HUB_DATASETS
 from edco_rl.data.load import load_prompts
 

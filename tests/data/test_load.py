@@ -12,7 +12,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 from edco_rl.data.formats import FORMATS, PromptSettings
 from edco_rl.data.load import iter_rows, load_prompts
 from edco_rl.data.prompts import check_prompts, with_instruction

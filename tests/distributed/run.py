@@ -61,7 +61,7 @@ class Recorder(TrainerCallback):
 
         def recording(n):
             chosen = draw(n)
-            self.drawn += trainer.curriculum.pool.by_id(chosen)
+            self.drawn += trainer.curriculum.pool.ids_of(chosen)
             return chosen
 
         trainer.curriculum.draw = recording

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EDCO = {"strategy": "edco", "interval": 4, "prefix_tokens": 2, "quick_answer": False, "candidates": 20}
-COMBINED = EDCO | {"strategy": "combined", "exploration": 0.25, "half_life": 8.0}
-GATED = EDCO | {"gates": ["equal_rewards"], "max_refills": 2, "size": 12}
+EDCO = {"strategy": "edco", "curriculum_interval": 4, "scoring_prefix_tokens": 2, "scoring_quick_answer": False, "curriculum_candidates": 20}
+COMBINED = EDCO | {"strategy": "combined", "curriculum_exploration": 0.25, "curriculum_half_life": 8.0}
+GATED = EDCO | {"gates": ["equal_rewards"], "gate_max_refills": 2, "curriculum_size": 12}
 ONE_STEP = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "max_steps": 20}
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from edco_rl.config import ConfigurationError, EstimatorConfig
+from edco_rl.config import EstimatorConfig
+from edco_rl.errors import ConfigurationError
 from edco_rl.engine.client import EngineClient, EngineError
 from edco_rl.entropy import PrefixEntropy, TokenLogprobs
 
@@ -38,7 +39,7 @@ def test_many_prompts_come_back_in_order(client, tokenizer):
 def test_prefix_entropy_is_the_exact_one_within_its_bounds(client, model, tokenizer, tasks):
     """The paper's score from 20 log-probabilities against full-vocabulary logits, on real prompts."""
     prompts = tokenizer(list(tasks["prompt"]))["input_ids"]
-    estimator = PrefixEntropy(EstimatorConfig(prefix_tokens=4, scoring_top_logprobs=20))
+    estimator = PrefixEntropy(EstimatorConfig(scoring_prefix_tokens=4, scoring_top_logprobs=20))
     found, exact = [], []
     groups = client.generate(prompts, max_tokens=4, temperature=0.0, top_logprobs=20)
     for prompt, [completion] in zip(prompts, groups, strict=True):

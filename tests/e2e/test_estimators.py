@@ -40,13 +40,15 @@ def score(client, tokenizer, name, **settings):
 
 
 def prompt_ids(row, tokenizer, quick):
-    instruction = EstimatorConfig().quick_answer_instruction
+    instruction = EstimatorConfig().scoring_quick_answer_instruction
     return tokenize_prompt(with_instruction(row["prompt"], instruction) if quick else row["prompt"], tokenizer)
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("prefix_entropy", 4), ("answer_entropy", 1), ("sequence_entropy", 8)])
 def test_the_exact_entropy_of_a_greedy_answer_lies_within_the_bounds(client, model, tokenizer, name, tokens):
-    found = score(client, tokenizer, name, prefix_tokens=tokens, sequence_tokens=tokens, scoring_top_logprobs=100)
+    found = score(
+        client, tokenizer, name, scoring_prefix_tokens=tokens, scoring_sequence_tokens=tokens, scoring_top_logprobs=100
+    )
     slack = tolerance(client)
     prompts = [prompt_ids(row, tokenizer, name != "sequence_entropy") for row in ROWS]
     answers = client.generate(prompts, max_tokens=tokens, temperature=0.0)
@@ -90,7 +92,9 @@ def test_surprisal_and_learnability_are_those_of_writing_the_reference_answer(cl
 
 def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(client, model, tokenizer):
     prompts = [prompt_ids(row, tokenizer, False) for row in ROWS]
-    scorer = RowScorer(tokenizer, EstimatorConfig(estimator="rollout_entropy", scoring_samples=3, sequence_tokens=6))
+    scorer = RowScorer(
+        tokenizer, EstimatorConfig(estimator="rollout_entropy", scoring_samples=3, scoring_sequence_tokens=6)
+    )
     recorded = Recorder(client)
     found = scorer.score(scorer.encode(ROWS), recorded)
     for prompt, group, result in zip(prompts, recorded.groups, found, strict=True):
@@ -112,7 +116,7 @@ config = EngineConfig(engine_mode="colocate", engine_max_model_len=512, engine_d
 engine = ColocatedEngine(model, config)
 found = {}
 for name in ("prefix_entropy", "option_entropy", "perplexity", "rollout_entropy"):
-    config = EstimatorConfig(estimator=name, prefix_tokens=4, scoring_samples=1, sequence_tokens=4)
+    config = EstimatorConfig(estimator=name, scoring_prefix_tokens=4, scoring_samples=1, scoring_sequence_tokens=4)
     scorer = RowScorer(AutoTokenizer.from_pretrained(model), config)
     scores = scorer.score(scorer.encode(rows), engine)
     found[name] = [[score.value, score.lower, score.upper, score.tokens] for score in scores]
@@ -126,7 +130,9 @@ def test_an_engine_within_the_process_gives_the_scores_of_the_server(client, tok
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     found = json.loads(done.stdout)  # nothing else is written to it
     for name in ("prefix_entropy", "option_entropy", "perplexity"):
-        expected = [[s.value, s.lower, s.upper, s.tokens] for s in score(client, tokenizer, name, prefix_tokens=4)]
+        expected = [
+            [s.value, s.lower, s.upper, s.tokens] for s in score(client, tokenizer, name, scoring_prefix_tokens=4)
+        ]
         np.testing.assert_allclose(found[name], expected, atol=2 * tolerance(client))
     assert all(0 < value < 11 for value, *_ in found["rollout_entropy"])
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from edco_rl.benchmark.accuracy import grade_answers
+from edco_rl.runs.grading import grade_answers
 from edco_rl.cli import main
 from edco_rl.data.load import load_prompts
 from edco_rl.rewards import math_reward
-from edco_rl.trainers.model_generator import ModelGenerator
+from edco_rl.engine.transformers_backend import ModelGenerator
 
 pytestmark = pytest.mark.engine
 

@@ -45,7 +45,9 @@ def make_trainer(model_path, tasks, folder, engine):
         disable_tqdm=True,
         vllm_importance_sampling_correction=False,
     )
-    curriculum = CurriculumConfig(strategy="edco", interval=1, size=2, prefix_tokens=2, quick_answer=False)
+    curriculum = CurriculumConfig(
+        strategy="edco", curriculum_interval=1, curriculum_size=2, scoring_prefix_tokens=2, scoring_quick_answer=False
+    )
     return CurriculumGRPOTrainer(model_path, varied_reward, args, tasks, curriculum=curriculum, engine=engine)
 
 
@@ -121,7 +123,7 @@ def test_ctrl_c_leaves_nothing_behind(model_path, tmp_path, stage):
     settings = ["--model_name_or_path", model_path, "--output_dir", str(tmp_path), "--held_out_prompts", "0"]
     command = [sys.executable, "-m", "edco_rl", "train", "grpo", "--config", str(RECIPE), *settings]
     if stage == "while it trains":
-        command += ["--candidates", "8"]
+        command += ["--curriculum_candidates", "8"]
     with (tmp_path / "output").open("w") as output:
         # A shell that runs the tests in the background lets its children ignore Ctrl-C.
         command = ["env", "--default-signal=INT", *command]
@@ -148,7 +150,15 @@ def test_ctrl_c_leaves_nothing_behind(model_path, tmp_path, stage):
 
 def test_the_quickstart_recipes_differ_in_the_curriculum_only():
     edco, random = (yaml.safe_load(RECIPE.with_name(f"grpo_{name}.yaml").read_text()) for name in ("edco", "random"))
-    curriculum = {"strategy", "interval", "size", "candidates", "prefix_tokens", "quick_answer", "output_dir"}
+    curriculum = {
+        "strategy",
+        "interval",
+        "size",
+        "candidates",
+        "scoring_prefix_tokens",
+        "scoring_quick_answer",
+        "output_dir",
+    }
     assert {k: v for k, v in edco.items() if k not in curriculum} == {
         k: v for k, v in random.items() if k not in curriculum
     }
@@ -162,8 +172,8 @@ def test_accelerate_launches_the_recipe_in_two_processes(model_path, server_url,
         "engine_url": server_url,
         "output_dir": str(tmp_path),
         "max_steps": "1",
-        "candidates": "8",
-        "size": "4",
+        "curriculum_candidates": "8",
+        "curriculum_size": "4",
         "held_out_prompts": "8",
         "disable_tqdm": "true",
         "per_device_train_batch_size": "4",
@@ -171,7 +181,7 @@ def test_accelerate_launches_the_recipe_in_two_processes(model_path, server_url,
         "share_prompts": "false",
         "use_cpu": "true",
         "gates": "equal_rewards",
-        "max_refills": "1",
+        "gate_max_refills": "1",
     }
     flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]

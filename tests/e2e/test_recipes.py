@@ -63,7 +63,7 @@ def test_a_recipe_runs_on_a_small_model_and_a_local_file(
     if method == "distill":
         settings |= {"dataset_name": instructions, "teacher_model_name_or_path": model_path}
     if "random" not in path.stem:
-        settings |= {"candidates": 8, "size": 4}
+        settings |= {"curriculum_candidates": 8, "curriculum_size": 4}
     flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     main(["train", method, "--config", str(path), *flags])
     summary = json.loads((tmp_path / "summary.json").read_text())

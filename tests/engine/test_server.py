@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from edco_rl import EngineConfig
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 from edco_rl.engine.hardware import has_avx512
 from edco_rl.engine.server import (
     EngineStartError,
@@ -41,9 +41,9 @@ def test_bfloat16_is_avoided_where_it_is_emulated(cuda, avx512, dtype, expected)
 
 
 def test_the_transport_selects_the_weight_transfer_backend():
-    backends = {t: arguments(transport=t)["weight_transfer_config"]["backend"] for t in ("auto", "file", "adapter")}
+    backends = {t: arguments(engine_transport=t)["weight_transfer_config"]["backend"] for t in ("auto", "file", "adapter")}
     assert set(backends.values()) == {"edco_rl_file"}
-    assert arguments(transport="nccl")["weight_transfer_config"] == {"backend": "nccl"}
+    assert arguments(engine_transport="nccl")["weight_transfer_config"] == {"backend": "nccl"}
 
 
 def test_a_cpu_compiles_nothing_and_takes_no_gpu_memory():

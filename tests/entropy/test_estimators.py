@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edco_rl.config import ConfigurationError, EstimatorConfig
+from edco_rl.config import EstimatorConfig
+from edco_rl.errors import ConfigurationError
 from edco_rl.entropy import (
     Estimator,
     Request,
@@ -120,7 +121,9 @@ def test_rollout_entropy_estimates_the_entropy_without_bias():
     found = rollout_entropy(logprobs)
     exact = -(p * np.log(p)).sum()
     assert abs(found.value - exact) < 4 * found.standard_error < 0.05
-    assert rollout_entropy(logprobs, prefix_tokens=1).value == pytest.approx(-np.mean([s[0] for s in logprobs]))
+    assert rollout_entropy(logprobs, scoring_prefix_tokens=1).value == pytest.approx(
+        -np.mean([s[0] for s in logprobs])
+    )
     samples = [sample(uniform(20, 4), values) for values in logprobs]
     assert score("rollout_entropy", samples).value == found.value
 

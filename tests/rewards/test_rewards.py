@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import (
     LengthReward,
     answer_format_reward,

@@ -2,8 +2,9 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from edco_rl.benchmark.stand_in import StandInEngine
-from edco_rl.config import ConfigurationError, EstimatorConfig
+from tests.benchmarks.stand_in import StandInEngine
+from edco_rl.config import EstimatorConfig
+from edco_rl.errors import ConfigurationError
 from edco_rl.data.prompts import tokenize_prompt, with_instruction
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.job import score_rows
@@ -12,7 +13,7 @@ from edco_rl.scoring.store import ScoreStore
 
 @pytest.fixture(scope="module")
 def scorer(tiny_model_path):
-    return RowScorer(AutoTokenizer.from_pretrained(tiny_model_path), EstimatorConfig(prefix_tokens=2))
+    return RowScorer(AutoTokenizer.from_pretrained(tiny_model_path), EstimatorConfig(scoring_prefix_tokens=2))
 
 
 def rows(count):
@@ -96,6 +97,6 @@ def test_a_bad_row_ends_the_run_and_leaves_what_was_done(tmp_path, scorer):
 
 def test_prompts_encoded_together_are_the_same_as_one_by_one(scorer):
     some = list(rows(8))
-    instruction = EstimatorConfig().quick_answer_instruction
+    instruction = EstimatorConfig().scoring_quick_answer_instruction
     expected = [tokenize_prompt(with_instruction(row["prompt"], instruction), scorer.tokenizer) for row in some]
     assert scorer.encode(some).prompts == expected

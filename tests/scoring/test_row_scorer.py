@@ -7,11 +7,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from edco_rl.config import ConfigurationError, EstimatorConfig
+from edco_rl.config import EstimatorConfig
+from edco_rl.errors import ConfigurationError
 from edco_rl.data.prompts import tokenize_prompt, with_instruction
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.labels import LabelTokens
-from edco_rl.trainers.model_generator import ModelGenerator
+from edco_rl.engine.transformers_backend import ModelGenerator
 
 ROWS = [
     {"prompt": "2 + 2 =", "options": ["3", "4"], "answer": " 4"},
@@ -70,9 +71,14 @@ def greedy(model, ids, tokens, eos):
 ])  # fmt: skip
 @pytest.mark.parametrize("top", [2, 49152])
 def test_entropy_along_the_greedy_answer_is_exact_within_its_bounds(model, tokenizer, name, tokens, quick, top):
-    settings = {"prefix_tokens": tokens, "sequence_tokens": tokens, "quick_answer": quick, "scoring_top_logprobs": top}
+    settings = {
+        "scoring_prefix_tokens": tokens,
+        "scoring_sequence_tokens": tokens,
+        "scoring_quick_answer": quick,
+        "scoring_top_logprobs": top,
+    }
     found = score(model, tokenizer, name, **settings)
-    instruction = EstimatorConfig().quick_answer_instruction
+    instruction = EstimatorConfig().scoring_quick_answer_instruction
     for row, result in zip(ROWS, found, strict=True):
         prompt = with_instruction(row["prompt"], instruction) if quick else row["prompt"]
         rows = greedy(model, tokenize_prompt(prompt, tokenizer), tokens, tokenizer.eos_token_id)
@@ -85,10 +91,12 @@ def test_entropy_along_the_greedy_answer_is_exact_within_its_bounds(model, token
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_option_entropy_is_that_of_the_labels_with_and_without_a_space(model, tokenizer, quick):
-    found = score(model, tokenizer, "option_entropy", quick_answer=quick)
+    found = score(model, tokenizer, "option_entropy", scoring_quick_answer=quick)
     for row, result in zip(ROWS, found, strict=True):
         prompt = (
-            with_instruction(row["prompt"], EstimatorConfig().quick_answer_instruction) if quick else row["prompt"]
+            with_instruction(row["prompt"], EstimatorConfig().scoring_quick_answer_instruction)
+            if quick
+            else row["prompt"]
         )
         p = np.exp(distributions(model, tokenize_prompt(prompt, tokenizer), 1)[0])
         labels = "ABCD"[: len(row["options"])]
@@ -115,8 +123,13 @@ def test_sampled_estimates_agree_with_the_exact_entropy_of_the_first_token(model
     torch.manual_seed(0)
     row = {"prompt": "2 + 2 ="}
     exact = entropy(distributions(model, tokenizer("2 + 2 =")["input_ids"], 1)).item()
-    settings = {"scoring_samples": 400, "sequence_tokens": 1, "prefix_tokens": 1, "scoring_temperature": 1.0}
-    settings |= {"quick_answer": False, "scoring_top_logprobs": 1000}
+    settings = {
+        "scoring_samples": 400,
+        "scoring_sequence_tokens": 1,
+        "scoring_prefix_tokens": 1,
+        "scoring_temperature": 1.0,
+    }
+    settings |= {"scoring_quick_answer": False, "scoring_top_logprobs": 1000}
     [rollout] = score(model, tokenizer, "rollout_entropy", [row], 400, **settings)
     assert abs(rollout.value - exact) < 4 * rollout.standard_error
     [sequence] = score(model, tokenizer, "sequence_entropy", [row], 400, **settings)

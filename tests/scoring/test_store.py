@@ -3,7 +3,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 from edco_rl.entropy import Score
 from edco_rl.scoring.store import ScoreStore
 

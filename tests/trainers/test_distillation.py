@@ -308,7 +308,7 @@ def test_on_and_off_policy_batches_are_mixed_by_share_and_resume(tiny_model_path
 
 @pytest.mark.parametrize("strategy", ["edco", "mopps", "perplexity"])
 def test_any_strategy_trains(tiny_model_path, teacher_path, tmp_path, strategy):
-    config = CurriculumConfig(strategy=strategy, interval=2, prefix_tokens=1, quick_answer=False)
+    config = CurriculumConfig(strategy=strategy, curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False)
     args = arguments(tmp_path, gradient_accumulation_steps=2, divergence="skewed_forward_kl")
     trainer = CurriculumDistillationTrainer(tiny_model_path, teacher_path, args, dataset(), curriculum=config)
     trainer.train()

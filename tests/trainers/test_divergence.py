@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
-from edco_rl.config import ConfigurationError
+from edco_rl.errors import ConfigurationError
 from edco_rl.trainers import divergence as module
 from edco_rl.trainers.divergence import (
     DIVERGENCES,

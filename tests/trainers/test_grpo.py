@@ -73,7 +73,12 @@ def exact_prefix_entropy(model, tokenizer, prompt, tokens):
 
 def test_edco_without_an_engine_trains_on_the_prompts_of_highest_entropy(model_path, tmp_path):
     config = CurriculumConfig(
-        strategy="edco", interval=5, size=4, prefix_tokens=2, quick_answer=False, scoring_top_logprobs=1000
+        strategy="edco",
+        curriculum_interval=5,
+        curriculum_size=4,
+        scoring_prefix_tokens=2,
+        scoring_quick_answer=False,
+        scoring_top_logprobs=1000,
     )
     args = arguments(tmp_path, max_steps=1)
     rows = Dataset.from_dict({"prompt": ["2 + 2 =", "The capital of France is", "I", "Once upon a", "1, 2, 3,", "x"]})
@@ -90,7 +95,7 @@ def test_edco_without_an_engine_trains_on_the_prompts_of_highest_entropy(model_p
 
 
 def test_a_checkpoint_restores_the_curriculum(tiny_model_path, tmp_path):
-    config = CurriculumConfig(strategy="edco", interval=2, prefix_tokens=2, candidates=8)
+    config = CurriculumConfig(strategy="edco", curriculum_interval=2, scoring_prefix_tokens=2, curriculum_candidates=8)
 
     def trainer(**changes):
         args = arguments(tmp_path, max_steps=6, save_strategy="steps", save_steps=3, **changes)
@@ -108,7 +113,7 @@ def test_a_checkpoint_restores_the_curriculum(tiny_model_path, tmp_path):
 
 
 def test_metrics_say_what_the_time_went_to(tiny_model_path, tmp_path):
-    config = CurriculumConfig(interval=1, prefix_tokens=1)
+    config = CurriculumConfig(curriculum_interval=1, scoring_prefix_tokens=1)
     trainer = CurriculumGRPOTrainer(
         tiny_model_path, length_reward, arguments(tmp_path, max_steps=2), dataset(), curriculum=config
     )
@@ -163,9 +168,9 @@ def test_shared_prompts_give_the_log_probabilities_of_whole_sequences(tiny_model
         ({"train_dataset": Dataset.from_dict({"question": ["a"]})}, "no column 'prompt'"),
         ({"train_dataset": dataset(3)}, "has 3 prompts, but a generation batch takes 4"),
         ({"curriculum": "edko"}, "Unknown strategy 'edko'"),
-        ({"curriculum": CurriculumConfig(size=2)}, "size is 2"),
-        ({"engine": EngineConfig(transport="adapter")}, "transport adapter needs a LoRA policy"),
-        ({"engine": EngineConfig(transport="nccl")}, "transport nccl needs CUDA"),
+        ({"curriculum": CurriculumConfig(curriculum_size=2)}, "curriculum_size is 2"),
+        ({"engine": EngineConfig(engine_transport="adapter")}, "transport adapter needs a LoRA policy"),
+        ({"engine": EngineConfig(engine_transport="nccl")}, "transport nccl needs CUDA"),
     ],
 )
 def test_wrong_input_is_refused(tiny_model_path, tmp_path, kwargs, message):
@@ -200,7 +205,7 @@ def drawn_batches(trainer):
 
     def recording(n):
         chosen = draw(n)
-        batches.append(trainer.curriculum.pool.by_id(chosen))
+        batches.append(trainer.curriculum.pool.ids_of(chosen))
         return chosen
 
     trainer.curriculum.draw = recording
@@ -208,7 +213,7 @@ def drawn_batches(trainer):
 
 
 def gated(model_path, folder, rows=24, **settings):
-    settings = {"strategy": "random", "gates": ["equal_rewards"], "max_refills": 4} | settings
+    settings = {"strategy": "random", "gates": ["equal_rewards"], "gate_max_refills": 4} | settings
     return CurriculumGRPOTrainer(
         model_path,
         signal_in_some,
@@ -242,7 +247,7 @@ def test_a_gate_drops_groups_without_signal_and_the_batch_stays_full(tiny_model_
 
 
 def test_refills_are_bounded_and_dropped_groups_fill_what_is_missing(tiny_model_path, tmp_path):
-    trainer = gated(tiny_model_path, tmp_path, max_refills=0)
+    trainer = gated(tiny_model_path, tmp_path, gate_max_refills=0)
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert all(entry["curriculum/groups_refilled"] == 0 for entry in logs)
@@ -252,7 +257,7 @@ def test_refills_are_bounded_and_dropped_groups_fill_what_is_missing(tiny_model_
 
 
 def test_refills_do_not_use_a_curriculum_up(tiny_model_path, tmp_path):
-    trainer = gated(tiny_model_path, tmp_path, rows=40, strategy="edco", interval=3)
+    trainer = gated(tiny_model_path, tmp_path, rows=40, strategy="edco", curriculum_interval=3)
     draws = drawn_batches(trainer)
     trainer.train()
     drawn = [prompt for batch in draws for prompt in batch]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 from trl import GRPOConfig
 
-from edco_rl import ConfigurationError, CurriculumConfig, CurriculumPPOTrainer, PPOConfig
+from edco_rl import ConfigurationError, CurriculumConfig, CurriculumPPOTrainer, CurriculumPPOConfig
 
 
 def length_reward(completions, **kwargs):
@@ -39,7 +39,7 @@ def arguments(folder, **changes):
         "save_strategy": "no",
         "disable_tqdm": True,
     }
-    return PPOConfig(**(settings | changes))
+    return CurriculumPPOConfig(**(settings | changes))
 
 
 class RecordingTrainer(CurriculumPPOTrainer):
@@ -78,7 +78,7 @@ def step_logs(trainer, *keys):
 
 
 def test_one_completion_a_prompt_trains_the_policy_and_the_value_function(tiny_model_path, tmp_path):
-    config = CurriculumConfig(strategy="edco", interval=2, prefix_tokens=2, candidates=8)
+    config = CurriculumConfig(strategy="edco", curriculum_interval=2, scoring_prefix_tokens=2, curriculum_candidates=8)
     trainer = make_trainer(tiny_model_path, tmp_path, config, max_steps=12, vf_coef=0.5, cliprange_value=10.0)
     before, head = weights(trainer.model), weights(trainer.value_function)
     trainer.train()
@@ -516,7 +516,7 @@ def test_any_batch_holds_single_completions(tmp_path, settings, found):
 
 
 def test_what_a_trainer_cannot_use_is_refused(tiny_model_path, tmp_path):
-    with pytest.raises(ConfigurationError, match="takes a PPOConfig as args; got GRPOConfig"):
+    with pytest.raises(ConfigurationError, match="takes a CurriculumPPOConfig as args; got GRPOConfig"):
         CurriculumPPOTrainer(tiny_model_path, length_reward, GRPOConfig(str(tmp_path), bf16=False), dataset())
     with pytest.raises(ConfigurationError, match="value_model_name_or_path '/nowhere/model' is not a model folder"):
         make_trainer(tiny_model_path, tmp_path, value_model_name_or_path="/nowhere/model")

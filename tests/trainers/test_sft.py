@@ -61,7 +61,9 @@ def test_random_is_stock_trl_exactly(tiny_model_path, tmp_path, chat, lora, chan
 
 
 def test_edco_scores_the_model_being_trained_and_leaves_its_random_state_alone(model_path, tmp_path):
-    config = CurriculumConfig(interval=2, prefix_tokens=1, quick_answer=False, scoring_top_logprobs=1000)
+    config = CurriculumConfig(
+        curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False, scoring_top_logprobs=1000
+    )
     args = arguments(tmp_path, max_steps=3)
     trainer = CurriculumSFTTrainer(model_path, args, train_dataset=dataset(8), curriculum=config)
     model, tokenizer = trainer.model, trainer.processing_class
@@ -103,7 +105,7 @@ def test_an_outcome_is_the_share_of_the_references_tokens_ranked_first(model_pat
 
 @pytest.mark.parametrize("strategy", ["mopps", "reward_variance", "combined", "length", "perplexity"])
 def test_any_strategy_trains(tiny_model_path, tmp_path, strategy):
-    config = CurriculumConfig(strategy=strategy, interval=2, prefix_tokens=1, quick_answer=False)
+    config = CurriculumConfig(strategy=strategy, curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False)
     trainer = CurriculumSFTTrainer(
         tiny_model_path, arguments(tmp_path, max_steps=4), train_dataset=dataset(chat=True), curriculum=config
     )
@@ -112,7 +114,7 @@ def test_any_strategy_trains(tiny_model_path, tmp_path, strategy):
 
 
 def test_a_checkpoint_resumes_exactly(tiny_model_path, tmp_path):
-    config = CurriculumConfig(strategy="combined", interval=2, prefix_tokens=1, exploration=0.3)
+    config = CurriculumConfig(strategy="combined", curriculum_interval=2, scoring_prefix_tokens=1, curriculum_exploration=0.3)
 
     def make(folder):
         args = arguments(folder, max_steps=7, save_strategy="steps", save_steps=1)

@@ -1,0 +1,164 @@
+"""`edco-rl audit`: measures the estimators on a sample of a data set, and says which one to use."""
+
+import json
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from rich.console import Console
+from transformers import AutoConfig, AutoTokenizer
+
+from ..config import AuditConfig, DataConfig, EngineConfig, EstimatorConfig
+from ..data.load import load_prompts
+from ..errors import ConfigurationError
+from ..rewards import default_reward, get_reward
+from ..runs.provenance import versions
+from ..runs.score import model_path, open_backend
+from ..runs.settings import check_model
+from ..scoring import RowScorer
+from ..statistics import without_nan
+from ..store import model_fingerprint
+from .auditor import Auditor, FloatArray, Measurement, StepStore
+from .candidates import default_candidates, free, full_sequence, named_candidates
+from .report import print_report, recommend, save_plot
+from .statistics import (
+    rank_correlation,
+    ratio_interval,
+    ratio_of_means,
+    reliability_interval,
+    roc_auc,
+    with_interval,
+)
+
+
+def run_audit(
+    audit: AuditConfig, estimator: EstimatorConfig, engine: EngineConfig, data: DataConfig
+) -> dict[str, Any]:
+    """Compare estimators, print the result, and write it to `audit.output_dir`.
+
+    Returns:
+        `dict[str, Any]`: what `audit.json` holds.
+
+    Raises:
+        ConfigurationError: A setting or row to be changed.
+    """
+    assert audit.model_name_or_path and audit.dataset_name
+    console = Console(stderr=True)
+    model = model_path(audit.model_name_or_path)
+    check_model(model)
+    rows = _sample(audit, data)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    width = AutoConfig.from_pretrained(model).get_text_config().vocab_size
+    reward_name = audit.reward_func or default_reward(rows.column_names)
+    reward = None if reward_name is None else get_reward(reward_name)
+    candidates = (
+        default_candidates(estimator, rows.column_names)
+        if audit.estimators is None
+        else named_candidates(estimator, audit.estimators)
+    )
+    for candidate in candidates:
+        RowScorer(tokenizer, candidate.config).check_columns(rows.column_names)
+    folder = Path(audit.output_dir).expanduser()
+    settings = {**asdict(audit), **asdict(estimator), **asdict(data), "engine_mode": engine.engine_mode}
+    for name in ("output_dir", "json", "cost_limit", "estimators", "skipped_rows_file"):
+        settings.pop(name)  # none of them changes what a step measures
+    steps = StepStore(folder / "measurements", {**settings, "reward": reward_name, "model": model_fingerprint(model)})
+    # Standard output is for the result alone, whatever a library has to say.
+    with redirect_stdout(sys.stderr), open_backend(engine, model, tokenizer, folder / "engine.log") as source:
+        auditor = Auditor(rows, tokenizer, source, width, steps, reward, lambda text: console.print(text, style="dim"))
+        measurements = [auditor.measure(candidate) for candidate in candidates]
+        full, rollouts = auditor.full_sequences(full_sequence(estimator), free(estimator))
+        greedy = auditor.greedy_rewards(estimator.scoring_sequence_tokens)
+        references = auditor.reference(estimator, audit.reference_samples)
+    reference = references["values"]
+    wrong = np.where(np.isnan(greedy), np.nan, greedy < 1.0)
+    variance = references["rewards"].var(axis=1)
+    entries = [_entry(m, full, reference, wrong, variance, audit.seed) for m in [*measurements, rollouts, full]]
+    reliability = reliability_interval(reference, seed=audit.seed)
+    result: dict[str, Any] = {
+        "model": audit.model_name_or_path,
+        "dataset": audit.dataset_name,
+        "prompts": len(rows),
+        "reference": {
+            "samples": audit.reference_samples,
+            "max_tokens": estimator.scoring_sequence_tokens,
+            "mean_tokens": float(references["lengths"].mean()),
+            "reliability": asdict(reliability),
+            "single_sample_reliability": _single_sample(reliability.value, audit.reference_samples),
+            "ceiling": float(np.sqrt(max(reliability.value, 0.0))),
+        },
+        "reward": reward_name,
+        "wrong_answers": _mean(wrong),
+        "groups_with_reward_variance": _mean(np.where(np.isnan(variance), np.nan, variance > 0)),
+        "full_sequence_seconds": float(np.mean(full.seconds)),
+        "estimators": entries,
+        "versions": versions(),
+        "config": {"audit": asdict(audit), "estimator": asdict(estimator), "engine": asdict(engine)},
+    }
+    result["recommendation"] = recommend(result, audit.cost_limit)
+    plain = without_nan(result)
+    (folder / "audit.json").write_text(json.dumps(plain, indent=2) + "\n")
+    save_plot(result, audit.cost_limit, folder / "audit.svg")
+    if audit.json:
+        print(json.dumps(plain))
+    else:
+        print_report(result, folder)
+    return plain
+
+
+def _entry(
+    found: Measurement,
+    full: Measurement,
+    reference: FloatArray,
+    wrong: FloatArray,
+    variance: FloatArray,
+    seed: int,
+) -> dict[str, Any]:
+    first, second = found.values
+    # The full sequence was drawn apart from the reference: agreement with it is no autocorrelation.
+    return {
+        "label": found.candidate.label,
+        "estimator": found.candidate.config.estimator,
+        "settings": asdict(found.candidate.config),
+        "reliability_over": "repetition" if found.candidate.is_sampled else "rewording",
+        "reliability": asdict(with_interval(rank_correlation, first, second, seed=seed)),
+        "reference_correlation": asdict(with_interval(rank_correlation, first, reference.mean(axis=1), seed=seed)),
+        "wrong_answer_auc": asdict(with_interval(roc_auc, first, wrong, seed=seed)),
+        "reward_variance_correlation": asdict(with_interval(rank_correlation, first, variance, seed=seed)),
+        "relative_seconds": asdict(ratio_interval(found.seconds, full.seconds, seed=seed)),
+        "relative_tokens": asdict(with_interval(ratio_of_means, found.tokens, full.tokens, seed=seed)),
+        "seconds": float(np.mean(found.seconds)),
+        "tokens": int(found.tokens.sum()),
+    }
+
+
+def _sample(audit: AuditConfig, data: DataConfig) -> Dataset:
+    assert audit.dataset_name
+    settings = asdict(data) | {"held_out_prompts": 0}
+    rows, _ = load_prompts(
+        audit.dataset_name,
+        config_name=audit.dataset_config,
+        train_split=audit.dataset_train_split,
+        seed=audit.seed,
+        **settings,
+    )
+    if len(rows) < audit.samples:
+        raise ConfigurationError(
+            f"dataset_name {audit.dataset_name!r} has {len(rows)} rows; samples is {audit.samples}."
+        )
+    return rows.shuffle(seed=audit.seed).select(range(audit.samples))
+
+
+def _single_sample(reliability: float, samples: int) -> float:
+    """Spearman-Brown the other way: from the reliability of a mean to that of one sample."""
+    return reliability / (samples - (samples - 1) * reliability)
+
+
+def _mean(values: FloatArray) -> float:
+    """Mean of what is known; NaN of nothing."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,268 @@
+"""Measures estimators on the same prompts, step by step, each kept on disk so that a killed audit goes on."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from ..config import EstimatorConfig
+from ..data.prompts import Prompt
+from ..engine.protocol import Completion, GenerationBackend, Sampling
+from ..entropy import TokenLogprobs
+from ..rewards import RewardFunction
+from ..scoring import RowScorer
+from ..store import once_value, write_whole
+from .candidates import Candidate
+
+FloatArray = NDArray[np.float64]
+Arrays = dict[str, FloatArray]
+
+# Put before a prompt, to see whether a deterministic score says something of the question or only of its wording.
+_REWORDING = "Here is a question for you.\n\n"
+# Reference sequences are made for these many prompts at a time.
+_PROMPTS_AT_A_TIME = 16
+
+
+class StepStore:
+    """Results of an audit's steps, one file each, kept in a folder.
+
+    Args:
+        folder (`Path`):
+            The folder.
+        settings (`dict`):
+            All the results depend on, as JSON values.
+
+    Raises:
+        ConfigurationError: The folder holds steps of an audit with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        once_value(folder / "settings", settings, lambda: None)
+
+    def path(self, name: str) -> Path:
+        """The file of a step."""
+        return self.folder / f"{re.sub(r'[^A-Za-z0-9_.=]+', '-', name).strip('-')}.npz"
+
+    def step(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+        """What the step gave: read where it was done before, else made and kept."""
+        path = self.path(name)
+        if not path.exists():
+            arrays = make()
+
+            def write(unfinished: Path) -> None:
+                with unfinished.open("wb") as file:
+                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+            write_whole(path, write)
+        with np.load(path) as found:
+            return dict(found)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one estimator gave in two runs.
+
+    Args:
+        candidate (`Candidate`):
+            The estimator.
+        values (`NDArray[np.float64]`):
+            Scores, shape (2, P). The second run is over the same prompts where the estimator samples, else over
+            reworded ones.
+        tokens (`NDArray[np.float64]`):
+            Tokens of each prompt in the first run, its own and those generated, shape (P,).
+        seconds (`NDArray[np.float64]`):
+            Time of each run, shape (2,).
+    """
+
+    candidate: Candidate
+    values: FloatArray
+    tokens: FloatArray
+    seconds: FloatArray
+
+
+class Auditor:
+    """Runs estimators on the same prompts.
+
+    Args:
+        rows (`datasets.Dataset`):
+            The prompts, with the columns estimators and reward need.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The policy's tokenizer.
+        source (`GenerationBackend`):
+            Gives log-probabilities.
+        vocabulary_size (`int`):
+            Width of the model's output distribution.
+        steps (`StepStore`):
+            Keeps what was measured.
+        reward (`Callable`, *optional*):
+            Reward of an answer.
+        log (`Callable[[str], None]`):
+            Told what is going on.
+    """
+
+    def __init__(
+        self,
+        rows: Dataset,
+        tokenizer: Any,
+        source: GenerationBackend,
+        vocabulary_size: int,
+        steps: StepStore,
+        reward: RewardFunction | None,
+        log: Callable[[str], None],
+    ) -> None:
+        self.columns = rows.column_names
+        self.rows = rows.to_list()
+        self.reworded = [{**row, "prompt": reword(row["prompt"])} for row in self.rows]
+        self.tokenizer = tokenizer
+        self.source = source
+        self.vocabulary_size = vocabulary_size
+        self.steps = steps
+        self.reward = reward
+        self.log = log
+        self._is_warm = False
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        """Two runs of an estimator, each from an empty prefix cache."""
+        scorer = self._scorer(candidate.config)
+
+        def run(rows: Sequence[Any]) -> Arrays:
+            started = self._start()
+            encoded = scorer.encode(rows)
+            scores = scorer.score(encoded, self.source)
+            seconds = time.perf_counter() - started
+            tokens = [len(prompt) + score.tokens for prompt, score in zip(encoded.prompts, scores, strict=True)]
+            self.log(f"{candidate.label}: {seconds:.1f} s")
+            return {
+                "values": np.array([score.value for score in scores]),
+                "tokens": np.array(tokens, dtype=np.float64),
+                "seconds": np.array(seconds),
+            }
+
+        again = self.rows if candidate.is_sampled else self.reworded
+        runs = [
+            self.steps.step(f"{candidate.label}-{number}", lambda rows=rows: run(rows))  # type: ignore[misc]
+            for number, rows in enumerate((self.rows, again))
+        ]
+        return _measurement(candidate, runs)
+
+    def full_sequences(self, unit: Candidate, rollout: Candidate) -> tuple[Measurement, Measurement]:
+        """Two runs of one full sequence a prompt, and what its own tokens say for free."""
+        scorers = {"values": self._scorer(unit.config), "free": self._scorer(rollout.config)}
+        request = scorers["values"].request
+
+        def run() -> Arrays:
+            started = self._start()
+            prompts = scorers["values"].encode(self.rows).prompts
+            answers = self.source.generate(
+                prompts,
+                Sampling(request.max_tokens, temperature=request.temperature, top_logprobs=request.top_logprobs),
+            )
+            scores = {name: self._values(scorer, answers)[:, 0] for name, scorer in scorers.items()}
+            seconds = time.perf_counter() - started
+            tokens = [len(prompt) + len(c.token_ids) for prompt, [c] in zip(prompts, answers, strict=True)]
+            self.log(f"{unit.label}: {seconds:.1f} s")
+            return {**scores, "tokens": np.array(tokens, dtype=np.float64), "seconds": np.array(seconds)}
+
+        runs = [self.steps.step(f"{unit.label}-{number}", run) for number in range(2)]
+        nothing = {"tokens": np.zeros(len(self.rows)), "seconds": np.array(0.0)}
+        return _measurement(unit, runs), _measurement(rollout, [{"values": r["free"], **nothing} for r in runs])
+
+    def reference(self, config: EstimatorConfig, samples: int) -> Arrays:
+        """`values`, `rewards` and `lengths` of several full sequences a prompt, each of shape (P, S)."""
+        scorer = self._scorer(replace(config, estimator="sequence_entropy"))
+
+        def run(start: int) -> Arrays:
+            self._start()
+            rows = self.rows[start : start + _PROMPTS_AT_A_TIME]
+            answers = self.source.generate(
+                scorer.encode(rows).prompts,
+                Sampling(scorer.request.max_tokens, samples, top_logprobs=scorer.request.top_logprobs),
+            )
+            self.log(f"reference: {start + len(rows)} of {len(self.rows)} prompts")
+            lengths = np.array([[len(c.token_ids) for c in group] for group in answers], dtype=np.float64)
+            return {
+                "values": self._values(scorer, answers),
+                "rewards": self._rewards(rows, answers),
+                "lengths": lengths,
+            }
+
+        starts = range(0, len(self.rows), _PROMPTS_AT_A_TIME)
+        chunks = [self.steps.step(f"reference-{start}", lambda start=start: run(start)) for start in starts]  # type: ignore[misc]
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    def greedy_rewards(self, max_tokens: int) -> FloatArray:
+        """Reward of the greedy answer to each prompt, shape (P,)."""
+
+        def run() -> Arrays:
+            self._start()
+            prompts = self._scorer(EstimatorConfig(estimator="sequence_entropy")).encode(self.rows).prompts
+            answers = self.source.generate(prompts, Sampling(max_tokens, temperature=0.0))
+            self.log("greedy answers")
+            return {"rewards": self._rewards(self.rows, answers)[:, 0]}
+
+        return self.steps.step("greedy-answers", run)["rewards"]
+
+    def _scorer(self, config: EstimatorConfig) -> RowScorer:
+        return RowScorer(self.tokenizer, config, vocabulary_size=self.vocabulary_size)
+
+    def _start(self) -> float:
+        """Begin a measurement on a warm engine that remembers no prompt, and return the time."""
+        if not self._is_warm:  # the first requests compile and allocate
+            scorer = self._scorer(EstimatorConfig(scoring_prefix_tokens=4, scoring_samples=4, scoring_temperature=1.0))
+            scorer.score(scorer.encode(self.rows[:16]), self.source)
+            self._is_warm = True
+        reset = getattr(self.source, "reset_prefix_cache", None)
+        if reset is not None:
+            reset()
+        return time.perf_counter()
+
+    def _values(self, scorer: RowScorer, answers: Sequence[Sequence[Completion]]) -> FloatArray:
+        """Score of each answer on its own, shape (P, S)."""
+        return np.array(
+            [
+                [
+                    scorer.estimator.score([TokenLogprobs(c.logprobs, c.top_logprobs)], self.vocabulary_size).value
+                    for c in group
+                ]
+                for group in answers
+            ]
+        )
+
+    def _rewards(self, rows: Sequence[Any], answers: Sequence[Sequence[Completion]]) -> FloatArray:
+        """Rewards of answers, shape (P, S); NaN for an answer without one."""
+        if self.reward is None:
+            return np.full((len(rows), len(answers[0])), np.nan)
+        repeated = [row for row, group in zip(rows, answers, strict=True) for _ in group]
+        texts = self.tokenizer.batch_decode(
+            [answer.token_ids for group in answers for answer in group], skip_special_tokens=True
+        )
+        completions = [
+            text if isinstance(row["prompt"], str) else [{"role": "assistant", "content": text}]
+            for row, text in zip(repeated, texts, strict=True)
+        ]
+        columns = {name: [row[name] for row in repeated] for name in self.columns if name != "prompt"}
+        values = self.reward(prompts=[row["prompt"] for row in repeated], completions=completions, **columns)
+        return np.array([np.nan if value is None else value for value in values]).reshape(len(rows), -1)
+
+
+def _measurement(candidate: Candidate, runs: Sequence[Arrays]) -> Measurement:
+    values, seconds = (np.array([run[name] for run in runs]) for name in ("values", "seconds"))
+    return Measurement(candidate, values, runs[0]["tokens"], seconds)
+
+
+def reword(prompt: Prompt) -> Prompt:
+    """The same question in slightly other words."""
+    if isinstance(prompt, str):
+        return _REWORDING + prompt
+    first = next((i for i, message in enumerate(prompt) if message["role"] == "user"), 0)
+    messages = list(prompt)
+    messages[first] = {**prompt[first], "content": _REWORDING + prompt[first]["content"]}
+    return messages

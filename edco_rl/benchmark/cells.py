@@ -1,0 +1,173 @@
+"""The cells of a benchmark: what each runs, from the matrix's settings to a method's own."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..config import BenchmarkConfig
+from ..errors import ConfigurationError
+from ..runs.methods_tmp import method_parser
+from ..runs.settings import RunSettings
+from .methods import METHODS
+
+CELLS_FOLDER = "cells"
+# What only makes sense with a fixed number of optimizer steps.
+_STEPLESS_SCHEDULES = ("constant", "constant_with_warmup")
+# A budget of tokens or seconds ends a cell; this is the most steps it can take.
+_MOST_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a matrix.
+
+    Args:
+        task (`str`), method (`str`), curriculum (`str`), seed (`int`):
+            Where it stands in the matrix.
+        trainer (`str`):
+            Key of `METHODS`.
+        values (`dict[str, Any]`):
+            Settings by the names of `edco-rl train`.
+        target_accuracy (`float`, *optional*):
+            Accuracy whose cost is compared on this task.
+    """
+
+    task: str
+    method: str
+    curriculum: str
+    seed: int
+    trainer: str
+    values: dict[str, Any]
+    target_accuracy: float | None
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return f"{self.task}_{self.method}_{self.curriculum}_{self.seed}".replace(":", ".")
+
+    def describe(self) -> dict[str, Any]:
+        """Where it stands in the matrix, as plain values."""
+        names = ("task", "method", "curriculum", "seed", "target_accuracy")
+        return {name: getattr(self, name) for name in names}
+
+    def settings(self, folder: Path) -> RunSettings:
+        """Parse its settings for a run in a folder.
+
+        Raises:
+            ConfigurationError: A setting has no such name or value; the message names the cell.
+        """
+        parser = method_parser(METHODS[self.trainer], self.name)
+        try:
+            unknown = parser.set_defaults_with_config(**self.values, output_dir=str(folder))
+            if unknown:
+                names = ", ".join(word.removeprefix("--") for word in unknown[::2])
+                raise ConfigurationError(f"no setting of edco-rl train {self.trainer} is called {names}.")
+            return RunSettings(*parser.parse_args_into_dataclasses(args=[]))
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"Cell {self.name}: {error}") from error
+
+
+def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
+    """The cells of a matrix, seed after seed, so that what an interrupted one has done can be compared.
+
+    Raises:
+        ConfigurationError: A method or the baseline does not exist, the budget is missing, or two settings contradict
+            each other.
+    """
+    assert not isinstance(benchmark.settings, str)  # the configuration has parsed it
+    shared = {**_read_recipe(benchmark.recipe), **(benchmark.settings or {})}
+    methods = _methods(benchmark)
+    curricula = {name: _curriculum(name, values) for name, values in _curricula(benchmark, shared).items()}
+    if benchmark.baseline not in curricula and len(curricula) > 1:
+        raise ConfigurationError(f"baseline {benchmark.baseline!r} is not among the curricula {', '.join(curricula)}.")
+    tasks = benchmark.named_tasks or {_own_task(shared): {}}
+    method_names = {*methods, *METHODS}  # what is meant for a method that is not run here is no setting
+    cells = []
+    for seed, task, method, curriculum in itertools.product(benchmark.seeds, tasks, methods, curricula):
+        if curricula[curriculum].get(method) is False:
+            continue
+        layers = (shared, tasks[task], methods[method], tasks[task].get(method), curricula[curriculum])
+        values: dict[str, Any] = {}
+        for layer in (*layers, curricula[curriculum].get(method)):
+            values |= {name: value for name, value in (layer or {}).items() if name not in method_names}
+        values.pop("output_dir", None)  # of a recipe
+        trainer = values.pop("method", method)
+        target = values.pop("target_accuracy", benchmark.target_accuracy)
+        values |= {"seed": seed, **_budget(benchmark, values)}
+        cells.append(Cell(task, method, curriculum, seed, trainer, values, target))
+    return cells
+
+
+def _read_recipe(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    if not Path(path).expanduser().is_file():
+        raise ConfigurationError(f"recipe {path}: there is no such file.")
+    values = yaml.safe_load(Path(path).expanduser().read_text())
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"recipe {path}: expected settings by name.")
+    return values
+
+
+def _methods(benchmark: BenchmarkConfig) -> dict[str, dict[str, Any]]:
+    methods = benchmark.named_methods
+    if not methods:
+        raise ConfigurationError(f"methods is missing: some of {', '.join(METHODS)}.")
+    for name, values in methods.items():
+        if values.get("method", name) not in METHODS:
+            raise ConfigurationError(
+                f"methods: {values.get('method', name)!r} is no method; choose from {', '.join(METHODS)}."
+            )
+    return methods
+
+
+def _curricula(benchmark: BenchmarkConfig, shared: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    if benchmark.named_curricula:
+        return benchmark.named_curricula
+    return {name: {} for name in dict.fromkeys((benchmark.baseline, shared.get("strategy", "edco")))}
+
+
+def _curriculum(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a curriculum; its name is a strategy, with gates behind a plus, unless they say otherwise."""
+    strategy, *gates = name.split("+")
+    return {"strategy": strategy, **({"gates": gates} if gates else {}), **values}
+
+
+def _own_task(shared: dict[str, Any]) -> str:
+    """A name for the data set of the shared settings."""
+    name = shared.get("dataset_name")
+    if not name:
+        raise ConfigurationError("tasks is missing, and neither settings nor recipe have a dataset_name.")
+    return task_name(str(name))
+
+
+def task_name(dataset_name: str) -> str:
+    """What a task is called after its data set: a file without its suffix, a generated task without its source."""
+    return Path(dataset_name.rpartition(":")[2]).stem
+
+
+def _budget(benchmark: BenchmarkConfig, values: dict[str, Any]) -> dict[str, Any]:
+    fixed: dict[str, Any] = {"keep_model": benchmark.keep_models}
+    if benchmark.evaluate_every is not None:
+        fixed["held_out_every"] = benchmark.evaluate_every
+    if benchmark.budget_unit == "steps":
+        steps = values.get("max_steps") if benchmark.budget is None else benchmark.budget
+        if steps is None or int(steps) != steps or steps < 1:
+            raise ConfigurationError(f"budget must be a whole number of optimizer steps; got {steps}.")
+        return {**fixed, "max_steps": int(steps)}
+    if benchmark.budget is None:
+        raise ConfigurationError(f"budget is missing: {benchmark.budget_unit} a cell.")
+    schedule = values.get("lr_scheduler_type", "linear")
+    if schedule not in _STEPLESS_SCHEDULES:
+        raise ConfigurationError(
+            f"With budget_unit {benchmark.budget_unit} the number of steps is not known, which lr_scheduler_type "
+            f"{schedule} needs: use {' or '.join(_STEPLESS_SCHEDULES)}."
+        )
+    return {
+        **fixed,
+        "max_steps": values.get("max_steps", _MOST_STEPS),
+        f"stop_after_{benchmark.budget_unit}": benchmark.budget,
+    }

@@ -1,0 +1,110 @@
+"""One vLLM server for all cells of a model, with the model's own weights again before each of them."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..config import EngineConfig
+from ..engine.client import EngineClient
+from ..engine.launch import lora_rank_for_vllm, reset_weights
+from ..engine.protocol import EngineError, Sampling
+from ..engine.server import VLLMServer
+from ..runs.settings import RunSettings
+
+
+class SharedServer:
+    """Starts a server for the first cell that needs one, and another when a cell needs another.
+
+    A server that has died is started again. Servers that run already (`engine_url`) are used as they are. Use it as a
+    context manager: the server is stopped at the end.
+
+    Args:
+        log_path (`Path`):
+            Log of the servers started here, unless `engine_log` names one.
+    """
+
+    def __init__(self, log_path: Path) -> None:
+        self.log_path = log_path
+        self._server: VLLMServer | None = None
+        self._key: tuple[str, EngineConfig] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def prepare(self, settings: RunSettings, everyone: Sequence[RunSettings]) -> EngineConfig:
+        """An engine for a cell, with the weights the cell starts from.
+
+        Args:
+            settings (`RunSettings`):
+                The cell's.
+            everyone (`Sequence[RunSettings]`):
+                Those of all cells, for what a server must be able to do.
+
+        Returns:
+            `EngineConfig`: the cell's engine settings, with the server's URL.
+        """
+        engine = settings.engine
+        if engine.engine_mode != "server":
+            return engine
+        if engine.engine_url is None:
+            self._serve(_model(settings), _with_lora(settings, everyone))
+            assert self._server is not None
+            # A server started here has the file backend, and shares its GPU with the trainer.
+            transport = (
+                "file"
+                if engine.engine_transport == "auto" and not settings.model.use_peft
+                else engine.engine_transport
+            )
+            engine = dataclasses.replace(engine, engine_url=self._server.url, engine_transport=transport)
+        reset_weights(engine, _model(settings))
+        return engine
+
+    def _serve(self, model: str, engine: EngineConfig) -> None:
+        if self._key == (model, engine) and self._server is not None and self._answers():
+            return
+        self._stop()
+        self._server = VLLMServer(model, engine, engine.engine_log or self.log_path)
+        self._server.start()
+        self._key = (model, engine)
+
+    def _answers(self) -> bool:
+        """Whether the engine still works: its HTTP server can outlive it."""
+        assert self._server is not None
+        try:
+            client = EngineClient(self._server.url, timeout=60.0)
+            client.generate([[1, 2]], Sampling(1))
+            client.close()
+        except EngineError:
+            return False
+        return True
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+        self._server = None
+
+
+def _model(settings: RunSettings) -> str:
+    return settings.model.model_name_or_path
+
+
+def _with_lora(settings: RunSettings, everyone: Sequence[RunSettings]) -> EngineConfig:
+    """Engine settings with room for the adapters of all cells that can share the server."""
+    engine = settings.engine
+    ranks = [
+        other.model.lora_r
+        for other in everyone
+        if (other.engine, _model(other)) == (engine, _model(settings))
+        and other.model.use_peft
+        and engine.engine_transport in ("auto", "adapter")
+    ]
+    if not ranks or engine.engine_max_lora_rank is not None:
+        return engine
+    return dataclasses.replace(engine, engine_max_lora_rank=lora_rank_for_vllm(max(ranks)))

@@ -1,0 +1,199 @@
+"""What a source of log-probabilities is asked for and returns, and what an engine can do beyond it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EdcoRLError
+
+
+class EngineError(EdcoRLError, RuntimeError):
+    """The engine did not answer, or answered with an error."""
+
+
+_NOT_SAMPLED = ("top_logprobs", "logprob_token_ids", "extra")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How prompts are continued, and which log-probabilities come back; names and meanings are vLLM's.
+
+    Log-probabilities are those of the distribution sampled from, and of the model itself when greedy.
+
+    Args:
+        max_tokens (`int`):
+            Most tokens of a continuation.
+        n (`int`, *optional*, defaults to `1`):
+            Continuations a prompt.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            0 is greedy.
+        top_p (`float`, *optional*, defaults to `1.0`), top_k (`int`, *optional*, defaults to `0`), min_p (`float`,
+            *optional*, defaults to `0.0`):
+            Tokens sampled from: a mass, a number (0 is all), a share of the largest probability.
+        repetition_penalty (`float`, *optional*, defaults to `1.0`):
+            Factor against tokens of the prompt and those generated before.
+        presence_penalty (`float`, *optional*, defaults to `0.0`), frequency_penalty (`float`, *optional*, defaults to
+            `0.0`):
+            Taken from the logits of tokens generated before: once, and each time.
+        top_logprobs (`int`, *optional*, defaults to `0`):
+            Log-probabilities returned at each position beside the generated token's.
+        logprob_token_ids (`tuple[int, ...]`, *optional*):
+            Tokens whose log-probabilities are returned at each position instead of the largest.
+        extra (`Mapping[str, Any]`, *optional*):
+            Further sampling parameters of vLLM (`stop`, `min_tokens`, ...), passed on as they are.
+    """
+
+    max_tokens: int
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    top_logprobs: int = 0
+    logprob_token_ids: tuple[int, ...] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """Log-probabilities returned at each position beside the generated token's."""
+        return self.top_logprobs if self.logprob_token_ids is None else len(self.logprob_token_ids)
+
+    def parameters(self) -> dict[str, Any]:
+        """What is sampled from, by vLLM's names: all but the log-probabilities asked for."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _NOT_SAMPLED}
+        return {**values, **self.extra}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One generated continuation.
+
+    Args:
+        token_ids (`list[int]`):
+            Generated tokens, of length T, end-of-sequence token included.
+        logprobs (`NDArray[np.float64]`):
+            Log-probability of each generated token, shape (T,), in nats.
+        top_logprobs (`NDArray[np.float64]`):
+            The largest log-probabilities at each position in descending order, or those of the tokens that were asked
+            for in their order, shape (T, k), in nats.
+        finished (`bool`):
+            Whether the model ended it itself; `False` where the token limit cut it off.
+    """
+
+    token_ids: list[int]
+    logprobs: NDArray[np.float64]
+    top_logprobs: NDArray[np.float64]
+    finished: bool
+
+
+class GenerationBackend(Protocol):
+    """Anything that continues prompts: a vLLM server, vLLM in this process, or a transformers model."""
+
+    requests_in_flight: int
+    """Requests worth sending at a time: 1 where it works in the thread that asks."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """Continue each prompt.
+
+        Args:
+            prompts (`Sequence[Sequence[int]]`):
+                Token ids of each prompt.
+            sampling (`Sampling`):
+                How.
+
+        Returns:
+            `list[list[Completion]]`: `sampling.n` completions a prompt, in the order of the prompts.
+        """
+        ...
+
+    def completion_logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Log-probabilities of given completions. Nothing is generated.
+
+        Args:
+            prompts (`Sequence[Sequence[int]]`):
+                Token ids of each prompt.
+            completions (`Sequence[Sequence[int]]`):
+                Token ids of its completion, at least one.
+
+        Returns:
+            `list[NDArray[np.float64]]`: for each completion, the log-probability of each of its tokens given the
+            prompt and the tokens before it, shape (T,), in nats.
+        """
+        ...
+
+
+class Engine(GenerationBackend, Protocol):
+    """A backend that weights can be pushed to. The methods of weight sync have the names of vLLM's trainer-side API."""
+
+    per_rank: bool
+    """Whether each rank of the trainer has one of its own, rather than the main process one for all."""
+    shares_host: bool
+    """Whether it is known to see this machine's memory and files."""
+    outlives_trainer: bool
+    """Whether others can use it after this trainer, so that what was left there has to be cleared."""
+    url: str | None
+    """Where it answers HTTP requests, if it does."""
+
+    def dtype(self) -> str:
+        """Data type of its weights, as torch names it (`"float32"`)."""
+        ...
+
+    def world_size(self) -> int:
+        """Workers it consists of."""
+        ...
+
+    def weight_transfer_backend(self) -> str | None:
+        """Name of vLLM's weight-transfer backend, or `None` without one."""
+        ...
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Let it prepare its side of a transfer."""
+        ...
+
+    def start_weight_update(self) -> None:
+        """Open a round of weight updates."""
+        ...
+
+    def update_weights(self, update_info: Any) -> None:
+        """Let it receive weights."""
+        ...
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Close the round and stamp the weights with their version."""
+        ...
+
+    def update_weight_version(self, version: str) -> None:
+        """Stamp the weights with a version."""
+        ...
+
+    def weight_version(self) -> str:
+        """Version of the weights it serves, as it reports it."""
+        ...
+
+    def reset_prefix_cache(self) -> None:
+        """Forget keys and values computed with earlier weights."""
+        ...
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Load a LoRA adapter under `name` from a folder and answer with it from now on."""
+        ...
+
+    def unload_adapter(self, name: str) -> None:
+        """Drop a LoRA adapter."""
+        ...
+
+    def adapters(self) -> list[str]:
+        """Names of the LoRA adapters it answers with."""
+        ...
+
+    def close(self) -> None:
+        """Release it; a server goes on."""
+        ...

@@ -1,0 +1,212 @@
+"""A transformers model as a backend: the model being trained, where there is no engine."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from trl.trainer.utils import pad, selective_log_softmax
+
+from ..errors import ConfigurationError
+from .protocol import Completion, Sampling
+
+# Instead of the model's own generation settings.
+_NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+# Rows of full-vocabulary logits in one forward pass over given completions: 200 MB for 50,000 tokens in float32.
+_LOGITS_ROWS = 1024
+
+
+class TransformersBackend:
+    """Log-probabilities from a transformers model, in evaluation mode and without touching its random state.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`):
+            The unwrapped model.
+        pad_token_id (`int`):
+            Padding token.
+        eos_token_ids (`Sequence[int]`):
+            Tokens that end a completion.
+        batch_size (`int`, *optional*, defaults to `32`):
+            Prompts in one forward pass.
+    """
+
+    requests_in_flight = 1
+
+    def __init__(self, model: Any, pad_token_id: int, eos_token_ids: Sequence[int], batch_size: int = 32) -> None:
+        self.model = model
+        self.pad_token_id = pad_token_id
+        self.eos_token_ids = list(eos_token_ids)
+        self.batch_size = batch_size
+        self._random_state: list[torch.Tensor] | None = None
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any) -> Self:
+        """A backend of a loaded model, with the padding and end tokens of model and tokenizer."""
+        end = model.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [tokenizer.eos_token_id if end is None else end]
+        return cls(model, tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id, ends)
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """Continue each prompt: see [`~edco_rl.engine.protocol.GenerationBackend.generate`].
+
+        Raises:
+            ConfigurationError: The sampling has something that only vLLM does.
+        """
+        warpers = _warpers(sampling)
+        flat: list[Completion] = []
+        repeated = [prompt for prompt in prompts for _ in range(sampling.n)]
+        with self._evaluating(), self._own_randomness():
+            for start in range(0, len(repeated), self.batch_size):
+                recorder = _LogprobRecorder(sampling)
+                flat += self._generate_batch(
+                    repeated[start : start + self.batch_size], sampling, [*warpers, recorder], recorder
+                )
+        return [flat[i : i + sampling.n] for i in range(0, len(flat), sampling.n)]
+
+    def completion_logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Log-probabilities of given completions: see [`~edco_rl.engine.protocol.GenerationBackend.completion_logprobs`]."""
+        # Rows of like length together: less padding. The order is undone at the end.
+        order = sorted(range(len(prompts)), key=lambda row: (len(completions[row]), len(prompts[row])))
+        found: dict[int, NDArray[np.float64]] = {}
+        with self._evaluating():
+            while order:
+                longest = len(completions[order[-1]])
+                rows = order[-min(self.batch_size, max(1, _LOGITS_ROWS // longest)) :]
+                del order[-len(rows) :]
+                sequences = [[*prompts[row], *completions[row]] for row in rows]
+                ids, mask = self._left_padded(sequences)
+                positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+                logits = self.model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=longest + 1
+                ).logits[:, :-1]
+                logprobs = selective_log_softmax(logits.float(), ids[:, -longest:]).cpu().numpy()
+                for row, values in zip(rows, logprobs, strict=True):
+                    found[row] = values[-len(completions[row]) :].astype(np.float64)
+        return [found[row] for row in range(len(prompts))]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train(was_training)
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Samples differ from call to call, and the process's random state stays as it was."""
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=devices):
+            if self._random_state is not None:
+                torch.set_rng_state(self._random_state[0])
+                for device, state in zip(devices, self._random_state[1:], strict=True):
+                    torch.cuda.set_rng_state(state, device)
+            yield
+            self._random_state = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+
+    def _left_padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        tensors = [torch.tensor(sequence) for sequence in sequences]
+        ids = pad(tensors, padding_value=self.pad_token_id, padding_side="left")
+        mask = pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left")
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def _generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        processors: list[LogitsProcessor],
+        recorder: "_LogprobRecorder",
+    ) -> list[Completion]:
+        ids, mask = self._left_padded(prompts)
+        sequences = self.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=sampling.max_tokens,
+            pad_token_id=self.pad_token_id,
+            eos_token_id=self.eos_token_ids,
+            # transformers would apply its own after the recorder: they are all given here, in vLLM's order.
+            logits_processor=LogitsProcessorList(processors),
+            disable_compile=True,
+            **_NEUTRAL,
+            do_sample=sampling.temperature > 0,
+        )
+        generated = sequences[:, ids.shape[1] :]
+        sampled, top = recorder.finish(generated[:, -1])
+        return [
+            self._to_completion(tokens, s, t)
+            for tokens, s, t in zip(generated.tolist(), sampled.cpu().numpy(), top.cpu().numpy(), strict=True)
+        ]
+
+    def _to_completion(self, tokens: list[int], sampled: np.ndarray, top: np.ndarray) -> Completion:
+        end = next((i for i, token in enumerate(tokens) if token in self.eos_token_ids), None)
+        length = len(tokens) if end is None else end + 1
+        return Completion(
+            tokens[:length], sampled[:length].astype(np.float64), top[:length].astype(np.float64), end is not None
+        )
+
+
+def _warpers(sampling: Sampling) -> list[LogitsProcessor]:
+    """Logits processors that make the distribution sampled from, in vLLM's order."""
+    unknown = sorted(sampling.extra)
+    if sampling.presence_penalty or sampling.frequency_penalty:
+        unknown.append("presence_penalty or frequency_penalty")
+    if unknown:
+        raise ConfigurationError(f"{unknown[0]}: transformers does not sample with it; use an engine.")
+    warpers: list[LogitsProcessor] = []
+    if sampling.repetition_penalty != 1.0:
+        warpers.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.temperature == 0:
+        return warpers
+    if sampling.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    return warpers
+
+
+class _LogprobRecorder(LogitsProcessor):
+    """Keeps what is wanted of each step's distribution, so that full logits of only one step are held."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.top_logprobs = sampling.top_logprobs
+        self.token_ids = None if sampling.logprob_token_ids is None else list(sampling.logprob_token_ids)
+        self._last: torch.Tensor | None = None
+        self._sampled: list[torch.Tensor] = []
+        self._top: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._record_sampled(input_ids[:, -1])
+        self._last = scores.float().log_softmax(-1)
+        if self.token_ids is not None:
+            self._top.append(self._last[:, self.token_ids])
+        else:
+            self._top.append(self._last.topk(self.top_logprobs, dim=-1).values)
+        return scores
+
+    def _record_sampled(self, tokens: torch.Tensor) -> None:
+        if self._last is not None:
+            self._sampled.append(self._last.gather(-1, tokens.unsqueeze(-1)).squeeze(-1))
+
+    def finish(self, last_tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities of the sampled tokens, shape (B, T), and those wanted at each position, (B, T, k)."""
+        self._record_sampled(last_tokens)
+        return torch.stack(self._sampled, dim=1), torch.stack(self._top, dim=1)

@@ -1,0 +1,182 @@
+"""The report's plots as files: PNG to look at, SVG to print."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# The page's colours and dashes, so that a series looks the same in both.
+_COLORS = (
+    "#6b7280",
+    "#0b63ce",
+    "#c2410c",
+    "#0f7b5f",
+    "#9333ab",
+    "#a16207",
+    "#be185d",
+    "#0e7490",
+    "#4d7c0f",
+    "#7c3aed",
+)
+_PART_COLORS = ("#0b63ce", "#c2410c", "#a16207", "#9333ab", "#0f7b5f")
+_DASHES = ("-", "--", ":", "-.")
+_MOST_IN_LEGEND = 24
+Figure = Any
+
+
+def save_figures(data: dict[str, Any], folder: Path) -> list[str]:
+    """Write every plot of a report as PNG and SVG.
+
+    Args:
+        data (`dict[str, Any]`):
+            What [`~edco_rl.report.build.build`] gives.
+        folder (`Path`):
+            Where to.
+
+    Returns:
+        `list[str]`: their names without suffix.
+    """
+    made = []
+    for task in data["tasks"]:
+        series = [one for one in data["series"] if one["task"] == task]
+        plots: dict[str, Callable[[Figure], bool]] = {
+            "accuracy": lambda figure, series=series: _accuracy(figure, data, series),  # type: ignore[misc]
+            "cost": lambda figure, task=task: _cost(figure, data, task),  # type: ignore[misc]
+            "curriculum": lambda figure, series=series: _traces(figure, data, series),  # type: ignore[misc]
+            "prompts": lambda figure, series=series: _heat(figure, series),  # type: ignore[misc]
+            "time": lambda figure, series=series: _time(figure, data, series),  # type: ignore[misc]
+        }
+        for name, draw in plots.items():
+            made += _save(f"{task}_{name}", draw, task, folder)
+    return made
+
+
+def _save(name: str, draw: Callable[[Figure], bool], title: str, folder: Path) -> list[str]:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure as New
+
+    # The same data give the same file, and text in an SVG stays text.
+    with rc_context({"svg.hashsalt": "edco_rl", "svg.fonttype": "none", "font.size": 9}):
+        figure = New(figsize=(11, 4), layout="constrained")
+        figure.suptitle(title)
+        if not draw(figure):
+            return []
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            figure.savefig(folder / f"{name}.{suffix}", dpi=150, metadata=metadata)
+    return [name]
+
+
+def _style(data: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+    number = data["curricula"].index(one["curriculum"])
+    dash = (data["methods"].index(one["method"]) + number // len(_COLORS)) % len(_DASHES)
+    return {"color": _COLORS[number % len(_COLORS)], "linestyle": _DASHES[dash]}
+
+
+def _label(one: dict[str, Any]) -> str:
+    return f"{one['method']} {one['curriculum']}"
+
+
+def _line(axes: Any, data: dict[str, Any], one: dict[str, Any], points: dict[str, Any] | None) -> bool:
+    if points is None or not points["x"]:
+        return False
+    x, y, low, high = (np.array(points[name], dtype=np.float64) for name in ("x", "y", "low", "high"))
+    style = _style(data, one)
+    axes.plot(x, y, label=_label(one), marker="o" if len(x) == 1 else None, **style)
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    return True
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles and len(handles) <= _MOST_IN_LEGEND:
+        figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+
+
+def _accuracy(figure: Figure, data: dict[str, Any], series: list[dict[str, Any]]) -> bool:
+    axes = figure.subplots(1, len(data["units"]), sharey=True)
+    drawn = [
+        _line(axis, data, one, one["accuracy"] and one["accuracy"][unit])
+        for axis, unit in zip(axes, data["units"], strict=True)
+        for one in series
+    ]
+    targets = {one["target"]["value"] for one in series if one["target"] and one["target"]["value"] is not None}
+    for axis, unit in zip(axes, data["units"], strict=True):
+        axis.set_xlabel(unit)
+        axis.locator_params(axis="x", nbins=4)  # numbers of tokens are wide
+        for target in targets:
+            axis.axhline(target, color="black", linewidth=0.8, linestyle=":")
+    axes[0].set_ylabel(f"held-out accuracy, {data['level']:.0%} band over seeds")
+    _legend(figure, axes[0])
+    return any(drawn)
+
+
+def _cost(figure: Figure, data: dict[str, Any], task: str) -> bool:
+    entries = [entry for entry in data["comparisons"] if entry["task"] == task and entry["units"]]
+    if not entries:
+        return False
+    figure.set_size_inches(11, 1.6 + 0.32 * len(entries))
+    axes = figure.subplots(1, len(data["units"]), sharey=True)
+    for axis, unit in zip(axes, data["units"], strict=True):
+        for row, entry in enumerate(entries):
+            result, style = entry["units"][unit], _style(data, entry)
+            bounds = np.clip([result["low"], np.inf if result["high"] is None else result["high"]], 1 / 16, 16)
+            axis.plot(bounds, [row, row], color=style["color"], linewidth=2.5, alpha=0.65)
+            if result["ratio"]:
+                axis.plot(result["ratio"], row, "o", color=style["color"])
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set_xscale("log", base=2)
+        axis.set_xlabel(f"{unit}, ratio to the baseline")
+    names = [f"{_label(entry)} / {' '.join(entry['against'])}" for entry in entries]
+    axes[0].set_yticks(range(len(entries)), names)
+    axes[0].invert_yaxis()
+    return True
+
+
+def _traces(figure: Figure, data: dict[str, Any], series: list[dict[str, Any]]) -> bool:
+    figure.set_size_inches(13, 7)
+    grid = figure.subplots(2, 3).flat
+    drawn = []
+    for axis, (name, text) in zip(grid, data["traces"].items(), strict=True):
+        shown = [_line(axis, data, one, one["traces"][name]) for one in series]
+        drawn += shown
+        axis.set_title(text["title"], fontsize="medium")
+        axis.set_xlabel("optimizer steps")
+        if not any(shown):
+            axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes)
+    _legend(figure, max(figure.axes, key=lambda axis: len(axis.lines)))
+    return any(drawn)
+
+
+def _heat(figure: Figure, series: list[dict[str, Any]]) -> bool:
+    """One run of each series: the first seed's."""
+    columns = min(4, len(series))
+    rows = -(-len(series) // columns)
+    figure.set_size_inches(3.2 * columns, 0.8 + 2.3 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=False, sharey=True).flat
+    for axis, one in zip(grid, series, strict=False):
+        seed, heat = next(iter(one["heat"].items()))
+        axis.imshow(
+            heat["rows"], aspect="auto", origin="lower", cmap="Blues", interpolation="nearest",
+            extent=(0, max(heat["last"], 1), 0, 1),
+        )  # fmt: skip
+        axis.set_title(f"{_label(one)}, seed {seed}", fontsize="small")
+        axis.set_yticks([0, 1], ["easiest", "hardest"] if heat["ranked"] else ["first", "last"])
+    for axis in list(grid):
+        axis.axis("off")
+    figure.supxlabel("optimizer steps; darker: drawn more often", fontsize="small")
+    return True
+
+
+def _time(figure: Figure, data: dict[str, Any], series: list[dict[str, Any]]) -> bool:
+    figure.set_size_inches(9, 1.4 + 0.32 * len(series))
+    axis = figure.subplots()
+    left = np.zeros(len(series))
+    for part, color in zip(data["parts"], _PART_COLORS, strict=True):
+        values = np.array([one["time"][part] for one in series])
+        axis.barh([_label(one) for one in series], values, left=left, label=part, color=color)
+        left += values
+    axis.invert_yaxis()
+    axis.set_xlabel("seconds of training a run, mean over seeds")
+    _legend(figure, axis)
+    return True

@@ -1,0 +1,150 @@
+"""The runs a report is made of: cells of matrices, from one folder or several shards, and single runs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..benchmark.cells import CELLS_FOLDER, task_name
+from ..benchmark.comparison import Learning
+from ..benchmark.matrix import CELL_FILE, MATRIX_FILE
+from ..benchmark.pool_difficulty import POOLS_FOLDER
+from ..errors import ConfigurationError
+from ..runs.recorder import RECORDS_FILE, decode, read_records
+from ..runs.train import SUMMARY_FILE
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell, or one run of `edco-rl train`.
+
+    Args:
+        task (`str`), method (`str`), curriculum (`str`), seed (`int`):
+            Where it stands.
+        status (`str`):
+            `done`, `failed` or `unfinished`.
+        error (`str`, *optional*):
+            Why it failed.
+        folder (`Path`):
+            Where it is.
+        summary (`dict`):
+            Its `summary.json`; empty unless done.
+        records (`list[dict]`):
+            Its `records.jsonl`; empty unless done.
+        difficulty (`list[float]`, *optional*):
+            Difficulty of the pool's prompts for the start weights, in nats.
+        target_accuracy (`float`, *optional*):
+            Accuracy whose cost is to be compared.
+    """
+
+    task: str
+    method: str
+    curriculum: str
+    seed: int
+    status: str
+    error: str | None
+    folder: Path
+    summary: dict[str, Any]
+    records: list[dict[str, Any]]
+    difficulty: list[float] | None = None
+    target_accuracy: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Where it stands in the matrix."""
+        return self.task, self.method, self.curriculum, self.seed
+
+    def lines(self, kind: str) -> list[dict[str, Any]]:
+        """Its records of one kind: `step`, `scores` or `evaluation`."""
+        return [line for line in self.records if line["kind"] == kind]
+
+    def learning(self) -> Learning | None:
+        """Its held-out answers; `None` where none were measured. Prompts that cannot be judged are left out."""
+        lines = self.lines("evaluation")
+        if not lines:
+            return None
+        right = np.array([decode(line) for line in lines])
+        judged = ~np.isnan(right).any(axis=0)
+        costs = {
+            "steps": np.array([float(line["step"]) for line in lines]),
+            "tokens": np.array([float(sum(line["tokens"].values())) for line in lines]),
+            "seconds": np.array([float(line["seconds"]) for line in lines]),
+        }
+        return Learning(costs, right[:, judged], str(self.summary.get("held_out_fingerprint")))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything a report is made of: the runs, and the matrices' own files by folder."""
+
+    runs: list[Run]
+    matrices: dict[str, dict[str, Any]]
+
+    @property
+    def expected(self) -> int:
+        """Cells the matrices have in all, or the runs there are."""
+        sizes: dict[str, int] = {}
+        for matrix in self.matrices.values():
+            kind = json.dumps(matrix["config"]["methods"])
+            sizes[kind] = max(sizes.get(kind, 0), matrix["cells"])  # shards of one matrix say the same
+        return max(len(self.runs), sum(sizes.values()))
+
+
+def load(folders: Sequence[str]) -> Loaded:
+    """Read runs from folders of `edco-rl benchmark` or `edco-rl train`. A cell that several hold is taken once.
+
+    Raises:
+        ConfigurationError: A folder holds no runs, or two hold different results of one cell.
+    """
+    matrices: dict[str, dict[str, Any]] = {}
+    runs: dict[tuple[str, str, str, int], Run] = {}
+    for name in folders:
+        folder = Path(name).expanduser()
+        found = list(_read_folder(folder))
+        if not found:
+            raise ConfigurationError(f"{name} holds no runs: expected a folder of edco-rl benchmark or edco-rl train.")
+        if (folder / MATRIX_FILE).is_file():
+            matrices[str(folder)] = json.loads((folder / MATRIX_FILE).read_text())
+        for run in found:
+            known = runs.get(run.key)
+            if known is None or known.status != "done":
+                runs[run.key] = run
+            elif run.status == "done" and run.records != known.records:
+                raise ConfigurationError(f"{known.folder} and {run.folder} are different results of one cell.")
+    return Loaded(sorted(runs.values(), key=lambda run: run.key), matrices)
+
+
+def _read_folder(folder: Path) -> list[Run]:
+    if (folder / CELLS_FOLDER).is_dir():
+        return [_read_cell(path, folder) for path in sorted((folder / CELLS_FOLDER).iterdir()) if path.is_dir()]
+    return [_read_run(folder)] if (folder / RECORDS_FILE).is_file() else []
+
+
+def _read_cell(path: Path, matrix: Path) -> Run:
+    if not (path / CELL_FILE).is_file():
+        task, method, curriculum, seed = path.name.rsplit("_", 3)
+        return Run(task, method, curriculum, int(seed), "unfinished", None, path, {}, [])
+    cell = json.loads((path / CELL_FILE).read_text())
+    where = (cell["task"], cell["method"], cell["curriculum"], int(cell["seed"]))
+    if cell["status"] != "done":
+        return Run(*where, cell["status"], cell["error"], path, {}, [])
+    summary = json.loads((path / SUMMARY_FILE).read_text())
+    pool = matrix / POOLS_FOLDER / f"{summary['pool_fingerprint']}.json"
+    difficulty = json.loads(pool.read_text())["difficulty"] if pool.is_file() else None
+    records = read_records(path / RECORDS_FILE)
+    return Run(*where, "done", None, path, summary, records, difficulty, cell["target_accuracy"])
+
+
+def _read_run(folder: Path) -> Run:
+    if not (folder / SUMMARY_FILE).is_file():
+        return Run(folder.name, "?", "?", 0, "unfinished", None, folder, {}, [])
+    summary = json.loads((folder / SUMMARY_FILE).read_text())
+    config = summary["config"]
+    curriculum = "+".join([config["curriculum"]["strategy"], *(config["curriculum"]["gates"] or [])])
+    task = task_name(config["script"]["dataset_name"])
+    seed = int(config["training"]["seed"])
+    records = read_records(folder / RECORDS_FILE)
+    return Run(task, summary["method"], curriculum, seed, "done", None, folder, summary, records)

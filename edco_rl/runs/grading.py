@@ -1,0 +1,84 @@
+"""Answers of what the engine serves, and which of them are right."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from ..data.prompts import tokenize_prompt
+from ..engine.protocol import GenerationBackend, Sampling
+from ..rewards import RewardFunction
+
+
+class GradedAnswers(NamedTuple):
+    """Answers to N prompts, n each.
+
+    Args:
+        right (`NDArray[np.float64]`):
+            1 where an answer earns the full reward, 0 where not, NaN where the reward says nothing; shape (N, n).
+        rewards (`NDArray[np.float64]`):
+            What each answer earns, NaN where the reward says nothing; shape (N, n).
+        tokens (`NDArray[np.int64]`):
+            Length of each answer in tokens, shape (N, n).
+        truncated (`NDArray[np.bool_]`):
+            Whether the token limit cut it off, shape (N, n).
+    """
+
+    right: NDArray[np.float64]
+    rewards: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+
+
+def grade_answers(
+    backend: GenerationBackend,
+    tokenizer: Any,
+    dataset: Dataset,
+    reward: RewardFunction,
+    *,
+    sampling: Sampling,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> GradedAnswers:
+    """Let a model answer prompts, and grade the answers.
+
+    Args:
+        backend (`GenerationBackend`):
+            Answers the prompts.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The policy's tokenizer.
+        dataset (`datasets.Dataset`):
+            Rows with a column `prompt` and those the reward needs.
+        reward (`RewardFunction`):
+            A reward of 1 or more is a right answer.
+        sampling (`Sampling`):
+            How prompts are answered.
+        chat_template_kwargs (`dict`, *optional*):
+            Arguments of the chat template.
+    """
+    prompts = dataset["prompt"]
+    groups = backend.generate(
+        [tokenize_prompt(prompt, tokenizer, chat_template_kwargs) for prompt in prompts], sampling
+    )
+    answers = [answer for group in groups for answer in group]
+    texts = tokenizer.batch_decode([answer.token_ids for answer in answers], skip_special_tokens=True)
+    repeated = dataset.select(np.repeat(np.arange(len(dataset)), sampling.n))
+    completions = [
+        text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+        for prompt, text in zip(repeated["prompt"], texts, strict=True)
+    ]
+    columns = {name: repeated[name] for name in repeated.column_names if name not in ("prompt", "completion")}
+    rewards = reward(
+        prompts=repeated["prompt"],
+        completions=completions,
+        completion_ids=[answer.token_ids for answer in answers],
+        **columns,
+    )
+    shape = len(dataset), sampling.n
+    earned = np.array([np.nan if value is None else value for value in rewards], dtype=np.float64).reshape(shape)
+    return GradedAnswers(
+        right=np.where(np.isnan(earned), np.nan, earned >= 1.0),
+        rewards=earned,
+        tokens=np.array([len(answer.token_ids) for answer in answers]).reshape(shape),
+        truncated=np.array([not answer.finished for answer in answers]).reshape(shape),
+    )

@@ -1,0 +1,143 @@
+"""What every run does with its settings before a trainer is made."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoConfig
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
+
+from ..config import CurriculumConfig, DataConfig, EngineConfig, RunConfig
+from ..errors import ConfigurationError
+from ..data.load import load_prompts
+from ..data.rows import SKIPPED_ROWS_FILE
+from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
+from ..engine.server import check_model_path
+
+
+def settings_parser(classes: tuple[type, ...], prog: str) -> TrlParser:
+    """TRL's parser over dataclasses, with defaults that fit the machine."""
+    parser = TrlParser(classes, prog=prog)
+    if not has_cuda():
+        parser.set_defaults(bf16=False)  # TRL's default would be refused
+    return parser
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Parsed settings of a run, in the order of its parser.
+
+    Args:
+        script (`ScriptArguments`), training (`TrainingArguments`), model (`ModelConfig`):
+            TRL's, of the method.
+        curriculum (`CurriculumConfig`), engine (`EngineConfig`), data (`DataConfig`), run (`RunConfig`):
+            Of this package.
+    """
+
+    script: Any
+    training: Any
+    model: ModelConfig
+    curriculum: CurriculumConfig
+    engine: EngineConfig
+    data: DataConfig
+    run: RunConfig
+
+    def describe(self) -> dict[str, Any]:
+        """All of them as plain values."""
+        return {one.name: plain_values(getattr(self, one.name)) for one in fields(self)}
+
+    def of_trainer(self) -> dict[str, Any]:
+        """Arguments that every trainer with a curriculum takes by name."""
+        return {
+            "quantization_config": get_quantization_config(self.model),
+            "peft_config": get_peft_config(self.model),
+            "curriculum": self.curriculum,
+            "engine": self.engine,
+        }
+
+
+def prepare(settings: RunSettings) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
+    """Check the model, find the checkpoint, load the rows, and complete the trainer's settings.
+
+    Returns:
+        `tuple[Dataset, Dataset | None, dict[str, Any]]`: training pool, held-out rows, and all settings as they were
+        given, as plain values.
+
+    Raises:
+        ConfigurationError: A setting or row to be changed.
+    """
+    training = settings.training
+    check_model_and_data(settings.script, settings.model)
+    training.resume_from_checkpoint = _checkpoint(training)
+    train, held_out = load_data(settings.script, training, settings.data)
+    described = settings.describe()
+    set_model_arguments(training, settings.model)
+    return train, held_out, described
+
+
+def _checkpoint(args: Any) -> str | None:
+    """The checkpoint to resume from: a folder, or with `true` the last one of the run's folder."""
+    asked = args.resume_from_checkpoint
+    if asked is None or str(asked).lower() == "false":
+        return None
+    if str(asked).lower() != "true":
+        if not Path(asked).is_dir():
+            raise ConfigurationError(f"resume_from_checkpoint {asked!r}: there is no such folder.")
+        return asked
+    found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    if found is None:
+        raise ConfigurationError(f"resume_from_checkpoint true: {args.output_dir} holds no checkpoint.")
+    return found
+
+
+def load_data(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:
+    """The training pool and held-out rows a run's settings describe."""
+    skipped = data.skipped_rows_file or Path(training.output_dir) / SKIPPED_ROWS_FILE
+    return load_prompts(
+        script.dataset_name,
+        config_name=script.dataset_config,
+        train_split=script.dataset_train_split,
+        test_split=script.dataset_test_split,
+        seed=training.seed,
+        **vars(data) | {"skipped_rows_file": skipped},
+    )
+
+
+def set_model_arguments(training: Any, model: ModelConfig) -> None:
+    """Hand the model's settings to the trainer's own, with a data type that fits the machine."""
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": resolve_dtype(model.dtype, cuda=has_cuda(), avx512=has_avx512()),
+        **(training.model_init_kwargs or {}),
+    }
+
+
+def check_model_and_data(script: ScriptArguments, model: ModelConfig) -> None:
+    """Raise [`ConfigurationError`] when the model cannot be found or no data set is named."""
+    if model.model_name_or_path:
+        model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
+    check_model(model.model_name_or_path)
+    if not script.dataset_name:
+        raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
+
+
+def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
+    """Raise [`ConfigurationError`] when no model can be found under that name, which a setting gives."""
+    if not name:
+        raise ConfigurationError(f"{setting} is missing.")
+    check_model_path(name)
+    try:
+        AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{setting} {name!r} cannot be loaded: {error}") from error
+
+
+def plain_values(config: Any) -> dict[str, Any]:
+    """A configuration as JSON has it."""
+    values = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
+    return json.loads(json.dumps(values, default=str))

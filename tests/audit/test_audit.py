@@ -1,0 +1,155 @@
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from edco_rl.audit.report import recommend
+from edco_rl.cli import main
+
+
+def audit(model, folder, **changes):
+    settings = {
+        "model_name_or_path": model,
+        "dataset_name": "reasoning_gym:chain_sum",
+        "samples": 12,
+        "reference_samples": 4,
+        "scoring_sequence_tokens": 4,
+        "engine_mode": "none",
+        "output_dir": folder,
+        "reward_func": f"{__name__}:even_sum",
+        **changes,
+    }
+    arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main(["audit", *arguments, "--estimators", "answer_entropy", "perplexity", "--json"])
+    return json.loads(printed.getvalue())  # nothing else is printed
+
+
+@pytest.fixture(scope="module")
+def audited(tiny_model_path, tmp_path_factory):
+    """What the command printed, and the folder it wrote to."""
+    folder = tmp_path_factory.mktemp("audit") / "out"
+    return audit(tiny_model_path, folder), folder
+
+
+def even_sum(completions, answer, **kwargs):
+    """Right or wrong for no good reason, but not all the same."""
+    pairs = zip(completions, answer, strict=True)
+    return [float(sum(map(ord, completion[0]["content"] + right)) % 2 == 0) for completion, right in pairs]
+
+
+def test_the_json_lists_every_estimator_with_its_statistics(audited):
+    result, folder = audited
+    assert [entry["estimator"] for entry in result["estimators"]] == [
+        "answer_entropy",
+        "perplexity",
+        "rollout_entropy",
+        "sequence_entropy",
+    ]
+    for entry in result["estimators"]:
+        for name in ("reliability", "reference_correlation", "wrong_answer_auc", "reward_variance_correlation"):
+            interval = entry[name]
+            assert interval["low"] <= interval["value"] <= interval["high"]
+        assert entry["relative_tokens"]["low"] <= entry["relative_tokens"]["value"]
+    assert result["prompts"] == 12 and result["recommendation"].startswith("Use ")
+    assert result == json.loads((folder / "audit.json").read_text())
+    assert (folder / "audit.svg").read_text().lstrip().startswith("<?xml")
+
+
+def values(folder, label, column="values"):
+    """What both runs of an estimator gave."""
+    return [np.load(folder / "measurements" / f"{label}-{run}.npz")[column] for run in range(2)]
+
+
+def runs(folder):
+    full = "sequence_entropy-4-tokens-1-at-T=1"
+    return [
+        values(folder, "answer_entropy-1-token-greedy-quick-answer"),
+        values(folder, "perplexity"),
+        values(folder, full, "free"),
+        values(folder, full),
+    ]
+
+
+def test_the_statistics_are_those_of_the_raw_measurements(audited):
+    result, folder = audited
+    reference = np.load(folder / "measurements" / "reference-0.npz")
+    wrong = np.load(folder / "measurements" / "greedy-answers.npz")["rewards"] < 1
+    assert reference["values"].shape == (12, 4)
+    for entry, (first, second) in zip(result["estimators"], runs(folder), strict=True):
+        expected = spearmanr(first, reference["values"].mean(axis=1)).statistic
+        assert entry["reference_correlation"]["value"] == pytest.approx(expected)
+        assert entry["reliability"]["value"] == pytest.approx(spearmanr(first, second).statistic)
+        assert entry["wrong_answer_auc"]["value"] == pytest.approx(roc_auc_score(wrong, first))
+        variance = spearmanr(first, reference["rewards"].var(axis=1)).statistic
+        assert entry["reward_variance_correlation"]["value"] == pytest.approx(variance)
+
+
+def test_sampled_estimators_are_measured_anew_and_deterministic_ones_under_other_words(audited):
+    result, folder = audited
+    kinds = {entry["estimator"]: entry["reliability_over"] for entry in result["estimators"]}
+    assert kinds == {
+        "answer_entropy": "rewording",
+        "perplexity": "rewording",
+        "rollout_entropy": "repetition",
+        "sequence_entropy": "repetition",
+    }
+    for first, second in runs(folder):
+        assert (first != second).any()
+
+
+def test_an_audit_that_was_interrupted_keeps_what_it_had_measured(audited, tiny_model_path):
+    before, folder = audited
+    (folder / "audit.json").unlink()
+    (folder / "measurements" / "reference-0.npz").unlink()
+    after = audit(tiny_model_path, folder)
+    assert after["reference"] != before["reference"]  # drawn anew
+    for old, new in zip(before["estimators"], after["estimators"], strict=True):
+        assert (old["seconds"], old["reliability"]) == (new["seconds"], new["reliability"])
+
+
+def test_an_audit_with_other_settings_does_not_use_the_measurements(audited, tiny_model_path, capsys):
+    with pytest.raises(SystemExit):
+        audit(tiny_model_path, audited[1], reference_samples=5)
+    assert "made with reference_samples 4; now it is 5" in capsys.readouterr().err
+
+
+def entry(label, agreement, cost, auc=0.6):
+    def interval(value):
+        return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+    return {
+        "label": label,
+        "reference_correlation": interval(agreement),
+        "relative_seconds": interval(cost),
+        "wrong_answer_auc": interval(auc),
+        "seconds": 100 * cost,
+    }
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        (
+            [entry("a", 0.5, 0.04), entry("b", 0.9, 0.03)],
+            ["Use b: of those that cost at most 5%", "0.90 [0.80, 1.00]"],
+        ),
+        ([entry("a", 0.5, 0.04), entry("b", 0.9, 0.5)], ["Use a: of those", "the best of all here, b, reaches 0.90"]),
+        (
+            [entry("a", 0.5, 0.4), entry("b", 0.9, 0.6)],
+            ["Use a: none costs at most 5%", "cannot be told from the cheapest's"],
+        ),
+        ([entry("a", 0.5, 0.4), entry("b", 0.6, 0.45), entry("c", 0.9, 0.7)], ["Use b: none", "here, c, reaches"]),
+        ([entry("a", 0.5, 0.04), entry("free", 0.9, 0.0)], ["Use a:"]),
+        ([entry("a", 0.85, 0.04, auc=float("nan"))], ["0.85", "allows 0.92"]),
+        ([entry("a", float("nan"), 0.04)], ["No estimator can be recommended"]),
+    ],
+)
+def test_the_advice_is_the_best_agreement_within_the_limit(entries, words):
+    sentence = recommend({"reference": {"ceiling": 0.92}, "estimators": entries}, cost_limit=0.05)
+    assert all(word in sentence for word in words), sentence
+    assert sentence.endswith(".") and "nan" not in sentence

@@ -1,0 +1,104 @@
+"""Matrices in the files `edco-rl benchmark` writes, with an effect that is known."""
+
+import itertools
+import json
+
+import numpy as np
+
+VERSIONS = {"python": "3.11.0", "trl": "1.16.0"}
+POOL = 120
+
+
+def write_matrix(
+    folder,
+    *,
+    speeds,
+    tasks=("addition", "spelling"),
+    methods=("grpo", "sft"),
+    seeds=(1, 2, 3),
+    steps=60,
+    every=10,
+    prompts=100,
+    skip=lambda *cell: False,
+):
+    """A matrix whose runs of a curriculum learn `speeds[curriculum]` times as fast as those with speed 1."""
+    (folder / "cells").mkdir(parents=True)
+    (folder / "pools").mkdir()
+    config = {"baseline": "random", "budget_unit": "steps", "budget": steps, "target_accuracy": None}
+    config |= {"seeds": list(seeds), "methods": list(methods), "curricula": list(speeds), "tasks": list(tasks)}
+    count = len(seeds) * len(methods) * len(speeds) * len(tasks)
+    (folder / "benchmark.json").write_text(json.dumps({"config": config, "cells": count, "versions": VERSIONS}))
+    for task, seed in itertools.product(tasks, seeds):
+        difficulty = np.random.default_rng(seed).uniform(0.5, 4, size=POOL)
+        values = {"task": task, "seed": seed, "difficulty": difficulty.round(4).tolist()}
+        (folder / "pools" / f"{task}-{seed}.json").write_text(json.dumps(values))
+        for method, curriculum in itertools.product(methods, speeds):
+            if not skip(task, method, curriculum, seed):
+                _write_cell(folder, task, method, curriculum, seed, speeds[curriculum], steps, every, prompts)
+    return folder
+
+
+def _write_cell(folder, task, method, curriculum, seed, speed, steps, every, prompts):
+    path = folder / "cells" / f"{task}_{method}_{curriculum}_{seed}"
+    path.mkdir()
+    rng = np.random.default_rng([seed, *map(ord, f"{task} {method} {curriculum}")])
+    hardness = np.random.default_rng(seed).uniform(size=prompts)
+    rate = speed * np.exp(0.1 * rng.normal()) / 20
+    records, tokens = [], {"generated": 0, "scored": 0, "trained": 0}
+
+    def evaluate(step):
+        accuracy = 0.7 - 0.4 * np.exp(-rate * step)
+        right = hardness + rng.uniform(-0.1, 0.1, size=prompts) < accuracy
+        text = "".join("1" if answer else "0" for answer in right)
+        line = {"kind": "evaluation", "step": step, "seconds": 5.0 * step, "tokens": dict(tokens)}
+        records.append({**line, "right": text})
+
+    evaluate(0)
+    parts = {"rollout": 0.0, "scoring": 0.0, "sync": 0.0, "optimizer": 0.0}
+    for step in range(1, steps + 1):
+        tokens = {
+            "generated": tokens["generated"] + 200,
+            "scored": tokens["scored"],
+            "trained": tokens["trained"] + 900,
+        }
+        parts = {"rollout": 1.5 * step, "scoring": 0.4 * step, "sync": 0.6 * step, "optimizer": 2.5 * step}
+        chosen = rng.choice(POOL, size=8, replace=False).tolist()
+        signal = method == "grpo"
+        groups = [
+            [i, round(rng.uniform(), 4), int(rng.uniform() < 0.4) if signal else None, 1.0 if signal else None, 1]
+            for i in chosen
+        ]
+        metrics = {"entropy": float(2 - step / steps), "curriculum/groups_with_signal": 0.4} if signal else {}
+        line = {"kind": "step", "step": step, "seconds": 5.0 * step, "tokens": dict(tokens), "parts": parts}
+        records.append({**line, "prompts": chosen, "groups": groups, "metrics": metrics})
+        if curriculum == "edco" and step % every == 0:
+            quantiles = (np.array([0.2, 0.8, 1.2, 1.9, 3.0]) * (1 - 0.4 * step / steps)).round(4).tolist()
+            records.append({"kind": "scores", "step": step, "seconds": 5.0 * step, "prompts": POOL, "mean": 1.0})
+            records[-1]["quantiles"] = quantiles
+        if step % every == 0:
+            evaluate(step)
+    (path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
+    summary = {
+        "method": method,
+        "metric": "rouge_l" if method == "distill" else "accuracy",
+        "steps": steps,
+        "tokens": tokens,
+        "prompts_in_pool": POOL,
+        "pool_fingerprint": f"{task}-{seed}",
+        "prompts_trained_on": 100,
+        "held_out_fingerprint": f"held-out-{task}-{seed}",
+        "seconds": {"training": 5.0 * steps, **parts},
+        "versions": VERSIONS,
+        "hardware": {"cpu": "a processor", "cores": 2},
+        "commit": "0123abc",
+        "config": {"curriculum": {"strategy": curriculum, "curriculum_interval": every}},
+    }
+    (path / "summary.json").write_text(json.dumps(summary))
+    cell = {"task": task, "method": method, "curriculum": curriculum, "seed": seed, "target_accuracy": None}
+    (path / "cell.json").write_text(json.dumps({**cell, "status": "done"}))
+
+
+def fail(folder, name, error):
+    """Let a cell be one that failed."""
+    file = folder / "cells" / name / "cell.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "status": "failed", "error": error}))

@@ -1,0 +1,166 @@
+"""The report's page in a real headless Chromium."""
+
+import re
+
+import pytest
+
+from edco_rl.config import ReportConfig
+from edco_rl.report.build import build
+from edco_rl.report.load import load
+from edco_rl.report.page import write_page
+
+from .. import browser
+from .synthetic import fail, write_matrix
+
+PLOTS = {"accuracy", "cost", "heat", "time"}
+TRACES = {"pool_scores", "rollout_entropy", "signal", "reward", "difficulty", "overlap"}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    pytest.importorskip("playwright", reason="needs Playwright to drive a browser")
+    executable = browser.find()
+    if executable is None:
+        pytest.skip("needs Chromium: `make browser` gets one where there is npm, or set CHROMIUM")
+    with browser.launch(executable) as running:
+        yield running
+
+
+def make_page(folder):
+    write_page(build(load([str(folder)]), ReportConfig(resamples=100)), folder / "report.html")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A report of 24 cells, one of which failed."""
+    speeds = {"random": 1.0, "edco": 2.5, "combined": 1.0}
+    folder = write_matrix(tmp_path_factory.mktemp("small") / "matrix", speeds=speeds, seeds=(1, 2))
+    fail(folder, "spelling_sft_edco_2", "EngineError: <b>no answer</b> </script>")
+    return make_page(folder)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A report of 200 cells."""
+    speeds = {"random": 1.0, **{f"curriculum_{number}": 1.0 for number in range(9)}}
+    folder = write_matrix(tmp_path_factory.mktemp("large") / "matrix", speeds=speeds, seeds=range(5), steps=30)
+    return make_page(folder)
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Opens a page, and fails at the end for an error it reported or a request that left it."""
+    contexts, problems = [], []
+
+    def opened(path, width=1280, height=900, **settings):
+        context = chromium.new_context(viewport={"width": width, "height": height}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: None if request.url == path.as_uri() else problems.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not problems
+
+
+def drawn(page):
+    """Marks of each plot: lines, bars, cells, points."""
+    marks = "path.line, circle, rect.part, rect.cell, line.interval"
+    script = f"plots => Object.fromEntries(plots.map(p => [p.dataset.plot, p.querySelectorAll('{marks}').length]))"
+    return page.eval_on_selector_all("svg[data-plot]", script)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_every_plot_is_drawn_within_the_page_and_readable(open_page, small, scheme, width):
+    page = open_page(small, width=width, color_scheme=scheme)
+    marks = drawn(page)
+    assert marks.keys() == PLOTS | TRACES and all(marks.values())
+    assert marks["accuracy"] == 6 and marks["time"] == 6 * 5
+    if page.locator("#table").get_attribute("open") != "":
+        page.locator("#table summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # Text of plots at its size on the screen, and of the page.
+    size = "e => e.map(t => parseFloat(getComputedStyle(t).fontSize) * (t.getScreenCTM ? t.getScreenCTM().a : 1))"
+    assert min(page.eval_on_selector_all("svg[data-plot] text, td, p, li, button", size)) >= 11.5
+    outside = """plots => plots.flatMap(p => [...p.querySelectorAll('text')].filter(t => {
+        const box = t.getBoundingClientRect();
+        return box.left < 0 || box.right > innerWidth;
+    }).map(t => t.textContent))"""
+    assert page.eval_on_selector_all("svg[data-plot]", outside) == []
+    colors = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+    ink, paper = (sum(map(int, color[4:-1].split(","))) for color in colors)
+    assert (ink > paper) == (scheme == "dark") and abs(ink - paper) > 500
+
+
+@pytest.mark.parametrize("plot", sorted(PLOTS | TRACES))
+def test_what_a_pointer_is_over_is_told(open_page, small, plot):
+    page = open_page(small)
+    svg = page.locator(f"svg[data-plot={plot}]")
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    place = (box["x"] + box["width"] * (0.15 if plot == "time" else 0.5), box["y"] + box["height"] * 0.4)
+    page.mouse.move(*place)
+    tip = page.locator(f"[data-chart={plot}] .tip")
+    assert tip.is_visible() and any(character.isdigit() for character in tip.inner_text())
+    page.mouse.move(0, 0)
+    assert not tip.is_visible()
+
+
+def test_series_units_and_tasks_are_switched(open_page, small):
+    page = open_page(small)
+    button = page.locator("[data-series='grpo edco']")
+    button.click()
+    assert drawn(page)["accuracy"] == 5 and button.get_attribute("aria-pressed") == "false"
+    page.locator("[data-chart=accuracy] svg").hover()
+    assert "grpo edco" not in page.locator("[data-chart=accuracy] .tip").inner_text()
+    page.locator("#none").click()
+    assert "accuracy" not in drawn(page) and page.locator("[data-empty=accuracy]").is_visible()
+    page.locator("#all").click()
+    assert drawn(page)["accuracy"] == 6
+    page.locator("[data-unit=seconds]").click()
+    assert "300" in page.locator("[data-chart=accuracy] svg").text_content()
+    assert "seconds, ratio" in page.locator("[data-chart=cost] svg").text_content()
+    before = page.locator("[data-chart=heat] svg").inner_html()
+    page.locator("#run").select_option(label="sft random, seed 2")
+    assert page.locator("[data-chart=heat] svg").inner_html() != before
+    page.locator("#task").select_option("spelling")
+    assert page.locator("tr[data-task=spelling]").count() == page.locator("tbody tr:visible").count() == 6
+    assert "spelling" in page.locator("[data-chart=accuracy] svg").get_attribute("aria-label")
+    page.set_viewport_size({"width": 500, "height": 900})
+    # wait_for_function would evaluate text in the page, which its content security policy forbids.
+    from playwright.sync_api import expect
+
+    plot = page.locator("svg[data-plot=accuracy]")
+    expect(plot).to_have_attribute("viewBox", re.compile(r"0 0 [1-4]\d\d(\.\d+)? "))
+
+
+def test_a_failed_cell_is_shown_as_text_with_its_error(open_page, small):
+    page = open_page(small)
+    assert "spelling_sft_edco_2 failed: EngineError: <b>no answer</b> </script>" in page.locator("body").inner_text()
+    assert "23 done, 1 failed of 24" in page.locator("#cells-summary").inner_text()
+
+
+def test_the_page_prints_without_its_controls(open_page, small):
+    page = open_page(small, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert page.locator("h2").first.inner_text() == "Accuracy on held-out prompts: addition"
+    assert not page.locator("#task").is_visible() and page.locator("[data-series='grpo edco']").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.pdf()[:5] == b"%PDF-"
+
+
+def test_two_hundred_cells_open_fast_and_can_be_switched(open_page, large):
+    page = open_page(large, width=360)
+    assert page.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart") < 5000
+    assert drawn(page)["accuracy"] == 20 and page.evaluate("document.documentElement.scrollWidth") <= 360
+    again = "(() => { const began = performance.now(); all.click(); return performance.now() - began })()"
+    spent = page.evaluate(again)
+    assert spent < 2000
+    assert large.stat().st_size < 8e6

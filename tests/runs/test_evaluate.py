@@ -1,0 +1,126 @@
+"""Evaluation with answers written here, so that every figure is known."""
+
+import json
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from edco_rl.runs.evaluate import evaluate_model, find_model
+from edco_rl.cli import main
+from edco_rl.config import EvaluateConfig
+from edco_rl.errors import ConfigurationError
+from edco_rl.data.load import to_dataset
+from edco_rl.engine.protocol import Completion
+from edco_rl.rewards import multiple_choice_reward
+
+ROWS = [
+    {"prompt": f"{i}", "answer": "A" if i % 2 else "B", "options": ["x", "y"], "subject": ["odd", "even"][i % 2 == 0]}
+    for i in range(10)
+]
+
+
+class Scripted:
+    """Answers A greedily; of n samples to prompt i, the first i % 4 are A."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def generate(self, prompts, *, max_tokens, n=1, temperature=1.0, top_logprobs=0, **sampling):
+        groups = []
+        for prompt in prompts:
+            right = 1 if temperature == 0 else int(self.tokenizer.decode(prompt)) % 4
+            texts = [" A" if sample < right else " C or so" for sample in range(n)]
+            ids = [self.tokenizer(text)["input_ids"] for text in texts]
+            groups.append([Completion(i, np.zeros(len(i)), np.zeros((len(i), 0)), len(i) == 1) for i in ids])
+        return groups
+
+
+def settings(**changes):
+    return EvaluateConfig(**{"model_name_or_path": "m", "dataset_name": "d"} | changes)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_path):
+    return AutoTokenizer.from_pretrained(model_path)
+
+
+def test_accuracy_and_pass_at_k_of_all_rows_and_each_subject(tokenizer):
+    result = evaluate_model(
+        Scripted(tokenizer), tokenizer, to_dataset("d", ROWS), multiple_choice_reward, settings(samples=4)
+    )
+    assert result["prompts"] == 10 and result["chance"] == 0.5 and result["prompts_without_reward"] == 0
+    assert result["greedy"]["accuracy"] == 0.5 and result["greedy"]["truncated"] == 0
+    assert result["subjects"]["odd"]["greedy"]["accuracy"] == 1
+    assert result["subjects"]["even"]["greedy"]["accuracy"] == 0
+    assert list(result["pass_at"]) == ["1", "2", "4"]
+    # Only odd prompts can be right: 1, 5, 9 with one A of four, 3, 7 with three.
+    assert result["pass_at"]["1"]["value"] == pytest.approx((3 * 1 / 4 + 2 * 3 / 4) / 10)
+    assert result["pass_at"]["2"]["value"] == pytest.approx((3 * 1 / 2 + 2 * 1) / 10)
+    assert result["pass_at"]["4"]["value"] == pytest.approx(0.5)
+    low, high = result["pass_at"]["1"]["interval"]
+    assert low < result["pass_at"]["1"]["value"] < high
+
+
+def test_rows_without_a_judgeable_answer_are_left_out_and_counted(tokenizer, caplog):
+    rows = [*ROWS, {**ROWS[0], "answer": "unknown"}]
+    result = evaluate_model(
+        Scripted(tokenizer), tokenizer, to_dataset("d", rows), multiple_choice_reward, settings(samples=2)
+    )
+    assert (result["prompts"], result["prompts_without_reward"]) == (10, 1)
+    assert result["greedy"]["accuracy"] == 0.5 and "nothing about 1 of 11 rows" in caplog.text
+    with pytest.raises(ConfigurationError, match="says nothing about any row"):
+        evaluate_model(Scripted(tokenizer), tokenizer, to_dataset("d", rows[-1:]), multiple_choice_reward, settings())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_name_or_path": None}, "model_name_or_path is missing"),
+        ({"dataset_name": None}, "dataset_name is missing"),
+        ({"samples": 2, "temperature": 0.0}, "temperature must be above 0"),
+        ({"samples": 2, "pass_at": [3]}, "pass_at 3: must be between 1 and samples, which is 2"),
+        ({"top_p": 0.0}, "top_p must be in"),
+        ({"max_prompts": 0}, "max_prompts must be at least 1"),
+        ({"chat_template_kwargs": "{"}, "chat_template_kwargs must be a JSON object"),
+    ],
+)
+def test_wrong_settings_are_refused(changes, message):
+    with pytest.raises(ConfigurationError, match=message):
+        settings(**changes)
+
+
+def test_a_lora_adapter_names_its_base_model(tmp_path, tiny_model_path):
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({"peft_type": "LORA", "r": 12, "base_model_name_or_path": tiny_model_path}))
+    found = find_model(str(tmp_path))
+    assert (found.path, found.adapter, found.rank) == (tiny_model_path, str(tmp_path), 12)
+    assert find_model(tiny_model_path).adapter is None
+    config.write_text(json.dumps({"peft_type": "PROMPT_TUNING", "base_model_name_or_path": tiny_model_path}))
+    with pytest.raises(ConfigurationError, match=r"adapter_config\.json: expected peft_type LORA"):
+        find_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"model_name_or_path": "/nowhere/model"}, "there is no such folder"),
+        ({"dataset_name": "/nowhere/rows.jsonl"}, "there is no such file"),
+        ({"engine_mode": "none"}, "engine_mode none: evaluate answers through an engine"),
+        ({"reward_func": "maths"}, "Unknown reward 'maths'"),
+        ({"train_prompts": 3}, "train_prompts is a setting of training"),
+        ({"text": True}, "has no column 'answer' to compare with"),
+        ({"engine_url": "http://127.0.0.1:9"}, "No answer from the vLLM server"),
+    ],
+)
+def test_wrong_input_ends_with_one_message_and_no_engine(
+    capsys, tmp_path, tiny_model_path, new_children, flags, message
+):
+    rows = tmp_path / "rows.jsonl"
+    row = {"prompt": "1 + 1 ="} | ({} if flags.pop("text", False) else {"answer": "2"})
+    rows.write_text(json.dumps(row) + "\n")
+    given = {"model_name_or_path": tiny_model_path, "dataset_name": str(rows)} | flags
+    with pytest.raises(SystemExit):
+        main(["evaluate", *(str(word) for name, value in given.items() for word in (f"--{name}", value))])
+    error = capsys.readouterr().err
+    assert message in error.splitlines()[-1] and "Traceback" not in error and not new_children()
