@@ -1,7 +1,7 @@
 """Distillation with a curriculum."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,11 +13,11 @@ from trl import DistillationConfig, DistillationTrainer
 from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
-from ..data.prompts import check_prompts
-from ..engine.launch import EngineConnection
 from ..errors import ConfigurationError
 from ..scoring import reference_text, tokenize_reference
-from .difficulty import DifficultyMixin
+from .callbacks import ObserveCallback
+from .curriculum_mixin import BatchLayout
+from .difficulty_mixin import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig
 from .distillation_schedule import LossSchedule, per_stage_schedule
 from .divergence import (
@@ -27,10 +27,8 @@ from .divergence import (
     generalized_jensen_shannon,
     make_divergence,
 )
-from .engine import EngineMixin
 from .lm_head import Head
-from .mixin import CurriculumMixin, ObserveCallback, repeat_sampler_order, resolve_settings
-from .stopwatch import Stopwatch
+from .pass_order import repeat_sampler_order
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ _INDEX = "curriculum_index"
 _IS_REFERENCE = "is_reference"
 
 
-class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixin, DistillationTrainer):
+class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
     """TRL's `DistillationTrainer` with a curriculum, reference responses and POCL's schedule (arXiv 2506.05695).
 
     Where a strategy asks for a column `difficulty` that the data set has not, as `pocl` does, it is measured with the
@@ -51,12 +49,8 @@ class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixi
             As in `trl.DistillationTrainer`; `args` can be a [`CurriculumDistillationConfig`]. The training set needs
             a column `prompt`, and `completion` or `answer` for reference responses; a column `id` is kept as the
             prompt's id.
-        curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"pocl"`):
-            Name or import path of a strategy, or full settings.
-        engine (`None`, `str` or [`EngineConfig`], *optional*):
-            `None` leaves generation to TRL and scores prompts with the student itself. The URL of a server
-            (`edco-rl serve`), or settings with which one is started, generates and scores with vLLM; this replaces
-            `args.use_vllm`.
+        curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"pocl"`), engine:
+            See [`CurriculumMixin`].
 
     Raises:
         ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
@@ -85,73 +79,55 @@ class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixi
         model: Any,
         teacher_model: Any = None,
         args: DistillationConfig | None = None,
-        train_dataset: Any = None,
         *positional: Any,
         curriculum: str | CurriculumConfig = "pocl",
-        engine: str | EngineConfig | None = None,
         **kwargs: Any,
     ) -> None:
-        check_prompts(train_dataset)
-        config, engine_config = resolve_settings(curriculum, engine)
-        if config.gates:
-            raise ConfigurationError(f"gates {config.gates} judge groups of rollouts, and distillation has none.")
-        if teacher_model is None:
-            raise ConfigurationError("Distillation needs a teacher: teacher_model, or teacher_model_name_or_path.")
         args = CurriculumDistillationConfig.of(args or CurriculumDistillationConfig())
+        self._references: list[list[int]] | None = None
+        self._student_name = model if isinstance(model, str) else None
+        super().__init__(model, teacher_model, args, *positional, curriculum=curriculum, **kwargs)
+
+    def _check_given(self, given: Mapping[str, Any], config: CurriculumConfig) -> None:
+        super()._check_given(given, config)
+        args, teacher = given["args"], given["teacher_model"]
+        if teacher is None:
+            raise ConfigurationError("Distillation needs a teacher: teacher_model, or teacher_model_name_or_path.")
         revision = (args.model_init_kwargs or {}).get("revision")
         check_vocabularies(
-            _vocabulary_size(model, revision, args),
-            _vocabulary_size(teacher_model, args.teacher_model_revision, args),
+            _vocabulary_size(given["model"], revision, args),
+            _vocabulary_size(teacher, args.teacher_model_revision, args),
         )
         if args.lmbda < 1:
-            for row in train_dataset:
+            for row in given["train_dataset"]:
                 reference_text(row)
-        if engine_config is not None:
-            args.use_vllm = False  # TRL would start, or look for, a vLLM of its own
-        self.stopwatch = Stopwatch()
-        self._connection: EngineConnection | None = None
-        self._scores_on_every_rank = engine_config is None
-        self._references: list[list[int]] | None = None
-        self._outcomes = []
-        self._student_name = model if isinstance(model, str) else None
-        super().__init__(model, teacher_model, args, train_dataset, *positional, **kwargs)
 
+    def _set_up(self, config: CurriculumConfig, rows: Dataset, engine: EngineConfig | None) -> None:
         if self._is_vlm:
             raise ConfigurationError("Distillation with a curriculum takes text models only.")
-        if self.tools and args.lmbda < 1:
-            raise ConfigurationError(f"tools are for the student's own outputs: lmbda must be 1; got {args.lmbda}.")
+        if self.tools and self.args.lmbda < 1:
+            raise ConfigurationError(
+                f"tools are for the student's own outputs: lmbda must be 1; got {self.args.lmbda}."
+            )
         self.divergence = (
             generalized_jensen_shannon(self.beta)
-            if args.divergence is None
-            else make_divergence(args.divergence, skew=args.skew)
+            if self.args.divergence is None
+            else make_divergence(self.args.divergence, skew=self.args.skew)
         )
         self._check_references()
-        if engine_config is not None:
-            self._open_engine_for_rollouts(engine_config)
-        try:
-            rows = self._with_difficulty(self.train_dataset, config)
-            self.add_callback(ObserveCallback(self))
-            self._init_curriculum(
-                config,
-                rows=rows,
-                batch_size=self._step_prompts,
-                steps_per_batch=1,
-                group_size=1,
-                repeat_count=self.args.gradient_accumulation_steps,
-                order=self._order,
-            )
-            self.loss_schedule = LossSchedule.of(self.args, self.curriculum.strategy)
-        except BaseException:
-            self.close()
-            raise
+        if engine is not None:  # it may have to measure how difficult the rows are
+            self._open_engine_for_rollouts(engine)
+        self.add_callback(ObserveCallback(self))
+        self._init_curriculum(config, self._with_difficulty(rows, config))
+        self.loss_schedule = LossSchedule.of(self.args, self.curriculum.strategy)
 
-    @property
-    def _step_prompts(self) -> int:
-        """Prompts of an optimizer step, over all processes: what TRL makes a generation batch of."""
-        per_process = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return per_process * self.accelerator.num_processes
+    def _batch_layout(self) -> BatchLayout:
+        # TRL makes one generation batch of an optimizer step's prompts.
+        accumulated = self.args.gradient_accumulation_steps
+        size = self.args.per_device_train_batch_size * accumulated * self.accelerator.num_processes
+        return BatchLayout(size, steps_per_batch=1, repeat_count=accumulated)
 
-    def _order(self, epoch: int) -> IndexArray:
+    def _pass_order(self, epoch: int) -> IndexArray:
         return repeat_sampler_order(len(self.train_dataset), self.args.seed, epoch, self.shuffle_dataset)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -193,7 +169,7 @@ class CurriculumDistillationTrainer(DifficultyMixin, CurriculumMixin, EngineMixi
         self.lr_scheduler = per_stage_schedule(
             self.optimizer if optimizer is None else optimizer,
             self.curriculum.strategy,
-            batch_size=self._step_prompts,
+            batch_size=self.curriculum.batch_size,
             total_steps=num_training_steps,
             make_scheduler=make,
         )

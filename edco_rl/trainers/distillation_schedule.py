@@ -9,13 +9,8 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..curriculum import Strategy
-from ..curriculum.orders import POCL, BabyStep
 from ..errors import ConfigurationError
 from .distillation_config import CurriculumDistillationConfig
-
-# POCL's end values (arXiv 2506.05695, section 4.1).
-_POCL_FINAL_TEMPERATURE = 2.0
-_POCL_WEIGHTS = (0.7, 1.0)
 
 
 @dataclass(frozen=True)
@@ -37,18 +32,15 @@ class LossSchedule:
 
     @classmethod
     def of(cls, args: CurriculumDistillationConfig, strategy: Strategy) -> "LossSchedule":
-        """The schedule of settings, with POCL's defaults where that is the strategy."""
-        pocl = isinstance(strategy, POCL)
-        temperature = _given(args.distillation_temperature, args.temperature)
-        weight = _given(args.distillation_weight, _POCL_WEIGHTS[0] if pocl else 1.0)
-        return cls(
-            (
-                temperature,
-                _given(args.final_distillation_temperature, _POCL_FINAL_TEMPERATURE if pocl else temperature),
-            ),
-            (weight, _given(args.final_distillation_weight, _POCL_WEIGHTS[1] if pocl else weight)),
-            args.distillation_schedule,
-        )
+        """The schedule of settings; what they leave open is the strategy's to say, as POCL does."""
+
+        def given(name: str, default: float) -> float:
+            value = getattr(args, name)
+            return strategy.trainer_defaults.get(name, default) if value is None else value
+
+        temperature, weight = given("distillation_temperature", args.temperature), given("distillation_weight", 1.0)
+        last = given("final_distillation_temperature", temperature), given("final_distillation_weight", weight)
+        return cls((temperature, last[0]), (weight, last[1]), args.distillation_schedule)
 
     def at(self, progress: float) -> tuple[float, float]:
         """Temperature and weight at a progress between 0 and 1."""
@@ -60,10 +52,6 @@ class LossSchedule:
             return (1.0 - progress) * first + progress * last
 
         return between(*self.temperatures), between(*self.weights)
-
-
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def per_stage_schedule(
@@ -113,16 +101,16 @@ def per_stage_schedule(
 
 def _stage_lengths(strategy: Strategy, batch_size: int, total_steps: int) -> list[int]:
     """Steps of each stage that is reached within the run."""
-    if not isinstance(strategy, BabyStep):
-        raise ConfigurationError("lr_schedule_per_stage needs a strategy with stages: baby_step or pocl.")
-    if strategy.patience is not None:
-        raise ConfigurationError(
-            "lr_schedule_per_stage needs stages whose length is known beforehand: with patience, validation ends them."
-        )
+    stages = strategy.stage_lengths(batch_size)
+    if stages is None:
+        raise ConfigurationError("lr_schedule_per_stage needs a strategy with stages, as baby_step or pocl.")
     lengths, left = [], total_steps
-    for stage in range(1, strategy.stages):
-        length = strategy.stage_length(stage, batch_size)
-        assert length is not None  # only patience leaves it open
+    for length in stages[:-1]:
+        if length is None:
+            raise ConfigurationError(
+                "lr_schedule_per_stage needs stages whose length is known beforehand: with patience, validation ends "
+                "them."
+            )
         if length >= left:
             break
         lengths.append(length)

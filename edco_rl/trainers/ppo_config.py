@@ -14,7 +14,7 @@ _LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo")
 class CurriculumPPOConfig(GRPOConfig):
     r"""Settings of [`CurriculumPPOTrainer`]: TRL's `GRPOConfig`, and what PPO has beyond it.
 
-    Names are those of TRL's former `CurriculumPPOConfig`. Every other field of `GRPOConfig` keeps its meaning, apart from those
+    Names are those of TRL's former `PPOConfig`. Every other field of `GRPOConfig` keeps its meaning, apart from those
     of group-relative advantages (`beta`, `scale_rewards`, `multi_objective_aggregation`), which are refused.
     """
 

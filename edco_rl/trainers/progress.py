@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import ProgressCallback
 
-_PARTS = ("rollout", "sync", "scoring", "optimizer")
+from .stopwatch import PARTS
 
 
 def format_postfix(logs: dict[str, Any]) -> str | None:
@@ -16,7 +16,7 @@ def format_postfix(logs: dict[str, Any]) -> str | None:
         return None
     named = (("reward", "reward"), ("accuracy", "accuracy"), ("loss", "loss"), ("entropy", "curriculum/entropy"))
     words = [f"{name} {logs[key]:.3f}" for name, key in named if logs.get(key) is not None]
-    split = " + ".join(f"{part} {logs.get(f'time/{part}', 0.0):.1f}" for part in _PARTS)
+    split = " + ".join(f"{part} {logs[f'time/{part}']:.1f}" for part in PARTS if logs.get(f"time/{part}"))
     return ", ".join([*words, f"{logs['time/step']:.1f} s/step = {split}"])
 
 

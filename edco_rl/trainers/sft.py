@@ -1,29 +1,24 @@
 """Supervised fine-tuning with a curriculum."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from trl import SFTConfig, SFTTrainer
-from trl.distributed import DistributedBackend
+from trl import SFTTrainer
 
-from ..config import CurriculumConfig, EngineConfig
+from ..config import CurriculumConfig
 from ..curriculum import Outcome
-from ..curriculum.pool import IndexArray
-from ..data.prompts import check_prompts
-from ..engine.launch import EngineConnection
 from ..errors import ConfigurationError
-from .engine import EngineMixin
-from .mixin import CurriculumMixin, ObserveCallback, resolve_settings
-from .stopwatch import Stopwatch
+from .callbacks import ObserveCallback
+from .curriculum_mixin import CurriculumMixin
 
 _INDEX = "curriculum_index"
 
 
-class CurriculumSFTTrainer(CurriculumMixin, EngineMixin, SFTTrainer):
+class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
     """TRL's `SFTTrainer` with a curriculum.
 
     A prompt's outcome is the share of its reference's tokens that the model ranks first, which takes the place of the
@@ -33,11 +28,8 @@ class CurriculumSFTTrainer(CurriculumMixin, EngineMixin, SFTTrainer):
         model, args, data_collator, train_dataset, **kwargs:
             As in `trl.SFTTrainer`. The training set needs columns `prompt` and `completion`, or `messages` that end
             with the assistant's; a column `id` is kept as the prompt's id.
-        curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"edco"`):
-            Name or import path of a strategy, or full settings.
-        engine (`None`, `str` or [`EngineConfig`], *optional*):
-            `None` scores prompts with the model being trained. The URL of a server (`edco-rl serve`), or settings with
-            which one is started, scores with vLLM.
+        curriculum, engine:
+            See [`CurriculumMixin`].
 
     Raises:
         ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
@@ -53,60 +45,22 @@ class CurriculumSFTTrainer(CurriculumMixin, EngineMixin, SFTTrainer):
 
     _tag_names: ClassVar[list[str]] = ["trl", "sft", "edco-rl"]
 
-    def __init__(
-        self,
-        model: Any,
-        args: SFTConfig | None = None,
-        data_collator: Any = None,
-        train_dataset: Any = None,
-        *,
-        curriculum: str | CurriculumConfig = "edco",
-        engine: str | EngineConfig | None = None,
-        **kwargs: Any,
-    ) -> None:
-        config, engine_config = resolve_settings(curriculum, engine)
-        rows = _with_prompts(train_dataset)
-        check_prompts(rows)
-        _refuse_what_joins_rows(args, config)
-        self.stopwatch = Stopwatch()
-        self._connection: EngineConnection | None = None
-        self._scores_on_every_rank = engine_config is None
-        super().__init__(model, args, data_collator, train_dataset, **kwargs)
+    def _rows_with_prompts(self, dataset: Any) -> Any:
+        return _with_prompts(dataset)
 
-        if len(self.train_dataset) != len(rows):
-            raise ConfigurationError(
-                f"The data set has {len(rows)} rows, TRL made {len(self.train_dataset)} of them: a curriculum needs "
-                "each row to stay one."
-            )
-        self._dist = DistributedBackend(self.accelerator)
-        self._seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self._outcomes = []
+    def _check_given(self, given: Mapping[str, Any], config: CurriculumConfig) -> None:
+        super()._check_given(given, config)
+        for name in ("packing", "padding_free"):
+            if getattr(given.get("args"), name, False):
+                raise ConfigurationError(
+                    f"{name} joins rows into one sequence, so that a curriculum can neither choose a row nor learn "
+                    f"from it. Set {name} to false."
+                )
+
+    def _init_curriculum(self, config: CurriculumConfig, rows: Dataset) -> None:
         self.add_callback(ObserveCallback(self))
-        self._init_curriculum(
-            config,
-            rows=rows,
-            batch_size=self.args.train_batch_size * self.accelerator.num_processes,
-            steps_per_batch=1 / self.args.gradient_accumulation_steps,
-            group_size=1,
-            repeat_count=1,
-            order=self._order,
-        )
+        super()._init_curriculum(config, rows)
         self.accelerator.unwrap_model(self.model).register_forward_hook(self._keep_output)
-        if engine_config is not None:
-            self._open_engine(engine_config)
-
-    @property
-    def eos_token_ids(self) -> list[int]:
-        """Tokens that end a completion."""
-        found = self.accelerator.unwrap_model(self.model).generation_config.eos_token_id
-        if found is None:
-            found = self._tokenizer.eos_token_id
-        return [found] if isinstance(found, int) else list(found)
-
-    def _order(self, epoch: int) -> IndexArray:
-        """The order of accelerate's seedable random sampler, which `Trainer` uses, in pass number `epoch`."""
-        generator = torch.Generator().manual_seed(self._seed + epoch)
-        return torch.randperm(len(self.train_dataset), generator=generator).numpy()
 
     def get_train_dataloader(self) -> DataLoader:
         loader = super().get_train_dataloader()
@@ -170,14 +124,3 @@ def _with_prompts(dataset: Any) -> Any:
     prompts = [messages[:-1] for messages in dataset["messages"]]
     completions = [messages[-1:] for messages in dataset["messages"]]
     return dataset.add_column("prompt", prompts).add_column("completion", completions).remove_columns("messages")
-
-
-def _refuse_what_joins_rows(args: SFTConfig | None, config: CurriculumConfig) -> None:
-    for name in ("packing", "padding_free"):
-        if getattr(args, name, False):
-            raise ConfigurationError(
-                f"{name} joins rows into one sequence, so that a curriculum can neither choose a row nor learn from "
-                f"it. Set {name} to false."
-            )
-    if config.gates:
-        raise ConfigurationError(f"gates {config.gates} judge rollouts, and supervised fine-tuning has none.")

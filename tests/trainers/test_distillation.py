@@ -20,6 +20,8 @@ from edco_rl import (
 )
 from edco_rl.trainers.distillation_schedule import LossSchedule
 
+from .support import TRAINING
+
 
 @pytest.fixture(scope="module")
 def teacher_path(tiny_model_path, tmp_path_factory):
@@ -40,24 +42,10 @@ def dataset(rows=8, **columns):
 
 
 def arguments(folder, cls=CurriculumDistillationConfig, **changes):
-    settings = {
-        "output_dir": str(folder),
-        "report_to": "none",
-        "bf16": False,
-        "use_cpu": True,
-        "max_steps": 4,
-        "per_device_train_batch_size": 2,
-        "learning_rate": 1e-3,
-        "dataloader_pin_memory": False,
-        "gradient_checkpointing": False,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "max_completion_length": 8,
-    }
+    settings = TRAINING | {"max_steps": 4, "per_device_train_batch_size": 2, "max_completion_length": 8}
     if cls is CurriculumDistillationConfig:
         settings["lmbda"] = 0.0
-    return cls(**(settings | changes))
+    return cls(**(settings | {"output_dir": str(folder)} | changes))
 
 
 def history(trainer, *names):
@@ -308,7 +296,9 @@ def test_on_and_off_policy_batches_are_mixed_by_share_and_resume(tiny_model_path
 
 @pytest.mark.parametrize("strategy", ["edco", "mopps", "perplexity"])
 def test_any_strategy_trains(tiny_model_path, teacher_path, tmp_path, strategy):
-    config = CurriculumConfig(strategy=strategy, curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False)
+    config = CurriculumConfig(
+        strategy=strategy, curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False
+    )
     args = arguments(tmp_path, gradient_accumulation_steps=2, divergence="skewed_forward_kl")
     trainer = CurriculumDistillationTrainer(tiny_model_path, teacher_path, args, dataset(), curriculum=config)
     trainer.train()

@@ -9,47 +9,23 @@ from trl import GRPOConfig, GRPOTrainer
 from edco_rl import ConfigurationError, CurriculumConfig, CurriculumGRPOTrainer, EngineConfig
 from edco_rl.trainers.shared_prompt import completion_logprobs
 
-
-def length_reward(completions, **kwargs):
-    return [float(sum(map(ord, completion)) % 7) for completion in completions]
-
-
-def dataset(rows=13):
-    return Dataset.from_dict({"prompt": [f"{i} + {i * i} =" for i in range(rows)]})
+from .support import ROLLOUTS, length_reward, logged, sums
 
 
 def arguments(folder, **changes):
-    settings = {
-        "output_dir": str(folder),
-        "report_to": "none",
-        "bf16": False,
-        "use_cpu": True,
-        "max_steps": 5,
-        "per_device_train_batch_size": 4,
-        "gradient_accumulation_steps": 2,
-        "num_generations": 2,
-        "max_completion_length": 4,
-        "learning_rate": 1e-3,
-        "gradient_checkpointing": False,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "disable_tqdm": True,
-    }
-    return GRPOConfig(**(settings | changes))
+    return GRPOConfig(**(ROLLOUTS | {"output_dir": str(folder)} | changes))
 
 
 def losses(trainer):
-    trainer.train()
-    keys = ("loss", "grad_norm", "reward", "entropy", "kl")
-    return [{k: entry[k] for k in keys if k in entry} for entry in trainer.state.log_history if "loss" in entry]
+    return logged(trainer, "loss", "grad_norm", "reward", "entropy", "kl")
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_iterations": 2, "beta": 0.1}, {"shuffle_dataset": False}])
 def test_random_without_an_engine_is_stock_trl_exactly(tiny_model_path, tmp_path, changes):
-    stock = losses(GRPOTrainer(tiny_model_path, length_reward, arguments(tmp_path, **changes), dataset()))
+    stock = losses(GRPOTrainer(tiny_model_path, length_reward, arguments(tmp_path, **changes), sums()))
     ours = losses(
         CurriculumGRPOTrainer(
-            tiny_model_path, length_reward, arguments(tmp_path, **changes), dataset(), curriculum="random"
+            tiny_model_path, length_reward, arguments(tmp_path, **changes), sums(), curriculum="random"
         )
     )
     assert len(stock) == 5
@@ -87,7 +63,7 @@ def test_edco_without_an_engine_trains_on_the_prompts_of_highest_entropy(model_p
     exact = [exact_prefix_entropy(trainer.model, trainer.processing_class, p, 2) for p in rows["prompt"]]
     trainer.model.train()
     before = torch.get_rng_state()
-    trainer._renew_curriculum()
+    trainer.renew_curriculum()
     assert torch.equal(before, torch.get_rng_state()) and trainer.model.training
     assert trainer.curriculum.strategy.signals["entropy"].buffer.scores == pytest.approx(exact, abs=0.05)
     expected = sorted(range(6), key=lambda i: -exact[i])[:4]
@@ -99,7 +75,7 @@ def test_a_checkpoint_restores_the_curriculum(tiny_model_path, tmp_path):
 
     def trainer(**changes):
         args = arguments(tmp_path, max_steps=6, save_strategy="steps", save_steps=3, **changes)
-        return CurriculumGRPOTrainer(tiny_model_path, length_reward, args, dataset(), curriculum=config)
+        return CurriculumGRPOTrainer(tiny_model_path, length_reward, args, sums(), curriculum=config)
 
     whole = trainer()
     whole.train()
@@ -115,7 +91,7 @@ def test_a_checkpoint_restores_the_curriculum(tiny_model_path, tmp_path):
 def test_metrics_say_what_the_time_went_to(tiny_model_path, tmp_path):
     config = CurriculumConfig(curriculum_interval=1, scoring_prefix_tokens=1)
     trainer = CurriculumGRPOTrainer(
-        tiny_model_path, length_reward, arguments(tmp_path, max_steps=2), dataset(), curriculum=config
+        tiny_model_path, length_reward, arguments(tmp_path, max_steps=2), sums(), curriculum=config
     )
     trainer.train()
     logs = trainer.state.log_history[0]
@@ -130,7 +106,7 @@ def test_sharing_prompts_changes_the_speed_only(tiny_model_path, tmp_path):
 
     def make(folder, **kwargs):
         args = arguments(folder, beta=0.1, temperature=0.7, num_iterations=2)
-        return CurriculumGRPOTrainer(tiny_model_path, length_reward, args, dataset(), curriculum="random", **kwargs)
+        return CurriculumGRPOTrainer(tiny_model_path, length_reward, args, sums(), curriculum="random", **kwargs)
 
     stock, shared = losses(make(tmp_path / "a")), losses(make(tmp_path / "b", share_prompts=True))
     for expected, found in zip(stock, shared, strict=True):
@@ -166,7 +142,7 @@ def test_shared_prompts_give_the_log_probabilities_of_whole_sequences(tiny_model
     ("kwargs", "message"),
     [
         ({"train_dataset": Dataset.from_dict({"question": ["a"]})}, "no column 'prompt'"),
-        ({"train_dataset": dataset(3)}, "has 3 prompts, but a generation batch takes 4"),
+        ({"train_dataset": sums(3)}, "has 3 prompts, but a generation batch takes 4"),
         ({"curriculum": "edko"}, "Unknown strategy 'edko'"),
         ({"curriculum": CurriculumConfig(curriculum_size=2)}, "curriculum_size is 2"),
         ({"engine": EngineConfig(engine_transport="adapter")}, "transport adapter needs a LoRA policy"),
@@ -180,7 +156,7 @@ def test_wrong_input_is_refused(tiny_model_path, tmp_path, kwargs, message):
                 "model": tiny_model_path,
                 "reward_funcs": length_reward,
                 "args": arguments(tmp_path),
-                "train_dataset": dataset(),
+                "train_dataset": sums(),
                 **kwargs,
             }
         )
@@ -188,7 +164,7 @@ def test_wrong_input_is_refused(tiny_model_path, tmp_path, kwargs, message):
 
 def test_data_loader_workers_are_refused(tiny_model_path, tmp_path):
     args = arguments(tmp_path, dataloader_num_workers=1)
-    trainer = CurriculumGRPOTrainer(tiny_model_path, length_reward, args, dataset())
+    trainer = CurriculumGRPOTrainer(tiny_model_path, length_reward, args, sums())
     with pytest.raises(ConfigurationError, match="dataloader_num_workers is 1"):
         trainer.get_train_dataloader()
 
@@ -218,7 +194,7 @@ def gated(model_path, folder, rows=24, **settings):
         model_path,
         signal_in_some,
         arguments(folder, max_steps=3),
-        dataset(rows),
+        sums(rows),
         curriculum=CurriculumConfig(**settings),
     )
 
@@ -277,7 +253,7 @@ def test_gates_are_refused_where_they_cannot_work(tiny_model_path, tmp_path):
             tiny_model_path,
             length_reward,
             arguments(tmp_path),
-            dataset(),
+            sums(),
             curriculum=CurriculumConfig(gates=["equal_rewards"]),
             rollout_func=lambda prompts, trainer: {},
         )

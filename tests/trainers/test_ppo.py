@@ -6,40 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 from trl import GRPOConfig
 
-from edco_rl import ConfigurationError, CurriculumConfig, CurriculumPPOTrainer, CurriculumPPOConfig
+from edco_rl import ConfigurationError, CurriculumConfig, CurriculumPPOConfig, CurriculumPPOTrainer
 
-
-def length_reward(completions, **kwargs):
-    return [float(sum(map(ord, completion)) % 7) for completion in completions]
-
-
-def dataset(rows=13):
-    return Dataset.from_dict({"prompt": [f"{i} + {i * i} =" for i in range(rows)]})
+from .support import TRAINING, length_reward, sums
 
 
 def arguments(folder, **changes):
-    settings = {
-        "output_dir": str(folder),
-        "report_to": "none",
-        "bf16": False,
-        "use_cpu": True,
-        "max_steps": 4,
-        "per_device_train_batch_size": 4,
-        "max_completion_length": 4,
-        "learning_rate": 1e-3,
-        "value_learning_rate": 0.1,
-        "gradient_checkpointing": False,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "disable_tqdm": True,
-    }
-    return CurriculumPPOConfig(**(settings | changes))
+    settings = TRAINING | {"max_steps": 4, "per_device_train_batch_size": 4, "max_completion_length": 4}
+    return CurriculumPPOConfig(**(settings | {"value_learning_rate": 0.1, "output_dir": str(folder)} | changes))
 
 
 class RecordingTrainer(CurriculumPPOTrainer):
@@ -57,7 +36,7 @@ def make_trainer(
         model,
         reward,
         arguments(folder, **kw),
-        dataset(),
+        sums(),
         curriculum=curriculum,
         peft_config=peft_config,
         share_prompts=share_prompts,
@@ -468,7 +447,7 @@ def test_the_value_function_has_its_own_learning_rate(tiny_model_path, tmp_path,
 def test_evaluation_during_training_measures_the_losses(tiny_model_path, tmp_path):
     args = arguments(tmp_path, eval_strategy="steps", eval_steps=2, max_steps=2, per_device_eval_batch_size=4)
     trainer = CurriculumPPOTrainer(
-        tiny_model_path, length_reward, args, dataset(), eval_dataset=dataset(4), curriculum="random"
+        tiny_model_path, length_reward, args, sums(), eval_dataset=sums(4), curriculum="random"
     )
     trainer.train()
     (logs,) = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
@@ -517,7 +496,7 @@ def test_any_batch_holds_single_completions(tmp_path, settings, found):
 
 def test_what_a_trainer_cannot_use_is_refused(tiny_model_path, tmp_path):
     with pytest.raises(ConfigurationError, match="takes a CurriculumPPOConfig as args; got GRPOConfig"):
-        CurriculumPPOTrainer(tiny_model_path, length_reward, GRPOConfig(str(tmp_path), bf16=False), dataset())
+        CurriculumPPOTrainer(tiny_model_path, length_reward, GRPOConfig(str(tmp_path), bf16=False), sums())
     with pytest.raises(ConfigurationError, match="value_model_name_or_path '/nowhere/model' is not a model folder"):
         make_trainer(tiny_model_path, tmp_path, value_model_name_or_path="/nowhere/model")
 

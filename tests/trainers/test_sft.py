@@ -7,6 +7,8 @@ from trl import SFTConfig, SFTTrainer
 
 from edco_rl import ConfigurationError, CurriculumConfig, CurriculumSFTTrainer
 
+from .support import TRAINING, logged
+
 
 def dataset(rows=13, chat=False):
     prompts = [f"{i} + {i * i} =" for i in range(rows)]
@@ -18,28 +20,12 @@ def dataset(rows=13, chat=False):
 
 
 def arguments(folder, **changes):
-    settings = {
-        "output_dir": str(folder),
-        "report_to": "none",
-        "bf16": False,
-        "use_cpu": True,
-        "max_steps": 5,
-        "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 2,
-        "learning_rate": 1e-3,
-        "dataloader_pin_memory": False,
-        "gradient_checkpointing": False,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "disable_tqdm": True,
-    }
-    return SFTConfig(**(settings | changes))
+    settings = TRAINING | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    return SFTConfig(**(settings | {"output_dir": str(folder)} | changes))
 
 
 def losses(trainer):
-    trainer.train()
-    keys = ("loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens")
-    return [{key: entry[key] for key in keys} for entry in trainer.state.log_history if "loss" in entry]
+    return logged(trainer, "loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +61,7 @@ def test_edco_scores_the_model_being_trained_and_leaves_its_random_state_alone(m
         exact.append(-(logprobs.exp() * logprobs).sum().item())
     model.train()
     before = torch.get_rng_state()
-    trainer._renew_curriculum()
+    trainer.renew_curriculum()
     assert torch.equal(before, torch.get_rng_state()) and model.training
     assert trainer.curriculum.strategy.signals["entropy"].buffer.scores == pytest.approx(exact, abs=0.05)
     seen = []
@@ -105,7 +91,9 @@ def test_an_outcome_is_the_share_of_the_references_tokens_ranked_first(model_pat
 
 @pytest.mark.parametrize("strategy", ["mopps", "reward_variance", "combined", "length", "perplexity"])
 def test_any_strategy_trains(tiny_model_path, tmp_path, strategy):
-    config = CurriculumConfig(strategy=strategy, curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False)
+    config = CurriculumConfig(
+        strategy=strategy, curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False
+    )
     trainer = CurriculumSFTTrainer(
         tiny_model_path, arguments(tmp_path, max_steps=4), train_dataset=dataset(chat=True), curriculum=config
     )
@@ -114,7 +102,9 @@ def test_any_strategy_trains(tiny_model_path, tmp_path, strategy):
 
 
 def test_a_checkpoint_resumes_exactly(tiny_model_path, tmp_path):
-    config = CurriculumConfig(strategy="combined", curriculum_interval=2, scoring_prefix_tokens=1, curriculum_exploration=0.3)
+    config = CurriculumConfig(
+        strategy="combined", curriculum_interval=2, scoring_prefix_tokens=1, curriculum_exploration=0.3
+    )
 
     def make(folder):
         args = arguments(folder, max_steps=7, save_strategy="steps", save_steps=1)
@@ -145,7 +135,7 @@ def test_messages_are_split_into_prompt_and_completion(tiny_model_path, tmp_path
     [
         ({"packing": True}, dataset(), {}, "packing joins rows into one sequence"),
         ({"padding_free": True, "max_length": None}, dataset(), {}, "padding_free joins rows into one sequence"),
-        ({}, dataset(), {"gates": ["truncated"]}, "judge rollouts, and supervised fine-tuning has none"),
+        ({}, dataset(), {"gates": ["truncated"]}, "judge groups of rollouts, and this trainer has none"),
         ({}, Dataset.from_dict({"text": ["a"] * 9}), {}, "needs columns prompt and completion, or messages"),
         (
             {},

@@ -12,10 +12,9 @@ from datasets import Dataset
 from ..config import CurriculumConfig
 from ..curriculum import STRATEGIES
 from ..data.prompts import prompt_ids
-from ..engine.launch import EngineConnection
 from ..scoring.difficulty import DifficultyFile, DifficultyMeasurer, fuse
 from ..store import model_fingerprint, parameters_fingerprint
-from .mixin import CurriculumMixin
+from .curriculum_mixin import CurriculumMixin
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,6 @@ class DifficultyMixin(CurriculumMixin):
     difficulty_path: Path | None = None
     chat_template_kwargs: dict[str, Any]
     max_completion_length: int
-    _connection: EngineConnection | None
     _student_name: str | None
 
     def _with_difficulty(self, dataset: Dataset, config: CurriculumConfig) -> Dataset:

@@ -1,23 +1,26 @@
 """What a trainer does with an engine: start or reach it, keep its weights current, score and evaluate with it."""
 
 import atexit
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from accelerate.utils import is_peft_model
+from accelerate.utils import broadcast_object_list, gather_object, is_peft_model
 from transformers import Trainer
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
 from ..config import EngineConfig
+from ..curriculum.pool import IndexArray
 from ..engine.generation import EngineGeneration
 from ..engine.launch import EngineConnection, open_engine
 from ..engine.protocol import GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
 from ..errors import ConfigurationError
 from .stopwatch import Stopwatch
+
+T = TypeVar("T")
 
 _SAMPLING = ("max_completion_length", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
@@ -26,9 +29,9 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     """Gives a TRL trainer an engine; inherit from it before the trainer."""
 
     stopwatch: Stopwatch
-    _dist: DistributedBackend
     _connection: EngineConnection | None
     _last_loaded_step: int
+    _scores_on_every_rank: bool
 
     def _open_engine(self, config: EngineConfig, **sampling: Any) -> None:
         """Start or reach the engine, and put it behind TRL's generation interface as `self.vllm_generation`.
@@ -106,6 +109,27 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             unwrap_model_for_generation(
                 self.model_wrapped, self.accelerator, gather_deepspeed3_params=gather
             ) as model,
-            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            DistributedBackend(self.accelerator).summon_full_params(self.model_wrapped, recurse=False),
         ):
-            yield TransformersBackend(model, self._tokenizer.pad_token_id, self.eos_token_ids)
+            yield TransformersBackend.of(model, self._tokenizer)
+
+    def _spread(
+        self, part: str, indices: IndexArray, work: Callable[[list[int], GenerationBackend], list[T]]
+    ) -> list[T]:
+        """Results of work on prompts, done by the rank with the engine or by all ranks; the same on every rank.
+
+        Args:
+            part (`str`):
+                What its time is counted towards.
+            indices (`IndexArray`):
+                The prompts.
+            work (`Callable[[list[int], GenerationBackend], list]`):
+                Given a share of them. The order of the results is that of the shares, not of `indices`.
+        """
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        with self.scoring_backend() as backend, self.stopwatch(part):
+            if self._scores_on_every_rank:
+                assert backend is not None
+                return gather_object(work(indices[rank::processes].tolist(), backend))
+            results = [None if backend is None else work(indices.tolist(), backend)]
+            return broadcast_object_list(results)[0]

@@ -1,0 +1,56 @@
+"""When a trainer with a curriculum observes, renews and reports."""
+
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+
+
+class ObserveCallback(TrainerCallback):
+    """Tells the curriculum what a step's rows said, where no rollouts do. Comes before the one that renews it."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.observe_step()
+
+
+class CurriculumCallback(TrainerCallback):
+    """Renews the curriculum at step 0 and every `curriculum_interval` steps, tells it of evaluations, and times the
+    steps."""
+
+    def __init__(self, trainer: Any, interval: int) -> None:
+        self.trainer = trainer
+        self.interval = interval
+        self._began = 0.0
+        self._before: dict[str, float] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._renew_if_due(state)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        if metrics and "eval_loss" in metrics:
+            self.trainer.curriculum.validate(metrics["eval_loss"])
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = time.perf_counter()
+        self._before = dict(self.trainer.stopwatch.seconds)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._renew_if_due(state)
+        seconds = self.trainer.stopwatch.seconds
+        total = time.perf_counter() - self._began
+        parts = {part: seconds[part] - self._before.get(part, 0.0) for part in seconds if part != "optimizer"}
+        parts["optimizer"] = total - sum(parts.values())  # what no other part has claimed
+        seconds["optimizer"] = seconds.get("optimizer", 0.0) + parts["optimizer"]
+        for part, value in {**parts, "step": total}.items():
+            self.trainer._metrics["train"][f"time/{part}"].append(value)
+
+    def _renew_if_due(self, state: Any) -> None:
+        step = state.global_step
+        due = step % self.interval == 0 and step < state.max_steps
+        if due and self.trainer.curriculum.renewed_at != step:
+            self.trainer.renew_curriculum()

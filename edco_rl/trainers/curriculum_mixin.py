@@ -1,0 +1,312 @@
+"""The mixin that gives a TRL trainer a curriculum: sampling, scoring, observing, logging and checkpoints."""
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import ProgressCallback
+
+from ..config import CurriculumConfig, EngineConfig
+from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Pool
+from ..curriculum.pool import IndexArray
+from ..data.prompts import check_prompts, prompt_ids
+from ..engine.protocol import GenerationBackend
+from ..errors import ConfigurationError
+from ..scoring import RowScorer
+from .callbacks import CurriculumCallback
+from .checkpoint import load_state, save_state
+from .engine_mixin import EngineMixin
+from .pass_order import seedable_sampler_order
+from .progress import CurriculumProgressCallback
+from .stopwatch import Stopwatch
+
+# What estimators read of a row.
+_SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer")
+
+
+@dataclass(frozen=True)
+class BatchLayout:
+    """How a trainer makes batches of prompts.
+
+    Args:
+        batch_size (`int`):
+            Different prompts in a generation batch, over all processes.
+        steps_per_batch (`float`):
+            Optimizer steps a generation batch lasts.
+        group_size (`int`, *optional*, defaults to `1`), repeat_count (`int`, *optional*, defaults to `1`):
+            See [`~edco_rl.curriculum.CurriculumBatchSampler`].
+    """
+
+    batch_size: int
+    steps_per_batch: float
+    group_size: int = 1
+    repeat_count: int = 1
+
+
+class CurriculumMixin(EngineMixin):
+    """Gives any TRL trainer that draws rows from a sampler a curriculum; inherit from it before the trainer.
+
+    The trainer takes two more arguments. What it knows of a prompt are scores; a subclass that knows more, such as
+    rewards or losses, tells it by [`~CurriculumMixin.observe`]. A trainer whose batches are not rows in the order of
+    the sampler says how they are made by `_batch_layout` and `_pass_order`.
+
+    Args:
+        *args, **kwargs:
+            As of the trainer. The training set needs a column `prompt`; a column `id` is kept as the prompt's id.
+        curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"edco"`):
+            Name or import path of a strategy, or full settings.
+        engine (`None`, `str` or [`EngineConfig`], *optional*):
+            `None` scores prompts with the model being trained, and leaves rollouts to TRL. The URL of a server
+            (`edco-rl serve`), or settings with which one is started, scores with vLLM, and makes the rollouts of
+            trainers that have any; this replaces `args.use_vllm`.
+
+    Raises:
+        ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
+
+    Example:
+
+    ```python
+    >>> from edco_rl import CurriculumMixin
+    >>> from trl import DPOTrainer
+    >>> class CurriculumDPOTrainer(CurriculumMixin, DPOTrainer):
+    ...     pass
+    >>> trainer = CurriculumDPOTrainer("Qwen/Qwen3-0.6B", train_dataset=dataset, curriculum="easy_to_hard")
+    ```
+    """
+
+    curriculum: Curriculum
+    stopwatch: Stopwatch
+    tokens: Counter[str]
+    """Tokens this process has `generated` for rollouts, `scored` prompts with, and `trained` on."""
+    outcome_observers: list[Callable[[Sequence[Outcome]], None]]
+    """Told, with the curriculum, what became known about prompts."""
+
+    def __init__(
+        self,
+        *args: Any,
+        curriculum: str | CurriculumConfig = "edco",
+        engine: str | EngineConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
+        STRATEGIES.find(config.strategy)
+        engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
+        if engine_config is not None and engine_config.engine_mode == "none":
+            engine_config = None
+        given = self._given_arguments(args, kwargs)
+        rows = self._rows_with_prompts(given.get("train_dataset"))
+        check_prompts(rows)
+        self._check_given(given, config)
+        if engine_config is not None and getattr(given.get("args"), "use_vllm", False):
+            given["args"].use_vllm = False  # TRL would start, or look for, a vLLM of its own
+        self.stopwatch = Stopwatch()
+        self.tokens = Counter()
+        self.outcome_observers = []
+        self._outcomes: list[Outcome] = []
+        self._connection = None
+        self._scores_on_every_rank = engine_config is None
+        super().__init__(*args, **kwargs)
+
+        if len(self.train_dataset) != len(rows):
+            raise ConfigurationError(
+                f"The data set has {len(rows)} rows, TRL made {len(self.train_dataset)} of them: a curriculum needs "
+                "each row to stay one."
+            )
+        try:
+            self._set_up(config, rows, engine_config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _given_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of TRL's constructor, by name."""
+        after = type(self).__mro__.index(CurriculumMixin) + 1
+        for parent in type(self).__mro__[after:]:
+            init = parent.__dict__.get("__init__")
+            if init is not None and "train_dataset" in inspect.signature(init).parameters:
+                return inspect.signature(init).bind_partial(self, *args, **kwargs).arguments
+        return kwargs
+
+    def _rows_with_prompts(self, dataset: Any) -> Any:
+        """The training set, row for row, with a column `prompt`."""
+        return dataset
+
+    def _check_given(self, given: Mapping[str, Any], config: CurriculumConfig) -> None:
+        """Refuse what cannot work before a model is loaded.
+
+        Args:
+            given (`Mapping[str, Any]`):
+                Arguments of TRL's constructor.
+            config (`CurriculumConfig`):
+                Settings.
+        """
+        if config.gates:
+            raise ConfigurationError(f"gates {config.gates} judge groups of rollouts, and this trainer has none.")
+
+    def _set_up(self, config: CurriculumConfig, rows: Dataset, engine: EngineConfig | None) -> None:
+        """Build the curriculum over the training set's rows, and then start the engine."""
+        self._init_curriculum(config, rows)
+        if engine is not None:
+            self._start_engine(engine)
+
+    def _start_engine(self, config: EngineConfig) -> None:
+        self._open_engine(config)
+
+    def _batch_layout(self) -> BatchLayout:
+        """How the trainer makes batches; by default each micro-batch is drawn on its own."""
+        batch_size = self.args.train_batch_size * self.accelerator.num_processes
+        return BatchLayout(batch_size, 1 / self.args.gradient_accumulation_steps)
+
+    def _pass_order(self, epoch: int) -> IndexArray:
+        """The trainer's own order of the rows in pass number `epoch`: by default accelerate's seedable sampler's."""
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return seedable_sampler_order(len(self.train_dataset), seed, epoch)
+
+    def _init_curriculum(self, config: CurriculumConfig, rows: Dataset) -> None:
+        layout = self._batch_layout()
+        self._curriculum_config = config
+        self._prompt_rows = rows
+        self._scored_rows = rows.select_columns([name for name in _SCORED_COLUMNS if name in rows.column_names])
+        self._scorer = RowScorer(
+            self._tokenizer,
+            config,
+            estimator=STRATEGIES.find(config.strategy).estimator,
+            chat_template_kwargs=getattr(self, "chat_template_kwargs", None),
+            vocabulary_size=self.model.config.get_text_config().vocab_size,
+        )
+        self._scorer.check_columns(rows.column_names)
+        # What an interval can use up: gates may have each batch filled up again and again.
+        fillings = 1 + config.gate_max_refills if config.gates else 1
+        batches = int(np.ceil(config.curriculum_interval / layout.steps_per_batch))
+        pool = Pool(prompt_ids(rows), self._pass_order, column=self._column, max_visits=config.curriculum_max_visits)
+        assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
+        self.curriculum = Curriculum(
+            pool,
+            config.strategy,
+            batch_size=layout.batch_size,
+            size=config.curriculum_size or min(batches * layout.batch_size * fillings, len(pool)),
+            seed=self.args.seed,
+            strategy_kwargs=config.strategy_kwargs,
+            exploration=config.curriculum_exploration,
+            half_life=config.curriculum_half_life,
+        )
+        if self.curriculum.strategy.needs_validation and self.args.eval_strategy == "no":
+            raise ConfigurationError(
+                f"strategy {config.strategy!r} waits for the validation loss, and eval_strategy is no: nothing is "
+                "evaluated. Set eval_strategy to steps."
+            )
+        self._batch_sampler = CurriculumBatchSampler(
+            self.curriculum,
+            group_size=layout.group_size,
+            repeat_count=layout.repeat_count,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+        self.add_callback(CurriculumCallback(self, config.curriculum_interval))
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(CurriculumProgressCallback)
+
+    def _column(self, name: str) -> Sequence[Any]:
+        """A column of the training set, or `prompt_length`: the tokens of each prompt."""
+        if name in self._prompt_rows.column_names:
+            return self._prompt_rows[name]
+        if name == "prompt_length":
+            return list(map(len, self._scorer.tokenize(self._prompt_rows["prompt"])))
+        raise KeyError(name)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """A data loader that draws from the curriculum at the moment a batch is needed."""
+        if self.args.dataloader_num_workers:
+            raise ConfigurationError(
+                f"dataloader_num_workers is {self.args.dataloader_num_workers}: workers would draw prompts ahead of "
+                "the policy that should choose them. Set it to 0."
+            )
+        return DataLoader(
+            self._training_rows(),
+            batch_sampler=self._batch_sampler,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory and self.accelerator.device.type == "cuda",
+        )
+
+    def _training_rows(self) -> Dataset:
+        """The training set with the columns batches are made of."""
+        return self._remove_unused_columns(self.train_dataset, description="Training")
+
+    def renew_curriculum(self) -> None:
+        """Score what the strategy wants, and let it form the next curriculum. The same on every rank."""
+        step = self.state.global_step
+        wanted = self.curriculum.wants(self._curriculum_config.curriculum_candidates)
+        if len(wanted):
+            self.observe(self._spread("scoring", wanted, self._score))
+        self.curriculum.renew(step)
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell the curriculum what became known, the same on every rank.
+
+        Raises:
+            RuntimeError: The ranks' curricula are not in the same state.
+        """
+        self.curriculum.observe(outcomes)
+        for observer in self.outcome_observers:
+            observer(outcomes)
+        if self.accelerator.num_processes > 1:
+            digests = gather_object([self.curriculum.digest])
+            if len(set(digests)) > 1:
+                differing = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+                raise RuntimeError(
+                    f"At optimizer step {self.state.global_step} the curriculum of ranks {differing} is not in the "
+                    "state of rank 0's: they drew or observed something else. A strategy or gate of your own must "
+                    "use only self.rng and what it observes."
+                )
+
+    def observe_step(self) -> None:
+        """Observe what the rows of the last optimizer step, of all ranks, said."""
+        outcomes, self._outcomes = self._outcomes, []
+        self.observe(gather_object(outcomes))
+
+    def _score(self, indices: list[int], backend: GenerationBackend) -> list[Outcome]:
+        scores = self._scorer.score(self._scorer.encode(self._scored_rows.select(indices).to_list()), backend)
+        self.tokens["scored"] += sum(score.tokens for score in scores)
+        step = self.state.global_step
+        return [Outcome(index, step, score=score.value) for index, score in zip(indices, scores, strict=True)]
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count the tokens that are trained on."""
+        if model.training:
+            whole = "attention_mask" in inputs
+            masks = [inputs["attention_mask"]] if whole else [inputs["prompt_mask"], inputs["completion_mask"]]
+            self.tokens["trained"] += int(sum(mask.sum() for mask in masks))
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the curriculum's metrics to those of a training step."""
+        if "loss" in logs:
+            logs |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
+        super().log(logs, start_time)
+
+    def save_curriculum(self, folder: str | Path) -> None:
+        """Write the curriculum's state to `curriculum.json` in a folder."""
+        save_state(folder, self.curriculum, self._batch_sampler)
+
+    def _load_curriculum(self, folder: str | Path) -> None:
+        load_state(folder, self.curriculum, self._batch_sampler)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            self.save_curriculum(self._checkpoint_folder(trial))
+
+    def _checkpoint_folder(self, trial: Any = None) -> Path:
+        return Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._load_curriculum(checkpoint)
