@@ -1,4 +1,4 @@
-"""What the README shows is run as it stands there."""
+"""What the documentation shows is run as it stands there."""
 
 import json
 import re
@@ -9,15 +9,15 @@ import yaml
 
 from edco_rl.cli import main
 
-README = Path(__file__).parents[1] / "README.md"
+EXTENDING = Path(__file__).parents[1] / "docs" / "extending.md"
 
 
 def code_of(section):
-    text = README.read_text().partition(f"\n## {section}\n")[2]
+    text = EXTENDING.read_text().partition(f"\n## {section}\n")[2]
     return re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
 
 
-def test_the_strategy_and_the_gate_of_the_readme_train_and_resume(tiny_model_path, tmp_path, monkeypatch):
+def test_the_strategy_and_the_gate_shown_train_and_resume(tiny_model_path, tmp_path, monkeypatch):
     code = code_of("A strategy and a gate of your own")
     (tmp_path / "my_curriculum.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
