@@ -4,21 +4,21 @@ Every field is also a YAML key and a command-line flag, beside TRL's own. Names 
 """
 
 from .benchmark import BenchmarkConfig, ReportConfig
-from .commands import AuditConfig, EvaluateConfig, InputConfig, RunConfig, ScoreConfig
+from .commands import AuditConfig, EvaluateConfig, InputConfig, RunConfig, ScoreConfig, ServeConfig
 from .complexity import ComplexityConfig
 from .curriculum import CurriculumConfig, EstimatorConfig
 from .data import DATASET_FORMATS, DataConfig
-from .engine import EngineConfig, EngineMode, ScoringEngineConfig, Transport
+from .engine import ENGINE_CLASSES, EngineConfig, ScoringEngineConfig, available_transports
 
 __all__ = [
     "DATASET_FORMATS",
+    "ENGINE_CLASSES",
     "AuditConfig",
     "BenchmarkConfig",
     "ComplexityConfig",
     "CurriculumConfig",
     "DataConfig",
     "EngineConfig",
-    "EngineMode",
     "EstimatorConfig",
     "EvaluateConfig",
     "InputConfig",
@@ -26,5 +26,6 @@ __all__ = [
     "RunConfig",
     "ScoreConfig",
     "ScoringEngineConfig",
-    "Transport",
+    "ServeConfig",
+    "available_transports",
 ]

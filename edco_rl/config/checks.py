@@ -11,6 +11,15 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
 
 
+def check_plugin(name: str, value: str, known: list[str]) -> None:
+    """A name of this package's, or something that can be an import path: what it leads to is found out later."""
+    if value not in known and not set(value) & set(".:"):
+        raise ConfigurationError(
+            f"{name} must be one of {', '.join(known)}, or the import path of your own class, as "
+            f"package.module:Class; got {value!r}."
+        )
+
+
 def check_given(config: object, *names: str) -> None:
     for name in names:
         if not getattr(config, name):

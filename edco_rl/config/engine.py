@@ -1,24 +1,35 @@
 """The engine, and how weights reach it."""
 
+import pkgutil
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from pathlib import Path
 
 from ..errors import ConfigurationError
-from .checks import check_at_least, check_choice
+from .checks import check_at_least, check_plugin
 
-Transport = Literal["auto", "file", "adapter", "nccl", "ipc"]
-EngineMode = Literal["server", "colocate", "none"]
+ENGINE_CLASSES = {
+    "server": "edco_rl.engine.client:EngineClient",
+    "colocate": "edco_rl.engine.colocate:ColocatedEngine",
+}
+"""Classes of engines by `engine_mode`."""
+
+
+def available_transports() -> list[str]:
+    """Names `engine_transport` can have: those of the files with transports, which are not imported here."""
+    folder = Path(__file__).parents[1] / "engine" / "weights"
+    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if module.name != "base")
 
 
 @dataclass
 class EngineConfig:
     """The vLLM engine that serves rollouts and log-probabilities, and how the policy's weights reach it."""
 
-    engine_mode: EngineMode = field(
+    engine_mode: str = field(
         default="server",
         metadata={
             "help": "server: a vLLM server in a process of its own, started unless engine_url names one. colocate: "
-            "vLLM inside the trainer's process. none: TRL's own generation, and scoring on the model being trained."
+            "vLLM inside the trainer's process. none: TRL's own generation, and scoring on the model being trained. "
+            "Or the import path of your own engine, as package.module:Class."
         },
     )
     engine_url: str | None = field(
@@ -73,12 +84,13 @@ class EngineConfig:
     engine_args: list[str] | None = field(
         default=None, metadata={"help": "Further vLLM server arguments, passed on as they are."}
     )
-    engine_transport: Transport = field(
+    engine_transport: str = field(
         default="auto",
         metadata={
-            "help": "How weights reach the engine. file: safetensors in shared memory or engine_transport_dir. adapter: only "
-            "the LoRA adapter. nccl (server) and ipc (colocate): vLLM's own, CUDA only. auto: adapter with LoRA, ipc "
-            "for colocate on CUDA, nccl for engine_url on CUDA, file otherwise."
+            "help": "How weights reach the engine. file: safetensors in shared memory or engine_transport_dir. "
+            "adapter: only the LoRA adapter. nccl (server) and ipc (colocate): vLLM's own, CUDA only. auto: adapter "
+            "with LoRA, ipc for colocate on CUDA, nccl for engine_url on CUDA, file otherwise. Or the import path of "
+            "your own transport, as package.module:Class."
         },
     )
     engine_transport_dir: str | None = field(
@@ -87,18 +99,12 @@ class EngineConfig:
     )
 
     def __post_init__(self) -> None:
-        check_choice("engine_mode", self.engine_mode, get_args(EngineMode))
-        check_choice("engine_transport", self.engine_transport, get_args(Transport))
-        if self.engine_url is not None and self.engine_mode != "server":
+        check_plugin("engine_mode", self.engine_mode, [*ENGINE_CLASSES, "none"])
+        check_plugin("engine_transport", self.engine_transport, ["auto", *available_transports()])
+        if self.engine_url is not None and self.engine_mode in ("colocate", "none"):
             raise ConfigurationError(f"engine_url needs engine_mode server; got engine_mode {self.engine_mode}.")
         if self.engine_url is not None and not self.engine_url.startswith(("http://", "https://")):
             raise ConfigurationError(f"engine_url must start with http:// or https://; got {self.engine_url!r}.")
-        if self.engine_transport == "nccl" and self.engine_mode != "server":
-            raise ConfigurationError("engine_transport nccl needs engine_mode server; use ipc or file with colocate.")
-        if self.engine_transport == "ipc" and self.engine_mode != "colocate":
-            raise ConfigurationError(
-                "engine_transport ipc needs engine_mode colocate; use nccl or file with a server."
-            )
         check_at_least("engine_max_logprobs", self.engine_max_logprobs, 2)
 
 
@@ -106,15 +112,15 @@ class EngineConfig:
 class ScoringEngineConfig(EngineConfig):
     """The engine of `edco-rl score` and `edco-rl audit`: within the process, unless a server is named."""
 
-    engine_mode: EngineMode = field(
+    engine_mode: str = field(
         default="colocate",
         metadata={
             "help": "colocate: vLLM inside this process, the fastest. server: a vLLM server, started unless "
-            "engine_url names one. none: transformers instead of vLLM."
+            "engine_url names one. none: transformers instead of vLLM. Or the import path of your own engine."
         },
     )
 
     def __post_init__(self) -> None:
-        if self.engine_url is not None:
+        if self.engine_url is not None and self.engine_mode == "colocate":
             self.engine_mode = "server"
         super().__post_init__()

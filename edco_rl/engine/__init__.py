@@ -1,0 +1,15 @@
+"""Everything that talks to vLLM, and what stands in for it where there is none."""
+
+from .protocol import Completion, Engine, EngineError, GenerationBackend, Sampling, VLLMEngine
+from .weights import WeightTransport, WeightVersionError
+
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineError",
+    "GenerationBackend",
+    "Sampling",
+    "VLLMEngine",
+    "WeightTransport",
+    "WeightVersionError",
+]

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlparse
 
 import numpy as np
 import requests
 from numpy.typing import NDArray
 
+from ..config import EngineConfig
 from ..errors import ConfigurationError
-from .protocol import Completion, EngineError, Sampling
+from .protocol import Completion, EngineError, Sampling, VLLMEngine
+from .server import VLLMServer
 
 _TOKEN_PREFIX = "token_id:"
 # Requests in flight, and prompts in each: large enough to fill the engine's batch, small enough to parse as they come.
@@ -18,7 +21,7 @@ _CONCURRENT_REQUESTS = 4
 _PROMPTS_PER_REQUEST = 64
 
 
-class EngineClient:
+class EngineClient(VLLMEngine):
     """Talks to one vLLM server.
 
     Args:
@@ -26,6 +29,8 @@ class EngineClient:
             Base URL, for example `http://localhost:8000`.
         timeout (`float`, *optional*, defaults to `600.0`):
             Seconds to wait for the answer to one request.
+        server (`VLLMServer`, *optional*):
+            The server, where it was started for this client and is to end with it.
 
     Raises:
         EngineError: No healthy server answers at `url`.
@@ -34,26 +39,47 @@ class EngineClient:
 
     ```python
     >>> client = EngineClient("http://localhost:8000")
-    >>> [[completion]] = client.generate([[1, 2, 3]], max_tokens=4, temperature=0.0, top_logprobs=20)
+    >>> [[completion]] = client.generate([[1, 2, 3]], Sampling(max_tokens=4, temperature=0.0, top_logprobs=20))
     >>> completion.top_logprobs.shape
     (4, 20)
     ```
     """
 
-    per_rank = False
-    outlives_trainer = True
     requests_in_flight = 2
     """A server answers one while it is sent the next."""
 
-    def __init__(self, url: str, timeout: float = 600.0) -> None:
+    def __init__(self, url: str, timeout: float = 600.0, server: VLLMServer | None = None) -> None:
         self.url = url.rstrip("/")
-        self.shares_host = urlparse(self.url).hostname in ("127.0.0.1", "localhost", "::1")
+        self.sees_local_files = urlparse(self.url).hostname in ("127.0.0.1", "localhost", "::1")
+        self.outlives_trainer = server is None
         self.timeout = timeout
+        self._server = server
         self._session = requests.Session()
         # A request that generates is not repeated on its own: the engine may still be working on the first one.
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_CONCURRENT_REQUESTS))
         self.base_model: str = self.models()[0]
         self.model = self.base_model
+
+    @classmethod
+    def open(cls, model: str, config: EngineConfig, *, rank: int, log_path: str | Path) -> Self | None:
+        if rank != 0:
+            return None
+        if config.engine_url is not None:
+            return cls(config.engine_url, config.engine_request_timeout)
+        server = VLLMServer(model, config, config.engine_log or log_path)
+        server.start()
+        try:
+            return cls(server.url, config.engine_request_timeout, server)
+        except BaseException:
+            server.stop()
+            raise
+
+    @classmethod
+    def default_transport(cls, config: EngineConfig, *, lora: bool, cuda: bool) -> str:
+        # A server started here shares its first GPU with the trainer, which NCCL does not allow.
+        if cuda and not lora and config.engine_url is not None:
+            return "nccl"
+        return super().default_transport(config, lora=lora, cuda=cuda)
 
     def request(self, method: str, path: str, **kwargs: Any) -> Any:
         """Send one request and return its JSON.
@@ -95,16 +121,14 @@ class EngineClient:
         return info["vllm_config"]
 
     def dtype(self) -> str:
-        """Data type of the engine's weights, as torch names it (`"float32"`)."""
         return self.config()["model_config"]["dtype"].removeprefix("torch.")
 
     def weight_transfer_backend(self) -> str | None:
-        """Name of vLLM's weight-transfer backend, or `None` without one."""
         config = self.config()["weight_transfer_config"]
         return None if config is None else config["backend"]
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """Continue each prompt: see [`~edco_rl.engine.protocol.GenerationBackend.generate`].
+        """Continue each prompt: see [`~edco_rl.engine.GenerationBackend.generate`].
 
         vLLM 0.31 answers wrongly when requests with and without `logprob_token_ids` share a batch: while these run,
         nobody else should ask the server for log-probabilities.
@@ -133,11 +157,6 @@ class EngineClient:
     def completion_logprobs(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
-        """Log-probabilities of given completions: see [`~edco_rl.engine.protocol.GenerationBackend.completion_logprobs`].
-
-        Raises:
-            EngineError: The server fails.
-        """
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
         # A server always generates a token; those of the prompt come with their own log-probability alone.
         body = {"model": self.model, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
@@ -170,59 +189,48 @@ class EngineClient:
             )
         return choices
 
-    # Weight sync, with the method names vLLM's own trainer-side API expects of its client.
-
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """Let the engine prepare its side of a transfer."""
         self.request("POST", "/init_weight_transfer_engine", json={"init_info": init_info})
 
     def start_weight_update(self) -> None:
-        """Open a round of weight updates."""
         self.request("POST", "/start_weight_update")
 
     def update_weights(self, update_info: Any) -> None:
-        """Let the engine receive weights."""
         self.request("POST", "/update_weights", json={"update_info": update_info})
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Close the round and stamp the weights with their version."""
         body = None if weight_version is None else {"weight_version": weight_version}
         self.request("POST", "/finish_weight_update", json=body)
 
     def update_weight_version(self, version: str) -> None:
-        """Stamp the weights with a version."""
         self.request("POST", "/update_weight_version", json={"new_version": version})
 
     def weight_version(self) -> str:
-        """Version of the weights the engine serves, as it reports it."""
         return self.request("GET", "/weight_info")["weight_version"]
 
     def reset_prefix_cache(self) -> None:
-        """Forget keys and values computed with earlier weights."""
         self.request("POST", "/reset_prefix_cache")
 
     def world_size(self) -> int:
-        """Workers of the engine (tensor times data parallel)."""
         return self.request("GET", "/get_world_size")["world_size"]
 
     def load_adapter(self, name: str, path: str) -> None:
-        """Load a LoRA adapter under `name` from a folder and answer with it from now on."""
         self.request("POST", "/v1/load_lora_adapter", json={"lora_name": name, "lora_path": path})
         self.model = name
 
     def unload_adapter(self, name: str) -> None:
-        """Drop a LoRA adapter; where it was in use, the base model answers again."""
         self.request("POST", "/v1/unload_lora_adapter", json={"lora_name": name})
         if self.model == name:
             self.model = self.base_model
 
     def adapters(self) -> list[str]:
-        """Names of the LoRA adapters the server answers with."""
         return self.models()[1:]
 
     def close(self) -> None:
-        """Close the connections. The server goes on."""
+        """Close the connections. The server goes on, unless it was started for this client."""
         self._session.close()
+        if self._server is not None:
+            self._server.stop()
 
 
 def _parse_choice(choice: dict[str, Any], sampling: Sampling) -> Completion:

@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import EngineConfig
+from ..models import check_model_path
 from .hardware import has_avx512, has_cuda
-from .protocol import Completion, Sampling
-from .server import check_model_path, llm_arguments
+from .protocol import Completion, Sampling, VLLMEngine
+from .server import llm_arguments
 
 
-class ColocatedEngine:
+class ColocatedEngine(VLLMEngine):
     """A vLLM engine that shares this process, and its device, with the trainer.
 
     Args:
@@ -23,14 +25,9 @@ class ColocatedEngine:
             Settings; those of a server's address are not used.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the sampler; give every rank its own.
-
     """
 
-    per_rank = True
-    shares_host = True
-    outlives_trainer = False
-    requests_in_flight = 1
-    url = None
+    one_per_rank = True
 
     def __init__(self, model: str, config: EngineConfig, seed: int = 0) -> None:
         check_model_path(model)
@@ -46,8 +43,15 @@ class ColocatedEngine:
         self._llm = LLM(**arguments, seed=seed)
         self._adapter: Any = None
 
+    @classmethod
+    def open(cls, model: str, config: EngineConfig, *, rank: int, log_path: str | Path) -> Self:
+        return cls(model, config, seed=rank)
+
+    @classmethod
+    def default_transport(cls, config: EngineConfig, *, lora: bool, cuda: bool) -> str:
+        return "ipc" if cuda and not lora else super().default_transport(config, lora=lora, cuda=cuda)
+
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """Continue each prompt: see [`~edco_rl.engine.protocol.GenerationBackend.generate`]."""
         token_ids = sampling.logprob_token_ids
         outputs = self._run(
             prompts,
@@ -61,7 +65,6 @@ class ColocatedEngine:
     def completion_logprobs(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
-        """Log-probabilities of given completions: see [`~edco_rl.engine.protocol.GenerationBackend.completion_logprobs`]."""
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
         outputs = self._run(sequences, max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         return [
@@ -80,48 +83,37 @@ class ColocatedEngine:
         )
 
     def dtype(self) -> str:
-        """Data type of the engine's weights, as torch names it (`"float32"`)."""
         return str(self._llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
 
     def world_size(self) -> int:
-        """Workers the engine consists of."""
         return self._llm.llm_engine.vllm_config.parallel_config.world_size
 
     def weight_transfer_backend(self) -> str | None:
-        """Name of vLLM's weight-transfer backend, or `None` without one."""
         config = self._llm.llm_engine.vllm_config.weight_transfer_config
         return None if config is None else config.backend
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """Let the engine prepare its side of a transfer."""
         self._llm.init_weight_transfer_engine({"init_info": init_info})
 
     def start_weight_update(self) -> None:
-        """Open a round of weight updates."""
         self._llm.start_weight_update()
 
     def update_weights(self, update_info: Any) -> None:
-        """Let the engine receive weights."""
         self._llm.update_weights({"update_info": update_info})
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Close the round and stamp the weights with their version."""
         self._llm.finish_weight_update(weight_version)
 
     def update_weight_version(self, version: str) -> None:
-        """Stamp the weights with a version."""
         self._llm.update_weight_version(version)
 
     def weight_version(self) -> str:
-        """Version of the weights the engine serves, as it reports it."""
         return self._llm.get_weight_version()
 
     def reset_prefix_cache(self) -> None:
-        """Forget keys and values computed with earlier weights."""
         self._llm.reset_prefix_cache()
 
     def load_adapter(self, name: str, path: str) -> None:
-        """Load a LoRA adapter under `name` from a folder and answer with it from now on."""
         from vllm.lora.request import LoRARequest
 
         number = 1 if self._adapter is None else self._adapter.lora_int_id + 1
@@ -134,12 +126,10 @@ class ColocatedEngine:
         self._llm.llm_engine.remove_lora(self._adapter.lora_int_id - 1)
 
     def adapters(self) -> list[str]:
-        """Names of the LoRA adapters that are loaded and in use."""
         loaded = self._llm.llm_engine.list_loras()
         return [self._adapter.lora_name] if self._adapter and self._adapter.lora_int_id in loaded else []
 
     def close(self) -> None:
-        """Shut the engine down."""
         self._llm.llm_engine.engine_core.shutdown()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
 from ..errors import ConfigurationError
-from .protocol import Completion, Engine, Sampling
-from .weights import AdapterTransport, WeightTransport
+from .protocol import Engine, Sampling
+from .weights import WeightTransport
 
 
 class EngineGeneration(VLLMGeneration):
@@ -29,7 +30,7 @@ class EngineGeneration(VLLMGeneration):
             The trainer's accelerator.
         processing_class (`PreTrainedTokenizerBase`):
             The trainer's tokenizer.
-        engine (`EngineClient`, `ColocatedEngine` or `None`):
+        engine (`Engine` or `None`):
             This rank's engine: the main process alone has a client of a server, every rank a colocated one.
         transport (`WeightTransport`):
             Moves the weights.
@@ -61,12 +62,12 @@ class EngineGeneration(VLLMGeneration):
         super().__init__(model, accelerator, processing_class, mode="server", **sampling)
 
     def _init_vllm(self) -> None:
-        self.vllm_client = _TRLClient(self.engine)
+        self.vllm_client = _TRLClient(self.engine, self.sampling)
         self.transport.connect()
         self.accelerator.wait_for_everyone()
 
     def _iter_named_params(self) -> Iterator[tuple[str, torch.Tensor]]:
-        if isinstance(self.transport, AdapterTransport):
+        if self.transport.adapter_only:
             return iter_adapter(self.model, self._dist)
         if is_peft_model(self.model):
             return iter_merged(self.model, self._dist)
@@ -90,24 +91,24 @@ class EngineGeneration(VLLMGeneration):
         if images is not None and any(images):
             raise ConfigurationError("The engine takes text prompts only; use engine none with TRL's own vLLM modes.")
         with self.timer("rollout"):
-            if self.engine is None or not self.engine.per_rank:  # for all ranks' prompts at once
+            if self.engine is None or not self.engine.one_per_rank:  # for all ranks' prompts at once
                 return super().generate(prompts, None, num_generations, profiler)
             with profiler or nullcontext():
                 # A group can be spread over ranks, so each rank continues its own copies of a prompt.
-                output = self.vllm_client.generate(prompts, **self._sampling_parameters())
+                output = self.vllm_client.generate(prompts, n=1)
             return prompts, output["completion_ids"], output["logprobs"], None
 
-    def _sampling_parameters(self) -> dict[str, Any]:
-        return {
-            "n": 1,
-            "repetition_penalty": self.repetition_penalty,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "min_p": self.min_p or 0.0,
-            "max_tokens": self.max_completion_length,
-            "generation_kwargs": self.generation_kwargs,
-        }
+    def sampling(self) -> Sampling:
+        """How rollouts are sampled, as TRL's settings say."""
+        return Sampling(
+            max_tokens=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p or 0.0,
+            repetition_penalty=self.repetition_penalty,
+            extra=self.generation_kwargs,
+        )
 
 
 class _Reiterable:
@@ -121,31 +122,16 @@ class _Reiterable:
 
 
 class _TRLClient:
-    """An engine under the signature of TRL's `VLLMClient.generate`."""
+    """An engine as TRL's `VLLMClient`. Of what TRL asks for, the rest is in the sampling already."""
 
-    def __init__(self, engine: Engine | None) -> None:
+    def __init__(self, engine: Engine | None, sampling: Callable[[], Sampling]) -> None:
         self._engine = engine
+        self._sampling = sampling
 
-    def generate(
-        self,
-        prompts: list[list[int]],
-        *,
-        n: int,
-        max_tokens: int,
-        temperature: float,
-        generation_kwargs: dict[str, Any] | None = None,
-        features: None = None,
-        logprobs: int | None = None,
-        structured_outputs_regex: str | None = None,
-        **sampling: Any,
-    ) -> dict[str, Any]:
-        if structured_outputs_regex is not None:
-            raise ConfigurationError("vllm_structured_outputs_regex is not supported with an engine of this package.")
+    def generate(self, prompts: list[list[int]], *, n: int, **_: Any) -> dict[str, Any]:
         assert self._engine is not None
-        groups = self._engine.generate(
-            prompts, Sampling(max_tokens, n, temperature, **sampling, extra=generation_kwargs or {})
-        )
-        completions: list[Completion] = [completion for group in groups for completion in group]
+        groups = self._engine.generate(prompts, replace(self._sampling(), n=n))
+        completions = [completion for group in groups for completion in group]
         return {
             "prompt_ids": prompts,
             "completion_ids": [completion.token_ids for completion in completions],

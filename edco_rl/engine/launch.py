@@ -2,18 +2,18 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from ..config import EngineConfig, Transport
+from ..config import ENGINE_CLASSES, EngineConfig
 from ..errors import ConfigurationError
-from .client import EngineClient
-from .colocate import ColocatedEngine
+from ..plugins import Registry
 from .protocol import Engine
-from .server import VLLMServer
-from .weights import AdapterTransport, CUDATransport, FileTransport, WeightTransport, resolve_transport
+from .weights import TRANSPORTS, WeightTransport
+
+ENGINES: Registry[Engine] = Registry("engine_mode", Engine, ENGINE_CLASSES)  # type: ignore[type-abstract]
 
 
 @dataclass
@@ -21,25 +21,44 @@ class EngineConnection:
     """An engine as one rank of the trainer sees it.
 
     Args:
-        engine (`EngineClient`, `ColocatedEngine` or `None`):
+        engine (`Engine` or `None`):
             Answers requests; `None` on ranks that leave that to the main process.
         transport (`WeightTransport`):
             Moves weights to it.
-        server (`VLLMServer`, *optional*):
-            The process, where it was started here.
     """
 
     engine: Engine | None
     transport: WeightTransport
-    server: VLLMServer | None = None
 
     def close(self) -> None:
-        """Release the transport's files, close connections, and stop the server if it was started here."""
+        """Release what the transport has made, and the engine."""
         self.transport.close()
         if self.engine is not None:
             self.engine.close()
-        if self.server is not None:
-            self.server.stop()
+
+
+def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool) -> EngineConfig:
+    """Find and check the classes that settings name, before anything is started.
+
+    Args:
+        config (`EngineConfig`):
+            Settings; `engine_mode` is not `"none"`.
+        lora (`bool`):
+            Whether the policy is a LoRA model.
+        cuda (`bool`):
+            Whether the trainer runs on CUDA.
+
+    Returns:
+        `EngineConfig`: the settings, with the transport that `"auto"` stands for.
+
+    Raises:
+        ConfigurationError: There is no such engine or transport, or it cannot work with these settings.
+    """
+    engine = ENGINES.find(config.engine_mode)
+    if config.engine_transport == "auto":
+        config = replace(config, engine_transport=engine.default_transport(config, lora=lora, cuda=cuda))
+    TRANSPORTS.find(config.engine_transport).check(config, engine, lora=lora, cuda=cuda)
+    return config
 
 
 def open_engine(
@@ -55,7 +74,7 @@ def open_engine(
 
     Args:
         config (`EngineConfig`):
-            Settings; `engine_mode` is `"server"` or `"colocate"`.
+            Settings; `engine_mode` is not `"none"`.
         model (`str`):
             Model folder or hub id a started engine loads.
         rank (`int`, *optional*, defaults to `0`):
@@ -72,12 +91,16 @@ def open_engine(
         EngineStartError: The server did not start.
         EngineError: No server answers at `engine_url`.
     """
-    transport = resolve_transport(config, lora=peft_config is not None, cuda=cuda)
-    config = replace(config, engine_transport=cast(Transport, transport))
-    if transport == "adapter" and config.engine_max_lora_rank is None:
+    config = resolve_engine(config, lora=peft_config is not None, cuda=cuda)
+    if TRANSPORTS.find(config.engine_transport).adapter_only and config.engine_max_lora_rank is None:
         config = replace(config, engine_max_lora_rank=lora_rank_for_vllm(peft_config.r))
-    engine, server = _connect(config, model, rank, log_path)
-    return EngineConnection(engine, _make_transport(transport, engine, config, rank, peft_config), server)
+    engine = ENGINES.find(config.engine_mode).open(model, config, rank=rank, log_path=log_path)
+    try:
+        return EngineConnection(engine, TRANSPORTS.make(config.engine_transport, engine, config, rank, peft_config))
+    except BaseException:
+        if engine is not None:
+            engine.close()
+        raise
 
 
 @contextmanager
@@ -86,7 +109,7 @@ def scoring_engine(config: EngineConfig, model: str, *, log_path: str | Path = "
 
     Args:
         config (`EngineConfig`):
-            Settings; `engine_mode` is `"server"` or `"colocate"`.
+            Settings; `engine_mode` is not `"none"`.
         model (`str`):
             Model folder or hub id a started engine loads.
         log_path (`str` or `Path`, *optional*, defaults to `"engine.log"`):
@@ -96,42 +119,10 @@ def scoring_engine(config: EngineConfig, model: str, *, log_path: str | Path = "
         EngineStartError: The server did not start.
         EngineError: No server answers at `engine_url`.
     """
-    engine, server = _connect(config, model, 0, log_path)
+    engine = ENGINES.find(config.engine_mode).open(model, config, rank=0, log_path=log_path)
     assert engine is not None
-    try:
+    with closing(engine):
         yield engine
-    finally:
-        engine.close()
-        if server is not None:
-            server.stop()
-
-
-def _connect(
-    config: EngineConfig, model: str, rank: int, log_path: str | Path
-) -> tuple[Engine | None, VLLMServer | None]:
-    if config.engine_mode == "colocate":
-        return ColocatedEngine(model, config, seed=rank), None
-    if rank != 0:
-        return None, None
-    if config.engine_url is not None:
-        return EngineClient(config.engine_url, timeout=config.engine_request_timeout), None
-    server = VLLMServer(model, config, config.engine_log or log_path)
-    server.start()
-    try:
-        return EngineClient(server.url, timeout=config.engine_request_timeout), server
-    except BaseException:
-        server.stop()
-        raise
-
-
-def _make_transport(
-    name: str, engine: Engine | None, config: EngineConfig, rank: int, peft_config: Any
-) -> WeightTransport:
-    if name == "adapter":
-        return AdapterTransport(engine, peft_config, config.engine_transport_dir)
-    if name == "file":
-        return FileTransport(engine, config.engine_transport_dir)
-    return CUDATransport(engine, name, rank)
 
 
 def reset_weights(config: EngineConfig, model: str) -> None:
@@ -150,18 +141,16 @@ def reset_weights(config: EngineConfig, model: str) -> None:
     from transformers import AutoModelForCausalLM
 
     # Full weights, also on a server that serves adapters.
-    transport: Transport = "file" if config.engine_transport == "adapter" else config.engine_transport
-    connection = open_engine(replace(config, engine_transport=transport), model, cuda=torch.cuda.is_available())
-    assert connection.engine is not None
-    try:
+    if config.engine_transport != "auto" and TRANSPORTS.find(config.engine_transport).adapter_only:
+        config = replace(config, engine_transport="file")
+    with closing(open_engine(config, model, cuda=torch.cuda.is_available())) as connection:
+        assert connection.engine is not None
         weights = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-        if isinstance(connection.transport, CUDATransport):
+        if connection.transport.needs_cuda:
             weights.to("cuda")
         connection.transport.connect()
         connection.transport.push(list(weights.named_parameters()), 0)
         connection.engine.reset_prefix_cache()
-    finally:
-        connection.close()
 
 
 def lora_rank_for_vllm(rank: int) -> int:

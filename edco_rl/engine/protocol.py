@@ -1,13 +1,16 @@
 """What a source of log-probabilities is asked for and returns, and what an engine can do beyond it."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EdcoRLError
+from ..config import EngineConfig
+from ..errors import ConfigurationError, EdcoRLError
 
 
 class EngineError(EdcoRLError, RuntimeError):
@@ -98,6 +101,7 @@ class GenerationBackend(Protocol):
     requests_in_flight: int
     """Requests worth sending at a time: 1 where it works in the thread that asks."""
 
+    @abstractmethod
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         """Continue each prompt.
 
@@ -110,8 +114,8 @@ class GenerationBackend(Protocol):
         Returns:
             `list[list[Completion]]`: `sampling.n` completions a prompt, in the order of the prompts.
         """
-        ...
 
+    @abstractmethod
     def completion_logprobs(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
@@ -127,73 +131,115 @@ class GenerationBackend(Protocol):
             `list[NDArray[np.float64]]`: for each completion, the log-probability of each of its tokens given the
             prompt and the tokens before it, shape (T,), in nats.
         """
-        ...
+
+    @abstractmethod
+    def weight_version(self) -> str:
+        """Version of the weights it answers with, as it reports it."""
 
 
-class Engine(GenerationBackend, Protocol):
-    """A backend that weights can be pushed to. The methods of weight sync have the names of vLLM's trainer-side API."""
+class Engine(GenerationBackend):
+    """A backend that a trainer's weights reach: base class of this package's engines, and of your own.
 
-    per_rank: bool
-    """Whether each rank of the trainer has one of its own, rather than the main process one for all."""
-    shares_host: bool
-    """Whether it is known to see this machine's memory and files."""
-    outlives_trainer: bool
+    Name yours by import path as `engine_mode`. How weights get there is the transport's:
+    [`~edco_rl.engine.WeightTransport`].
+    """
+
+    requests_in_flight = 1
+    one_per_rank = False
+    """Whether each rank of the trainer has its own, rather than the main process one for all."""
+    outlives_trainer = False
     """Whether others can use it after this trainer, so that what was left there has to be cleared."""
-    url: str | None
+    sees_local_files = True
+    """Whether it is known to see this machine's shared memory and files."""
+    url: str | None = None
     """Where it answers HTTP requests, if it does."""
 
-    def dtype(self) -> str:
-        """Data type of its weights, as torch names it (`"float32"`)."""
-        ...
+    @classmethod
+    @abstractmethod
+    def open(cls, model: str, config: EngineConfig, *, rank: int, log_path: str | Path) -> Self | None:
+        """Start or reach it. Called on every rank of a trainer.
 
-    def world_size(self) -> int:
-        """Workers it consists of."""
-        ...
+        Args:
+            model (`str`):
+                Model folder or hub id.
+            config (`EngineConfig`):
+                Settings.
+            rank (`int`):
+                This process.
+            log_path (`str` or `Path`):
+                Where its output goes, unless `engine_log` names a file.
 
-    def weight_transfer_backend(self) -> str | None:
-        """Name of vLLM's weight-transfer backend, or `None` without one."""
-        ...
+        Returns:
+            The engine this rank talks to; `None` on ranks that leave that to rank 0.
+        """
 
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """Let it prepare its side of a transfer."""
-        ...
+    @classmethod
+    def default_transport(cls, config: EngineConfig, *, lora: bool, cuda: bool) -> str:
+        """What `engine_transport` `"auto"` stands for.
 
-    def start_weight_update(self) -> None:
-        """Open a round of weight updates."""
-        ...
-
-    def update_weights(self, update_info: Any) -> None:
-        """Let it receive weights."""
-        ...
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Close the round and stamp the weights with their version."""
-        ...
-
-    def update_weight_version(self, version: str) -> None:
-        """Stamp the weights with a version."""
-        ...
-
-    def weight_version(self) -> str:
-        """Version of the weights it serves, as it reports it."""
-        ...
-
-    def reset_prefix_cache(self) -> None:
-        """Forget keys and values computed with earlier weights."""
-        ...
+        Args:
+            config (`EngineConfig`):
+                Settings.
+            lora (`bool`):
+                Whether the policy is a LoRA model.
+            cuda (`bool`):
+                Whether the trainer runs on CUDA.
+        """
+        return "adapter" if lora else "file"
 
     def load_adapter(self, name: str, path: str) -> None:
-        """Load a LoRA adapter under `name` from a folder and answer with it from now on."""
-        ...
+        """Load a LoRA adapter under `name` from a folder and answer with it from now on.
+
+        Raises:
+            ConfigurationError: The engine takes none.
+        """
+        raise ConfigurationError(f"An engine of class {type(self).__name__} takes no LoRA adapters.")
 
     def unload_adapter(self, name: str) -> None:
-        """Drop a LoRA adapter."""
-        ...
+        """Drop a LoRA adapter; where it was in use, the base model answers again."""
 
     def adapters(self) -> list[str]:
         """Names of the LoRA adapters it answers with."""
-        ...
+        return []
+
+    def reset_prefix_cache(self) -> None:
+        """Forget keys and values computed with earlier weights."""
 
     def close(self) -> None:
-        """Release it; a server goes on."""
-        ...
+        """Release it, and end what was started for it."""
+
+
+class VLLMEngine(Engine):
+    """An engine whose weights are set through vLLM's own API; its methods have the names of the trainer side's."""
+
+    @abstractmethod
+    def dtype(self) -> str:
+        """Data type of its weights, as torch names it (`"float32"`)."""
+
+    @abstractmethod
+    def world_size(self) -> int:
+        """Workers it consists of (tensor times data parallel)."""
+
+    @abstractmethod
+    def weight_transfer_backend(self) -> str | None:
+        """Name of vLLM's weight-transfer backend, or `None` without one."""
+
+    @abstractmethod
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Let it prepare its side of a transfer."""
+
+    @abstractmethod
+    def start_weight_update(self) -> None:
+        """Open a round of weight updates."""
+
+    @abstractmethod
+    def update_weights(self, update_info: Any) -> None:
+        """Let it receive weights."""
+
+    @abstractmethod
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Close the round and stamp the weights with their version."""
+
+    @abstractmethod
+    def update_weight_version(self, version: str) -> None:
+        """Stamp the weights with a version."""

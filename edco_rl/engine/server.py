@@ -21,8 +21,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..config import EngineConfig
 from ..errors import ConfigurationError, EdcoRLError
+from ..models import check_model_path
 from .hardware import has_avx512, has_cuda, resolve_dtype
-from .vllm_plugin import FILE_BACKEND
+from .weights import TRANSPORTS
 
 SERVED_MODEL_NAME = "policy"
 _LOG_LINES_SHOWN = 20
@@ -59,23 +60,22 @@ def llm_arguments(model: str, config: EngineConfig, *, cuda: bool, avx512: bool)
         model (`str`):
             Model folder or hub id.
         config (`EngineConfig`):
-            Settings. A `transport` of `"nccl"` or `"ipc"` selects vLLM's own weight-transfer backend, anything else
-            the package's file backend.
+            Settings. The class of the `engine_transport` names the weight-transfer backend; `"auto"` means `file`.
         cuda (`bool`):
             Whether the engine runs on CUDA.
         avx512 (`bool`):
             Whether the CPU has AVX-512; without it the default data type is float32.
     """
     eager = config.engine_enforce_eager
+    transport = "file" if config.engine_transport == "auto" else config.engine_transport
+    backend = TRANSPORTS.find(transport).backend
     arguments = {
         "model": model,
         "dtype": resolve_dtype(config.engine_dtype, cuda=cuda, avx512=avx512),
         "max_logprobs": config.engine_max_logprobs,
         # The importance-sampling correction of TRL wants the distribution that was sampled from.
         "logprobs_mode": "processed_logprobs",
-        "weight_transfer_config": {
-            "backend": config.engine_transport if config.engine_transport in ("nccl", "ipc") else FILE_BACKEND
-        },
+        "weight_transfer_config": None if backend is None else {"backend": backend},
         "tensor_parallel_size": config.engine_tensor_parallel_size,
         "gpu_memory_utilization": config.engine_gpu_memory_utilization if cuda else None,
         "max_model_len": config.engine_max_model_len,
@@ -258,15 +258,6 @@ class VLLMServer:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def check_model_path(model: str, setting: str = "model_name_or_path") -> None:
-    """Raise [`ConfigurationError`], naming the setting, for a path without a model; a hub id passes."""
-    path = Path(model).expanduser()
-    looks_local = model.startswith(("/", ".", "~")) or model.count("/") > 1 or path.exists()
-    if looks_local and not (path / "config.json").is_file():
-        reason = "it has no config.json" if path.is_dir() else "there is no such folder"
-        raise ConfigurationError(f"{setting} {model!r} is not a model folder: {reason}.")
 
 
 def _is_resource_tracker(process: psutil.Process) -> bool:

@@ -11,7 +11,6 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -22,7 +21,7 @@ from ..errors import ConfigurationError
 from .protocol import Completion, Sampling
 
 # Instead of the model's own generation settings.
-_NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+_NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": None, "repetition_penalty": 1.0}
 # Rows of full-vocabulary logits in one forward pass over given completions: 200 MB for 50,000 tokens in float32.
 _LOGITS_ROWS = 1024
 
@@ -58,26 +57,23 @@ class TransformersBackend:
         return cls(model, tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id, ends)
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """Continue each prompt: see [`~edco_rl.engine.protocol.GenerationBackend.generate`].
+        """Continue each prompt: see [`~edco_rl.engine.GenerationBackend.generate`].
 
         Raises:
             ConfigurationError: The sampling has something that only vLLM does.
         """
-        warpers = _warpers(sampling)
+        _check_supported(sampling)
         flat: list[Completion] = []
         repeated = [prompt for prompt in prompts for _ in range(sampling.n)]
         with self._evaluating(), self._own_randomness():
             for start in range(0, len(repeated), self.batch_size):
-                recorder = _LogprobRecorder(sampling)
-                flat += self._generate_batch(
-                    repeated[start : start + self.batch_size], sampling, [*warpers, recorder], recorder
-                )
+                flat += self._generate_batch(repeated[start : start + self.batch_size], sampling)
         return [flat[i : i + sampling.n] for i in range(0, len(flat), sampling.n)]
 
     def completion_logprobs(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
-        """Log-probabilities of given completions: see [`~edco_rl.engine.protocol.GenerationBackend.completion_logprobs`]."""
+        """Log-probabilities of given completions: see [`~edco_rl.engine.GenerationBackend.completion_logprobs`]."""
         # Rows of like length together: less padding. The order is undone at the end.
         order = sorted(range(len(prompts)), key=lambda row: (len(completions[row]), len(prompts[row])))
         found: dict[int, NDArray[np.float64]] = {}
@@ -96,6 +92,9 @@ class TransformersBackend:
                 for row, values in zip(rows, logprobs, strict=True):
                     found[row] = values[-len(completions[row]) :].astype(np.float64)
         return [found[row] for row in range(len(prompts))]
+
+    def weight_version(self) -> str:
+        return "unknown"
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -125,14 +124,9 @@ class TransformersBackend:
         mask = pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left")
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def _generate_batch(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        processors: list[LogitsProcessor],
-        recorder: "_LogprobRecorder",
-    ) -> list[Completion]:
+    def _generate_batch(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Completion]:
         ids, mask = self._left_padded(prompts)
+        recorder = _LogprobRecorder(sampling)
         sequences = self.model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -140,7 +134,7 @@ class TransformersBackend:
             pad_token_id=self.pad_token_id,
             eos_token_id=self.eos_token_ids,
             # transformers would apply its own after the recorder: they are all given here, in vLLM's order.
-            logits_processor=LogitsProcessorList(processors),
+            logits_processor=LogitsProcessorList([*_processors(sampling, mask), recorder]),
             disable_compile=True,
             **_NEUTRAL,
             do_sample=sampling.temperature > 0,
@@ -160,27 +154,44 @@ class TransformersBackend:
         )
 
 
-def _warpers(sampling: Sampling) -> list[LogitsProcessor]:
-    """Logits processors that make the distribution sampled from, in vLLM's order."""
+def _check_supported(sampling: Sampling) -> None:
     unknown = sorted(sampling.extra)
     if sampling.presence_penalty or sampling.frequency_penalty:
         unknown.append("presence_penalty or frequency_penalty")
     if unknown:
         raise ConfigurationError(f"{unknown[0]}: transformers does not sample with it; use an engine.")
-    warpers: list[LogitsProcessor] = []
+
+
+def _processors(sampling: Sampling, mask: torch.Tensor) -> list[LogitsProcessor]:
+    """Logits processors that make the distribution sampled from, in vLLM's order."""
+    processors: list[LogitsProcessor] = []
     if sampling.repetition_penalty != 1.0:
-        warpers.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+        processors.append(_RepetitionPenalty(sampling.repetition_penalty, mask))
     if sampling.temperature == 0:
-        return warpers
+        return processors
     if sampling.temperature != 1.0:
-        warpers.append(TemperatureLogitsWarper(sampling.temperature))
+        processors.append(TemperatureLogitsWarper(sampling.temperature))
     if sampling.min_p:
-        warpers.append(MinPLogitsWarper(sampling.min_p))
-    if sampling.top_k:
-        warpers.append(TopKLogitsWarper(sampling.top_k))
+        processors.append(MinPLogitsWarper(sampling.min_p))
+    if sampling.top_k > 0:
+        processors.append(TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1:
-        warpers.append(TopPLogitsWarper(sampling.top_p))
-    return warpers
+        processors.append(TopPLogitsWarper(sampling.top_p))
+    return processors
+
+
+class _RepetitionPenalty(LogitsProcessor):
+    """Penalises tokens of the prompt and those generated. transformers' own would penalise the padding token too."""
+
+    def __init__(self, penalty: float, prompt_mask: torch.Tensor) -> None:
+        self.penalty = penalty
+        self.prompt_mask = prompt_mask
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        mask = torch.ones_like(input_ids)
+        mask[:, : self.prompt_mask.shape[1]] = self.prompt_mask
+        seen = torch.zeros_like(scores, dtype=mask.dtype).scatter_add_(1, input_ids, mask) > 0
+        return torch.where(seen, torch.where(scores > 0, scores / self.penalty, scores * self.penalty), scores)
 
 
 class _LogprobRecorder(LogitsProcessor):

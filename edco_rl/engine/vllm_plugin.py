@@ -1,7 +1,7 @@
 """Engine side of the `file` transport: a weight-transfer backend that loads safetensors from a path. And a repair.
 
 vLLM finds `register` through the entry point group `vllm.general_plugins` and calls it in each of its processes. The
-trainer side is `edco_rl.engine.weights.FileTransport`.
+trainer side is `edco_rl.engine.weights.file.FileTransport`.
 """
 
 FILE_BACKEND = "edco_rl_file"

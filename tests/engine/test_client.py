@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from edco_rl.engine import Sampling
 from edco_rl.engine.client import EngineClient
 
 
@@ -46,8 +47,8 @@ def test_a_request_leaves_no_sampling_parameter_to_the_models_own_defaults(recei
     """vLLM would fill them in from generation_config.json, and give another distribution's log-probabilities."""
     bodies, url = received
     client = EngineClient(url)
-    client.generate([[1]], max_tokens=1)
-    client.generate([[1]], max_tokens=1, temperature=0.5, top_p=0.9)
+    client.generate([[1]], Sampling(1))
+    client.generate([[1]], Sampling(1, temperature=0.5, top_p=0.9))
     client.close()
     assert [(b["temperature"], b["top_p"], b["top_k"], b["min_p"]) for b in bodies] == [
         (1.0, 1.0, 0, 0.0),

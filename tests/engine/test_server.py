@@ -11,16 +11,15 @@ import psutil
 import pytest
 
 from edco_rl import EngineConfig
-from edco_rl.errors import ConfigurationError
 from edco_rl.engine.hardware import has_avx512
 from edco_rl.engine.server import (
     EngineStartError,
     VLLMServer,
-    check_model_path,
     llm_arguments,
     server_command,
     server_environment,
 )
+from edco_rl.errors import ConfigurationError
 
 
 def arguments(cuda=False, avx512=True, **settings):
@@ -40,10 +39,18 @@ def test_bfloat16_is_avoided_where_it_is_emulated(cuda, avx512, dtype, expected)
     assert arguments(cuda, avx512, engine_dtype=dtype)["dtype"] == expected
 
 
-def test_the_transport_selects_the_weight_transfer_backend():
-    backends = {t: arguments(engine_transport=t)["weight_transfer_config"]["backend"] for t in ("auto", "file", "adapter")}
-    assert set(backends.values()) == {"edco_rl_file"}
-    assert arguments(engine_transport="nccl")["weight_transfer_config"] == {"backend": "nccl"}
+@pytest.mark.parametrize(
+    ("transport", "backend"),
+    [
+        ("auto", "edco_rl_file"),
+        ("file", "edco_rl_file"),
+        ("adapter", "edco_rl_file"),
+        ("nccl", "nccl"),
+        ("ipc", "ipc"),
+    ],
+)
+def test_the_transport_selects_the_weight_transfer_backend(transport, backend):
+    assert arguments(engine_transport=transport)["weight_transfer_config"] == {"backend": backend}
 
 
 def test_a_cpu_compiles_nothing_and_takes_no_gpu_memory():
@@ -78,18 +85,6 @@ def test_avx512_is_read_from_cpuinfo(tmp_path):
     cpuinfo.write_text("flags\t\t: avx2 avx512f avx512bw\n")
     assert has_avx512(cpuinfo)
     assert has_avx512(tmp_path / "absent")
-
-
-@pytest.mark.parametrize("name", ["/nowhere/model", "./model", "~/model", "a/b/c"])
-def test_a_missing_model_folder_is_named(name):
-    with pytest.raises(ConfigurationError, match="there is no such folder"):
-        check_model_path(name)
-
-
-def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"it has no config\.json"):
-        check_model_path(str(tmp_path))
-    check_model_path("Qwen/Qwen3-4B")
 
 
 def test_a_port_in_use_is_named_before_anything_starts(tiny_model_path, tmp_path):

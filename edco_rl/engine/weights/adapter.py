@@ -1,0 +1,60 @@
+"""The LoRA adapter alone, under a name with its version; the base weights of both sides stay untouched."""
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from ..protocol import Engine, EngineError
+from ..vllm_plugin import FILE_BACKEND
+from .base import NamedParameters, WeightTransport, exchange_folder
+
+_PREFIX = "policy-version-"
+
+
+class AdapterTransport(WeightTransport[Engine]):
+    """The adapter lies in `engine_transport_dir`, by default in shared memory, while the engine loads it."""
+
+    backend = FILE_BACKEND  # so that others can give the base weights back
+    adapter_only = True
+    _name: str | None = None
+
+    def connect(self) -> None:
+        """Drop adapters that an earlier trainer has left on the server. One trainer at a time pushes to an engine."""
+        self._folder = exchange_folder(self.engine, self.config)
+        self._drop_served()
+
+    def send(self, named_parameters: NamedParameters, version: int) -> None:
+        tensors = {name: p.detach().cpu().contiguous() for name, p in named_parameters}
+        if self.engine is None:
+            return
+        name = f"{_PREFIX}{version}"
+        if name == self._name:  # the same optimizer step again, after an evaluation for instance
+            return
+        with tempfile.TemporaryDirectory(prefix="edco_rl-", dir=self._folder) as folder:
+            save_file(tensors, Path(folder) / "adapter_model.safetensors")
+            self.peft_config.save_pretrained(folder)
+            self.engine.load_adapter(name, folder)
+        previous, self._name = self._name, name
+        if previous is not None:
+            self.engine.unload_adapter(previous)
+
+    def served_version(self, engine: Engine) -> str:
+        return ", ".join(name.removeprefix(_PREFIX) for name in _served(engine)) or "none"
+
+    def close(self) -> None:
+        """Drop the adapter from a server that goes on without this trainer."""
+        with suppress(EngineError):  # a server that has died serves nothing
+            self._drop_served()
+
+    def _drop_served(self) -> None:
+        if self.engine is not None and self.engine.outlives_trainer:
+            for name in _served(self.engine):
+                self.engine.unload_adapter(name)
+        self._name = None
+
+
+def _served(engine: Engine) -> list[str]:
+    """Adapters of trainers that an engine answers with."""
+    return [name for name in engine.adapters() if name.startswith(_PREFIX)]
