@@ -2,23 +2,34 @@
 
 from .buffer import PriorityBuffer
 from .curriculum import Curriculum
-from .gates import Gate
-from .pool import Pool
-from .registry import GATES, STRATEGIES, available_gates, available_strategies, make_gates
+from .gates import GATES, Gate, available_gates, make_gates
+from .orders import ByDifficulty
+from .pool import FloatArray, IndexArray, Pool
+from .ranked import Ranked
+from .registry import STRATEGIES, available_strategies
 from .sampler import CurriculumBatchSampler
-from .strategy import Outcome, Strategy
+from .signals import SIGNALS, Signal
+from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
 
 __all__ = [
     "GATES",
+    "SIGNALS",
     "STRATEGIES",
+    "ByDifficulty",
     "Curriculum",
     "CurriculumBatchSampler",
+    "FloatArray",
     "Gate",
+    "IndexArray",
     "Outcome",
     "Pool",
     "PriorityBuffer",
+    "Ranked",
+    "Signal",
     "Strategy",
+    "StrategyContext",
     "available_gates",
     "available_strategies",
     "make_gates",
+    "quantile_metrics",
 ]

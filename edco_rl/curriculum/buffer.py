@@ -46,6 +46,10 @@ class PriorityBuffer:
         self.scores[index] = score
         self.versions[index] = version
 
+    def filled(self) -> FloatArray:
+        """A value for every prompt, the mean of all where none is known, shape (N,)."""
+        return np.where(self.known, self.scores, self.scores[self.known].mean() if self.known.any() else 0.0)
+
     def order(self, step: int, rng: np.random.Generator) -> IndexArray:
         """All prompts, those to prefer first, shape (N,). Ties are in random order.
 
@@ -55,15 +59,14 @@ class PriorityBuffer:
             rng (`np.random.Generator`):
                 Breaks ties, so that the order of the data set does not decide.
         """
-        known = self.known
-        mean = self.scores[known].mean() if known.any() else 0.0
-        values = np.where(known, self.scores, mean)
+        values = self.filled()
         tiers = np.zeros(len(self.pool), dtype=np.int64)
         if self.half_life is not None:
+            mean = values.mean()
             values = mean + (values - mean) * 0.5 ** ((step - self.versions) / self.half_life)
         elif self.newest_first:
             tiers = np.where(self.versions == self.versions.max(), 0, 1)
-            tiers[~known] = 2
+            tiers[~self.known] = 2
         # lexsort sorts by its last key first, ascending.
         return np.lexsort((rng.permutation(len(self.pool)), -values, tiers))
 

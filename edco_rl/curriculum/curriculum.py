@@ -9,9 +9,9 @@ import numpy as np
 from ..errors import ConfigurationError
 from .pool import IndexArray, Pool
 from .registry import STRATEGIES
-from .strategy import Outcome, Strategy
+from .strategy import Outcome, Strategy, StrategyContext
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Curriculum:
@@ -29,14 +29,15 @@ class Curriculum:
         seed (`int`, *optional*, defaults to `0`):
             The same seed and observations give the same batches.
         strategy_kwargs (`Mapping[str, Any]`, *optional*):
-            Further arguments of the strategy.
+            The strategy's own settings.
         exploration (`float`, *optional*, defaults to `0.0`):
             Share of the prompts that is drawn from the whole pool at random, 0 to 1.
         half_life (`float`, *optional*):
-            See [`~edco_rl.curriculum.Strategy`].
+            See [`~edco_rl.curriculum.StrategyContext`].
 
     Raises:
-        ConfigurationError: The strategy is unknown, or pool or size are smaller than a batch.
+        ConfigurationError: The strategy is unknown or does not take the settings, or pool or size are smaller than a
+            batch.
     """
 
     def __init__(
@@ -57,29 +58,24 @@ class Curriculum:
             )
         if size < batch_size:
             raise ConfigurationError(
-                f"curriculum_size is {size}, but a generation batch takes {batch_size} different prompts; it must be at least "
-                "that."
+                f"curriculum_size is {size}, but a generation batch takes {batch_size} different prompts; it must be "
+                "at least that."
             )
         self.pool = pool
         self.batch_size = batch_size
-        self.name = strategy
         self.exploration = exploration
-        kwargs = dict(strategy_kwargs or {})
-        if half_life is not None:
-            kwargs["half_life"] = half_life
-        try:
-            self.strategy: Strategy = STRATEGIES.find(strategy)(pool, size=size, seed=seed, **kwargs)
-        except TypeError as error:
-            raise ConfigurationError(f"strategy {strategy!r} with strategy_kwargs {kwargs}: {error}.") from error
+        self.strategy_name = strategy
+        context = StrategyContext(pool, size=size, seed=seed, half_life=half_life)
+        self.strategy: Strategy = STRATEGIES.make(strategy, context, settings=strategy_kwargs)
         self.settings = {
             "strategy": strategy,
             "strategy_kwargs": dict(strategy_kwargs or {}),
             "batch_size": batch_size,
-            "size": size,
             "seed": seed,
-            "exploration": exploration,
-            "half_life": half_life,
-            "max_visits": pool.max_visits,
+            "curriculum_size": size,
+            "curriculum_exploration": exploration,
+            "curriculum_half_life": half_life,
+            "curriculum_max_visits": pool.max_visits,
         }
         self.batch: IndexArray = np.empty(0, dtype=np.int64)
         self.renewed_at: int | None = None
@@ -124,34 +120,35 @@ class Curriculum:
         chosen = np.asarray(self.strategy.select(n))
         if chosen.shape != (n,) or not np.issubdtype(chosen.dtype, np.integer):
             raise ValueError(
-                f"strategy {self.name!r} must select {n} indices; got shape {chosen.shape} of type {chosen.dtype}."
+                f"strategy {self.strategy_name!r} must select {n} indices; got shape {chosen.shape} of type "
+                f"{chosen.dtype}."
             )
         if len(np.unique(chosen)) < n or chosen.min() < 0 or chosen.max() >= len(self.pool):
             raise ValueError(
-                f"strategy {self.name!r} must select different prompts between 0 and {len(self.pool) - 1}; got "
-                f"{chosen.tolist()}."
+                f"strategy {self.strategy_name!r} must select different prompts between 0 and "
+                f"{len(self.pool) - 1}; got {chosen.tolist()}."
             )
         return chosen.astype(np.int64)
 
     def _any(self, n: int, chosen: IndexArray) -> IndexArray:
         """`n` random prompts that may be drawn and are not in the batch yet."""
-        free = self.pool.eligible()
-        free[chosen] = False
-        free[self.batch] = False
-        if free.sum() < n:
+        free = np.setdiff1d(self._free(), chosen)
+        if len(free) < n:
             raise ConfigurationError(
                 f"Every prompt may be drawn curriculum_max_visits = {self.pool.max_visits} times, and of the "
-                f"{len(self.pool)} only {free.sum()} are left for {n} places. Raise curriculum_max_visits, or train fewer steps."
+                f"{len(self.pool)} only {len(free)} are left for {n} places. Raise curriculum_max_visits, or train "
+                "fewer steps."
                 if self.pool.max_visits is not None
                 else f"A batch takes more different prompts than the {len(self.pool)} of the data set."
             )
-        return self._rng.choice(np.flatnonzero(free), size=n, replace=False)
+        return self._rng.choice(free, size=n, replace=False)
+
+    def _free(self) -> IndexArray:
+        return np.setdiff1d(np.flatnonzero(self.pool.eligible()), self.batch)
 
     def room(self) -> int:
         """Prompts that can still be added to the current generation batch."""
-        free = self.pool.eligible()
-        free[self.batch] = False
-        return int(free.sum())
+        return len(self._free())
 
     def wants(self, budget: int | None) -> IndexArray:
         """Prompts the strategy would like scored, at most `budget`; the whole pool where that is `None`."""
@@ -166,7 +163,7 @@ class Curriculum:
     def validate(self, loss: float) -> None:
         """Pass on the loss on the validation set."""
         self._digest(repr(float(loss)).encode())
-        self.strategy.validate(loss)
+        self.strategy.validate(float(loss))
 
     def renew(self, step: int) -> None:
         """Let the strategy form the curriculum that begins at optimizer step `step`."""
@@ -183,7 +180,7 @@ class Curriculum:
         The strategy's own; `visited`, the share of the pool drawn so far; and `overlap`, the share of the prompts
         drawn since the last renewal that had been drawn between it and the one before.
         """
-        found = {**self.strategy.metrics(), "visited": float((self.pool.visits > 0).mean())}
+        found = {**self.strategy.metrics(), "visited": self.prompts_used() / len(self.pool)}
         if self._drawn and self._drawn_before:
             found["overlap"] = len(self._drawn & self._drawn_before) / len(self._drawn)
         return found

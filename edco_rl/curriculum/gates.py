@@ -1,9 +1,11 @@
 """Gates: which groups of rollouts the optimizer gets to see."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from ..errors import ConfigurationError
+from ..plugins import Registry
 from .strategy import Outcome
 
 
@@ -63,3 +65,36 @@ class Truncated(Gate):
     def admit(self, group: Outcome) -> bool:
         assert group.truncated is not None
         return sum(group.truncated) / len(group.truncated) <= self.most
+
+
+GATES = Registry("gate", Gate, {"equal_rewards": EqualRewards, "truncated": Truncated})  # type: ignore[type-abstract]
+
+
+def available_gates() -> list[str]:
+    """Names of the gates of the package."""
+    return GATES.names()
+
+
+def make_gates(names: Sequence[str], kwargs: Mapping[str, Mapping[str, Any]], group_size: int) -> dict[str, Gate]:
+    """The gates of those names, or a user's own by their import paths.
+
+    Args:
+        names (`Sequence[str]`):
+            Names of [`available_gates`], or import paths (`package.module:Class`).
+        kwargs (`Mapping[str, Mapping[str, Any]]`):
+            Keyword arguments of the gates' constructors, by the same names.
+        group_size (`int`):
+            Completions a prompt.
+
+    Raises:
+        ConfigurationError: There is no such gate or argument, or a gate needs a group and there is none.
+    """
+    unknown = set(kwargs) - set(names)
+    if unknown:
+        raise ConfigurationError(f"gate_kwargs names {sorted(unknown)}, but gates are {list(names)}.")
+    for name in names:
+        if GATES.find(name).needs_group and group_size < 2:
+            raise ConfigurationError(
+                f"Gate {name!r} compares the completions of a prompt, but num_generations is {group_size}."
+            )
+    return {name: GATES.make(name, settings=kwargs.get(name)) for name in names}

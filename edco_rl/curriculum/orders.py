@@ -1,14 +1,14 @@
 """Strategies whose order is fixed before training: random, easy to hard, hard to easy, and by stages."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
-from .pool import IndexArray, Pool
-from .strategy import Outcome, Strategy
+from .pool import IndexArray
+from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
 
 
 class Random(Strategy):
@@ -17,25 +17,22 @@ class Random(Strategy):
     As in TRL's sampler, prompts that do not fill the last batch of a pass are left for the next one.
     """
 
-    def __init__(self, pool: Pool, *, size: int, seed: int, half_life: float | None = None) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life)
-        self._epoch = 0
-        self._remaining = np.asarray(pool.order(0))
+    def __init__(self, context: StrategyContext) -> None:
+        super().__init__(context)
+        self._passes = 0
 
     def select(self, n: int) -> IndexArray:
-        if len(self._remaining) < n:
-            self._epoch += 1
-            self._remaining = np.asarray(self.pool.order(self._epoch))
-        batch, self._remaining = self._remaining[:n], self._remaining[n:]
-        return batch
+        if len(self.queue) < n:
+            self.queue = np.asarray(self.pool.order(self._passes))
+            self._passes += 1
+        return self.take(n)
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"epoch": self._epoch, "remaining": self.pool.ids_of(self._remaining)}
+        return super().state_dict() | {"passes": self._passes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._epoch = state["epoch"]
-        self._remaining = self.pool.indices_of(state["remaining"])
+        self._passes = state["passes"]
 
 
 class ByDifficulty(Strategy):
@@ -44,19 +41,18 @@ class ByDifficulty(Strategy):
     Args:
         column (`str`, *optional*):
             A numeric column, larger where a prompt is harder, or `prompt_length` (in tokens). By default prompts are
-            scored before training, at most `candidates` at each renewal, and keep that score.
+            scored before training, at most `curriculum_candidates` at each renewal, and keep that score.
     """
 
-    default_column: str | None = None
+    default_column: ClassVar[str | None] = None
+    """The column where the setting does not name one."""
 
-    def __init__(
-        self, pool: Pool, *, size: int, seed: int, half_life: float | None = None, column: str | None = None
-    ) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life)
+    def __init__(self, context: StrategyContext, *, column: str | None = None) -> None:
+        super().__init__(context)
         self.column = column or self.default_column
-        self.buffer = PriorityBuffer(pool)
+        self.buffer = PriorityBuffer(self.pool)
         if self.column is not None:
-            for index, value in enumerate(pool.column(self.column)):
+            for index, value in enumerate(self.pool.column(self.column)):
                 self.buffer.update(index, value, 0)
 
     def wants(self, budget: int) -> IndexArray:
@@ -65,10 +61,7 @@ class ByDifficulty(Strategy):
 
     def difficulty_order(self) -> IndexArray:
         """All prompts from easy to hard; ties, and unscored ones as average, in the order of the data set."""
-        known = self.buffer.known
-        average = self.buffer.scores[known].mean() if known.any() else 0.0
-        values = np.where(known, self.buffer.scores, average)
-        return np.argsort(values, kind="stable")
+        return np.argsort(self.buffer.filled(), kind="stable")
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -77,10 +70,7 @@ class ByDifficulty(Strategy):
 
     def metrics(self) -> dict[str, float]:
         known = self.buffer.known
-        if not known.any():
-            return {}
-        low, median, high = np.quantile(self.buffer.scores[known], (0.1, 0.5, 0.9))
-        return {"difficulty_p10": float(low), "difficulty_p50": float(median), "difficulty_p90": float(high)}
+        return quantile_metrics("difficulty", self.buffer.scores[known]) if known.any() else {}
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"difficulty": self.buffer.state_dict()}
@@ -93,44 +83,25 @@ class ByDifficulty(Strategy):
 class EasyToHard(ByDifficulty):
     """Passes over the pool in the order of difficulty, ties at random; unscored prompts count as average."""
 
-    descending = False
+    descending: ClassVar[bool] = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._left = np.ones(len(self.pool), dtype=bool)
-        self._order: IndexArray = np.empty(0, dtype=np.int64)
-        self._form()
-
-    def _form(self) -> None:
+    def _order(self) -> IndexArray:
         order = self.buffer.order(0, self.rng)
-        if not self.descending:
-            order = order[::-1]
-        self._order = order[self._left[order]]
+        return order if self.descending else order[::-1]
 
     def renew(self, step: int) -> None:
         if self.column is None:
-            self._form()
+            order = self._order()
+            self.queue = order[np.isin(order, self.queue)]
 
     def select(self, n: int) -> IndexArray:
-        batch, self._order = self._order[:n], self._order[n:]
-        self._left[batch] = False
+        batch = self.take(n)
         if len(batch) < n:  # the next pass begins within this batch
-            self._left[:] = True
-            self._form()
-            following = self._order[~np.isin(self._order, batch)][: n - len(batch)]
-            self._order = self._order[~np.isin(self._order, following)]
-            self._left[following] = False
+            order = self._order()
+            following = order[~np.isin(order, batch)][: n - len(batch)]
+            self.queue = order[~np.isin(order, following)]
             batch = np.concatenate([batch, following])
         return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"order": self.pool.ids_of(self._order)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._order = self.pool.indices_of(state["order"])
-        self._left[:] = False
-        self._left[self._order] = True
 
 
 class HardToEasy(EasyToHard):
@@ -172,14 +143,15 @@ class BabyStep(ByDifficulty):
 
     def __init__(
         self,
-        *args: Any,
+        context: StrategyContext,
+        *,
+        column: str | None = None,
         stages: int = 4,
         stage_batches: int | None = None,
         stage_passes: int | None = None,
         patience: int | None = None,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(context, column=column)
         if not 1 <= stages <= len(self.pool):
             raise ConfigurationError(f"stages must be between 1 and the {len(self.pool)} prompts; got {stages}.")
         for name, value in (("stage_batches", stage_batches), ("stage_passes", stage_passes), ("patience", patience)):
@@ -194,43 +166,42 @@ class BabyStep(ByDifficulty):
         self.needs_validation = patience is not None
         self.stage = 1
         self._batches = 0
-        self._queue: IndexArray = np.empty(0, dtype=np.int64)
-        self._lowest = np.inf
+        self._lowest: float | None = None
         self._without_gain = 0
 
-    def subset(self, n: int) -> IndexArray:
-        """Prompts of the current stage, but at least the `n` easiest, ascending in difficulty."""
-        return self.difficulty_order()[: max(self._end(self.stage), n)]
+    def _size(self, stage: int, n: int) -> int:
+        """Prompts of a stage, which a batch of `n` fits into."""
+        return max(round(len(self.pool) * stage / self.stages), n)
 
-    def _end(self, stage: int) -> int:
-        return round(len(self.pool) * stage / self.stages)
-
-    def stage_length(self, stage: int, n: int) -> int | None:
-        """Most batches of `n` prompts that a stage lasts; `None` where only validation ends it."""
+    def _most_batches(self, stage: int, n: int) -> int | None:
+        """Batches of `n` prompts after which a stage ends at the latest; `None` where only validation ends it."""
         if self.stage_batches is not None:
             return self.stage_batches
         if self.stage_passes is None:
             return None
-        return self.stage_passes * max(max(self._end(stage), n) // n, 1)
+        return self.stage_passes * (self._size(stage, n) // n)
+
+    def stage_lengths(self, batch_size: int) -> list[int | None]:
+        known = self.patience is None
+        return [self._most_batches(i, batch_size) if known else None for i in range(1, self.stages + 1)]
 
     def select(self, n: int) -> IndexArray:
-        length = self.stage_length(self.stage, n)
-        used_up = length is not None and self._batches >= length
+        most = self._most_batches(self.stage, n)
+        used_up = most is not None and self._batches >= most
         given_up = self.patience is not None and self._without_gain >= self.patience
         if (used_up or given_up) and self.stage < self.stages:
             self.stage += 1
             self._batches = 0
-            self._queue = self._queue[:0]
-            self._lowest, self._without_gain = np.inf, 0
-        if len(self._queue) < n:
-            self._queue = self.rng.permutation(self.subset(n))
+            self.queue = self.queue[:0]
+            self._lowest, self._without_gain = None, 0
+        if len(self.queue) < n:
+            self.queue = self.rng.permutation(self.difficulty_order()[: self._size(self.stage, n)])
         self._batches += 1
-        batch, self._queue = self._queue[:n], self._queue[n:]
-        return batch
+        return self.take(n)
 
     def validate(self, loss: float) -> None:
-        if loss < self._lowest:
-            self._lowest, self._without_gain = float(loss), 0
+        if self._lowest is None or loss < self._lowest:
+            self._lowest, self._without_gain = loss, 0
         else:
             self._without_gain += 1
 
@@ -244,20 +215,23 @@ class BabyStep(ByDifficulty):
         return super().state_dict() | {
             "stage": self.stage,
             "batches": self._batches,
-            "queue": self.pool.ids_of(self._queue),
-            "lowest": None if np.isinf(self._lowest) else self._lowest,
+            "lowest": self._lowest,
             "without_gain": self._without_gain,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.stage, self._batches = state["stage"], state["batches"]
-        self._queue = self.pool.indices_of(state["queue"])
-        self._lowest = np.inf if state["lowest"] is None else state["lowest"]
-        self._without_gain = state["without_gain"]
+        self._lowest, self._without_gain = state["lowest"], state["without_gain"]
 
 
 class POCL(BabyStep):
     """Baby step over the column `difficulty`, which a distillation trainer measures (POCL, arXiv 2506.05695)."""
 
     default_column = "difficulty"
+    # Section 4.1: over the stages the temperature rises from 1 to 2, the weight of the divergence from 0.7 to 1.
+    trainer_defaults: ClassVar[Mapping[str, Any]] = {
+        "final_distillation_temperature": 2.0,
+        "distillation_weight": 0.7,
+        "final_distillation_weight": 1.0,
+    }

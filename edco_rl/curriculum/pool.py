@@ -25,11 +25,12 @@ class Pool:
         column (`Callable[[str], Sequence]`, *optional*):
             Returns a column of the data set by its name, one value a prompt; raises `KeyError` for an unknown one.
         max_visits (`int`, *optional*):
-            Times a prompt may be drawn.
+            Times a prompt may be drawn (`curriculum_max_visits`).
         seed (`int`, *optional*, defaults to `0`):
             Seed of the default order.
 
     Attributes:
+        index (`dict[str, int]`): Position of each prompt, by its id.
         visits (`IndexArray`): Times each prompt was drawn so far, shape (N,).
 
     Raises:
@@ -91,9 +92,13 @@ class Pool:
         return numbers
 
     def ids_of(self, indices: IndexArray | Sequence[int]) -> list[str]:
-        """Ids of prompts, for a checkpoint."""
+        """The ids, in the same order, of the prompts at these positions in the pool: what a checkpoint keeps."""
         return [self.ids[i] for i in indices]
 
     def indices_of(self, ids: Sequence[str]) -> IndexArray:
-        """Indices of prompts, from a checkpoint."""
+        """The positions in this pool, in the same order, of the prompts with these ids, shape (len(ids),).
+
+        Raises:
+            KeyError: No prompt has such an id.
+        """
         return np.array([self.index[prompt_id] for prompt_id in ids], dtype=np.int64)

@@ -7,8 +7,8 @@ import numpy as np
 
 from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
-from .pool import FloatArray, IndexArray, Pool
-from .strategy import Outcome
+from .pool import FloatArray, IndexArray
+from .strategy import Outcome, StrategyContext
 from .success import MoPPS
 
 # Variance of the normal prior of intercept and slope, for scores of mean 0 and variance 1: wide, but it keeps the
@@ -26,7 +26,8 @@ class PredictedPassRate(MoPPS):
     to all groups seen so far, those that no gate admitted among them; so it does not matter what a score means for
     this policy, reward and sampling temperature, as long as it rises or falls with difficulty. Where `mopps` has the
     same prior for all prompts, each has a Beta distribution with the parameters strength * q and strength * (1 - q)
-    here. Prompts without a score, and all prompts before the first reward, have q = target.
+    here. Prompts without a score, and all prompts before the first reward, have q = target. After
+    `curriculum_half_life` optimizer steps a group counts half in the regression.
 
     Args:
         target (`float`, *optional*, defaults to `0.5`):
@@ -35,28 +36,18 @@ class PredictedPassRate(MoPPS):
             What is kept of a prompt's own earlier rewards each time it is seen.
         strength (`float`, *optional*, defaults to `8.0`):
             Completions that a prediction counts as.
-        half_life (`float`, *optional*):
-            Optimizer steps after which a group counts half in the regression.
     """
 
     name: ClassVar[str] = "predicted_pass_rate"
 
     def __init__(
-        self,
-        pool: Pool,
-        *,
-        size: int,
-        seed: int,
-        half_life: float | None = None,
-        target: float = 0.5,
-        discount: float = 0.5,
-        strength: float = 8.0,
+        self, context: StrategyContext, *, target: float = 0.5, discount: float = 0.5, strength: float = 8.0
     ) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life, target=target, discount=discount)
+        super().__init__(context, target=target, discount=discount)
         if strength <= 0:
             raise ConfigurationError(f"{self.name} needs a strength above 0; got {strength}.")
         self.strength = strength
-        self.scores = PriorityBuffer(pool)
+        self.scores = PriorityBuffer(self.pool)
         self._groups: list[tuple[float, float, float, int]] = []  # score, successes, failures, version
 
     def wants(self, budget: int) -> IndexArray:
@@ -85,9 +76,9 @@ class PredictedPassRate(MoPPS):
         rates = _sigmoid(intercept + slope * (scores - mean) / deviation)
         return np.where(self.scores.known, rates, self.target)
 
-    def priors(self) -> tuple[FloatArray, FloatArray]:
+    def priors(self) -> FloatArray:
         rates = np.clip(self.rates(), _SMALLEST_RATE, 1 - _SMALLEST_RATE)
-        return self.strength * rates, self.strength * (1 - rates)
+        return self.strength * np.column_stack([rates, 1 - rates])
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"scores": self.scores.state_dict(), "groups": [list(g) for g in self._groups]}

@@ -7,23 +7,30 @@ import numpy as np
 
 from ..errors import ConfigurationError
 from .fusion import reciprocal_rank_fusion
-from .pool import IndexArray, Pool
-from .signals import Entropy, PassRate, RewardVariance, Signal, make_signal
-from .strategy import Outcome, Strategy
+from .pool import IndexArray
+from .signals import SIGNALS, Entropy, PassRate, RewardVariance, Signal
+from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
 
 
 class Ranked(Strategy):
-    """Base of strategies that train on the first `size` prompts of a ranking, formed anew at each renewal.
+    """Base of strategies that train on the first `curriculum_size` prompts of a ranking, made anew at each renewal.
 
-    The curriculum is used in that order; where an interval needs more prompts, further passes over it are shuffled. A
-    batch never holds one prompt twice.
+    They are used in that order; where an interval needs more prompts, further passes over them are shuffled. A batch
+    never holds one prompt twice.
+
+    Args:
+        signals (`Mapping[str, Signal]`):
+            What prompts are ranked by, under the names it is logged by; more than one need a [`~Ranked.rank`] of one's
+            own.
+
+    Attributes:
+        ranked_first (`IndexArray`): The prompts trained on until the next renewal, the first of the ranking first.
     """
 
-    def __init__(self, pool: Pool, *, size: int, seed: int, half_life: float | None = None) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life)
-        self.signals: dict[str, Signal] = {}
-        self.curriculum: IndexArray = np.empty(0, dtype=np.int64)
-        self._queue: list[int] = []
+    def __init__(self, context: StrategyContext, signals: Mapping[str, Signal]) -> None:
+        super().__init__(context)
+        self.signals = dict(signals)
+        self.ranked_first: IndexArray = np.empty(0, dtype=np.int64)
         self._step = 0
 
     def rank(self, step: int) -> IndexArray:
@@ -43,44 +50,42 @@ class Ranked(Strategy):
 
     def renew(self, step: int) -> None:
         ranking = self.rank(step)
-        self.curriculum = ranking[self.pool.eligible()[ranking]][: self.size]
-        self._queue = self.curriculum.tolist()
+        self.ranked_first = ranking[self.pool.eligible()[ranking]][: self.size]
+        self.queue = self.ranked_first
         self._step = step
 
     def select(self, n: int) -> IndexArray:
-        batch = self._queue[:n]
-        self._queue = self._queue[n:]
-        while len(batch) < n:
-            # Prompts this batch already holds wait until the end of the next pass.
-            following = self.rng.permutation(self.curriculum).tolist()
-            following.sort(key=lambda index: index in batch)
-            missing = n - len(batch)
-            if len(set(batch) | set(following)) < n:  # few are left under the cap on visits: any others
-                others = np.setdiff1d(np.arange(len(self.pool)), self.curriculum)
-                following += self.rng.permutation(others).tolist()
-                following = [index for index in following if index not in batch]
-            batch, self._queue = batch + following[:missing], following[missing:]
-        return np.array(batch, dtype=np.int64)
+        batch = self.take(n)
+        missing = n - len(batch)
+        if missing:
+            following = self.rng.permutation(self.ranked_first)
+            held = np.isin(following, batch)
+            if np.count_nonzero(~held) < missing:  # few are left under the cap on visits: any others
+                others = np.setdiff1d(np.arange(len(self.pool)), np.concatenate([self.ranked_first, batch]))
+                last = self.rng.permutation(others)
+            else:  # prompts this batch already holds wait until the end of the next pass
+                last = following[held]
+            self.queue = np.concatenate([following[~held], last])
+            batch = np.concatenate([batch, self.take(missing)])
+        return batch
 
     def metrics(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, signal in self.signals.items():
             scores, known = signal.buffer.scores, signal.buffer.known
-            chosen = self.curriculum[known[self.curriculum]]
+            chosen = self.ranked_first[known[self.ranked_first]]
             if not len(chosen):
                 continue
-            low, median, high = np.quantile(scores[known], (0.1, 0.5, 0.9))
             age = float(np.mean(self._step - np.minimum(signal.buffer.versions[chosen], self._step)))
             found |= {name: float(scores[chosen].mean()), f"{name}_pool": float(scores[known].mean())}
-            found |= {f"{name}_p10": float(low), f"{name}_p50": float(median), f"{name}_p90": float(high)}
+            found |= quantile_metrics(name, scores[known])
             found |= {f"{name}_known": float(known.mean()), f"{name}_age": age}
         return found
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
             "signals": {name: signal.state_dict() for name, signal in self.signals.items()},
-            "curriculum": self.pool.ids_of(self.curriculum),
-            "queue": self.pool.ids_of(self._queue),
+            "ranked_first": self.pool.ids_of(self.ranked_first),
             "step": self._step,
         }
 
@@ -88,8 +93,7 @@ class Ranked(Strategy):
         super().load_state_dict(state)
         for name, signal in self.signals.items():
             signal.load_state_dict(state["signals"][name])
-        self.curriculum = self.pool.indices_of(state["curriculum"])
-        self._queue = self.pool.indices_of(state["queue"]).tolist()
+        self.ranked_first = self.pool.indices_of(state["ranked_first"])
         self._step = state["step"]
 
 
@@ -99,9 +103,8 @@ class EDCO(Ranked):
     Without a half-life, scores of this renewal come before older ones, and prompts never scored come last.
     """
 
-    def __init__(self, pool: Pool, *, size: int, seed: int, half_life: float | None = None) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life)
-        self.signals = {"entropy": Entropy(pool, half_life)}
+    def __init__(self, context: StrategyContext) -> None:
+        super().__init__(context, {"entropy": Entropy(context)})
 
 
 class HighRewardVariance(Ranked):
@@ -110,9 +113,8 @@ class HighRewardVariance(Ranked):
     A prompt not seen yet counts as the average one. It needs no rollouts of its own.
     """
 
-    def __init__(self, pool: Pool, *, size: int, seed: int, half_life: float | None = None) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life)
-        self.signals = {"reward_variance": RewardVariance(pool, half_life)}
+    def __init__(self, context: StrategyContext) -> None:
+        super().__init__(context, {"reward_variance": RewardVariance(context)})
 
 
 class TargetPassRate(Ranked):
@@ -125,11 +127,8 @@ class TargetPassRate(Ranked):
             The mean reward to be near.
     """
 
-    def __init__(
-        self, pool: Pool, *, size: int, seed: int, half_life: float | None = None, target: float = 0.5
-    ) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life)
-        self.signals = {"pass_rate": PassRate(pool, half_life, target)}
+    def __init__(self, context: StrategyContext, *, target: float = 0.5) -> None:
+        super().__init__(context, {"pass_rate": PassRate(context, target=target)})
 
 
 class Combined(Ranked):
@@ -140,29 +139,21 @@ class Combined(Ranked):
 
     Args:
         signals (`dict[str, float]`, *optional*):
-            Weight of each signal: `entropy`, `rollout_entropy`, `reward_variance`, `pass_rate`. By default entropy and
-            reward variance, with equal weights.
+            Weight of each signal: `entropy`, `rollout_entropy`, `reward_variance`, `pass_rate`, or the import path of
+            your own [`Signal`] (`package.module:Class`). By default entropy and reward variance, with equal weights.
         constant (`float`, *optional*, defaults to `60.0`):
             The larger, the less the first ranks stand out.
     """
 
     def __init__(
-        self,
-        pool: Pool,
-        *,
-        size: int,
-        seed: int,
-        half_life: float | None = None,
-        signals: Mapping[str, float] | None = None,
-        constant: float = 60.0,
+        self, context: StrategyContext, *, signals: Mapping[str, float] | None = None, constant: float = 60.0
     ) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life)
         self.weights = dict(signals or {"entropy": 1.0, "reward_variance": 1.0})
         self.constant = constant
         for name, weight in self.weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
                 raise ConfigurationError(f"signals: the weight of {name!r} must be a positive number; got {weight!r}.")
-        self.signals = {name: make_signal(name, pool, half_life) for name in self.weights}
+        super().__init__(context, {name: SIGNALS.make(name, context) for name in self.weights})
 
     def rank(self, step: int) -> IndexArray:
         size = len(self.pool)

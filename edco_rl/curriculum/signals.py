@@ -5,20 +5,35 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigurationError
+from ..plugins import Registry
 from .buffer import PriorityBuffer
-from .pool import Pool
-from .strategy import Outcome
+from .strategy import Outcome, StrategyContext
 
 
 class Signal(ABC):
-    """One number a prompt, learned from outcomes and kept in a [`PriorityBuffer`]."""
+    """Base class of signals: one number a prompt, learned from outcomes and kept in a [`PriorityBuffer`].
+
+    Args:
+        context ([`StrategyContext`]):
+            What the run gives to the strategy.
+
+    Example:
+
+    ```python
+    >>> class CutOff(Signal):
+    ...     def value(self, outcome):
+    ...         return None if outcome.truncated is None else -float(sum(outcome.truncated))
+    ```
+    """
 
     needs_scores: ClassVar[bool] = False
-    newest_first: ClassVar[bool] = False
+    """Whether it learns from the estimator's scores, so that prompts have to be scored for it."""
 
-    def __init__(self, pool: Pool, half_life: float | None) -> None:
-        self.buffer = PriorityBuffer(pool, half_life=half_life, newest_first=self.newest_first)
+    newest_first: ClassVar[bool] = False
+    """See [`PriorityBuffer`]."""
+
+    def __init__(self, context: StrategyContext) -> None:
+        self.buffer = PriorityBuffer(context.pool, half_life=context.half_life, newest_first=self.newest_first)
 
     @abstractmethod
     def value(self, outcome: Outcome) -> float | None:
@@ -57,33 +72,31 @@ class RolloutEntropy(Signal):
 
 
 class _RewardSignal(Signal):
-    """A signal from the mean and the mean square of a prompt's rewards.
+    """A signal from a prompt's rewards, and from the mean of them.
 
     Of a group, the last one counts. A single reward (PPO with one completion, supervised fine-tuning) is averaged with
     the prompt's earlier ones, half and half, and is taken for the chance of success of a yes-or-no reward.
     """
 
-    def __init__(self, pool: Pool, half_life: float | None) -> None:
-        super().__init__(pool, half_life)
-        self.means = np.full(len(pool), np.nan)
+    def __init__(self, context: StrategyContext) -> None:
+        super().__init__(context)
+        self.means = PriorityBuffer(context.pool)
 
     def observe(self, outcome: Outcome) -> None:
         rewards = outcome.rewards
         if rewards is not None:
             mean = float(np.mean(rewards))
-            known = self.means[outcome.index]
-            self.means[outcome.index] = mean if len(rewards) > 1 or np.isnan(known) else (mean + known) / 2
+            if len(rewards) == 1 and self.means.known[outcome.index]:
+                mean = (mean + float(self.means.scores[outcome.index])) / 2
+            self.means.update(outcome.index, mean, outcome.version)
         super().observe(outcome)
 
     def state_dict(self) -> dict[str, Any]:
-        pool = self.buffer.pool
-        means = {pool.ids[i]: float(self.means[i]) for i in np.flatnonzero(np.isfinite(self.means))}
-        return super().state_dict() | {"means": means}
+        return super().state_dict() | {"means": self.means.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        for prompt_id, mean in state["means"].items():
-            self.means[self.buffer.pool.index[prompt_id]] = mean
+        self.means.load_state_dict(state["means"])
 
 
 class RewardVariance(_RewardSignal):
@@ -94,35 +107,33 @@ class RewardVariance(_RewardSignal):
             return None
         if len(outcome.rewards) > 1:
             return float(np.var(outcome.rewards))
-        mean = float(self.means[outcome.index])
+        mean = float(self.means.scores[outcome.index])
         return max(mean * (1.0 - mean), 0.0)
 
 
 class PassRate(_RewardSignal):
-    """Nearness of the mean reward to a target (online difficulty filtering, arXiv 2504.03380)."""
+    """Nearness of the mean reward to a target (online difficulty filtering, arXiv 2504.03380).
 
-    def __init__(self, pool: Pool, half_life: float | None, target: float = 0.5) -> None:
-        super().__init__(pool, half_life)
+    Args:
+        target (`float`, *optional*, defaults to `0.5`):
+            The mean reward to be near.
+    """
+
+    def __init__(self, context: StrategyContext, *, target: float = 0.5) -> None:
+        super().__init__(context)
         self.target = target
 
     def value(self, outcome: Outcome) -> float | None:
-        return None if outcome.rewards is None else -abs(float(self.means[outcome.index]) - self.target)
+        return None if outcome.rewards is None else -abs(float(self.means.scores[outcome.index]) - self.target)
 
 
-_SIGNALS: dict[str, type[Signal]] = {
-    "entropy": Entropy,
-    "rollout_entropy": RolloutEntropy,
-    "reward_variance": RewardVariance,
-    "pass_rate": PassRate,
-}
-
-
-def make_signal(name: str, pool: Pool, half_life: float | None) -> Signal:
-    """The signal of that name.
-
-    Raises:
-        ConfigurationError: There is no such signal.
-    """
-    if name not in _SIGNALS:
-        raise ConfigurationError(f"Unknown signal {name!r}. Available: {', '.join(sorted(_SIGNALS))}.")
-    return _SIGNALS[name](pool, half_life)
+SIGNALS = Registry(
+    "signal",
+    Signal,  # type: ignore[type-abstract]
+    {
+        "entropy": Entropy,
+        "pass_rate": PassRate,
+        "reward_variance": RewardVariance,
+        "rollout_entropy": RolloutEntropy,
+    },
+)

@@ -1,13 +1,35 @@
 """The interface of a curriculum strategy: it decides which prompts come next, and which should be scored."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .pool import IndexArray, Pool
+from .pool import FloatArray, IndexArray, Pool
+
+
+@dataclass(frozen=True)
+class StrategyContext:
+    """What a run gives to every strategy, and a strategy to its signals; the rest are settings of their own.
+
+    Args:
+        pool (`Pool`):
+            The prompts.
+        size (`int`):
+            Prompts in a curriculum (`curriculum_size`).
+        seed (`int`):
+            Seed of the strategy's random generator, the same on every rank.
+        half_life (`float`, *optional*):
+            Optimizer steps after which what is known of a prompt counts half (`curriculum_half_life`); by default it
+            does not fade.
+    """
+
+    pool: Pool
+    size: int
+    seed: int
+    half_life: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,48 +66,65 @@ class Outcome:
 class Strategy(ABC):
     """Base class of strategies. Every method but [`~Strategy.select`] has a default that does nothing.
 
-    Every `interval` optimizer steps a strategy is asked what it [`~Strategy.wants`], given the scores to
+    Every `curriculum_interval` optimizer steps a strategy is asked what it [`~Strategy.wants`], given the scores to
     [`~Strategy.observe`], and told to [`~Strategy.renew`] its curriculum. For each batch it must [`~Strategy.select`]
     prompts, and may [`~Strategy.observe`] what their rollouts said. It is the same on every rank: it sees the same
     observations, and draws from its own seeded generator only.
 
+    A strategy's own settings (`strategy_kwargs`) are keyword arguments after the context, each named in its
+    constructor, so that a wrong one is found before the constructor runs.
+
     Args:
-        pool (`Pool`):
-            The prompts.
-        size (`int`):
-            Prompts in a curriculum.
-        seed (`int`):
-            Seed of the strategy's random generator.
-        half_life (`float`, *optional*):
-            Optimizer steps after which what is known of a prompt counts half; by default it does not fade.
+        context ([`StrategyContext`]):
+            What the run gives; its fields but the seed are attributes of the strategy.
+
+    Attributes:
+        rng (`np.random.Generator`): The strategy's own, from the seed of the run.
+        queue (`IndexArray`): Prompts that are planned already; empty until the strategy fills it, and kept over
+            restarts.
 
     Example:
 
     ```python
     >>> class FewestVisits(Strategy):
+    ...     def __init__(self, context, *, slack=0):
+    ...         super().__init__(context)
+    ...         self.slack = slack
+    ...
     ...     def select(self, n):
-    ...         return np.argsort(self.pool.visits, kind="stable")[:n]
+    ...         visits = self.pool.visits + self.rng.integers(0, self.slack + 1, len(self.pool))
+    ...         return np.argsort(visits, kind="stable")[:n]
     ```
     """
 
     estimator: ClassVar[str | None] = None
     """Name of the estimator whose scores the strategy needs; `None` takes the configured one."""
 
+    trainer_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings of the trainer that the strategy's method comes with, by field; those a user gives come before them."""
+
     needs_validation: bool = False
     """Whether the strategy has to be told how validation goes: a run without evaluations is refused."""
 
-    def __init__(self, pool: Pool, *, size: int, seed: int, half_life: float | None = None) -> None:
-        self.pool = pool
-        self.size = size
-        self.half_life = half_life
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, context: StrategyContext) -> None:
+        self.pool = context.pool
+        self.size = context.size
+        self.half_life = context.half_life
+        self.rng = np.random.default_rng(context.seed)
+        self.queue: IndexArray = np.empty(0, dtype=np.int64)
 
     @abstractmethod
     def select(self, n: int) -> IndexArray:
         """The next `n` prompts to train on, as indices into the pool, each at most once.
 
-        Never called with `n` above the size of the pool. Prompts drawn more than `max_visits` times are replaced.
+        Never called with `n` above the size of the pool. Prompts drawn `curriculum_max_visits` times already are
+        replaced.
         """
+
+    def take(self, n: int) -> IndexArray:
+        """The first `n` prompts of the queue, or fewer where it holds no more; they leave it."""
+        taken, self.queue = self.queue[:n], self.queue[n:]
+        return taken
 
     def any_prompts(self, n: int) -> IndexArray:
         """`n` prompts of the pool at random, or all where it has no more, in the pool's order."""
@@ -107,6 +146,18 @@ class Strategy(ABC):
         """How far along its stages the last batch was, 0 in the first and 1 in the last; `None` without stages."""
         return None
 
+    def stage_lengths(self, batch_size: int) -> list[int | None] | None:
+        """Batches that each stage lasts, `None` for one that validation ends; `None` alone without stages.
+
+        A learning-rate schedule for each stage (`lr_schedule_per_stage`) is made from it. The last stage goes on until
+        training ends, whatever its entry.
+
+        Args:
+            batch_size (`int`):
+                Prompts in a batch.
+        """
+        return None
+
     def renew(self, step: int) -> None:  # noqa: B027
         """Form the curriculum that begins at optimizer step `step`. Called once wanted scores were observed."""
 
@@ -116,8 +167,15 @@ class Strategy(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a restart needs, as plain values and NumPy arrays; prompts by id, not by index."""
-        return {"rng": self.rng.bit_generator.state}
+        return {"rng": self.rng.bit_generator.state, "queue": self.pool.ids_of(self.queue)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~Strategy.state_dict`] returned."""
         self.rng.bit_generator.state = state["rng"]
+        self.queue = self.pool.indices_of(state["queue"])
+
+
+def quantile_metrics(name: str, values: FloatArray) -> dict[str, float]:
+    """The quantiles of 10, 50 and 90 % of values, to log as `name_p10`, `name_p50` and `name_p90`."""
+    names = (f"{name}_p10", f"{name}_p50", f"{name}_p90")
+    return dict(zip(names, np.quantile(values, (0.1, 0.5, 0.9)).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Strategies that predict a prompt's chance of success instead of measuring it."""
+"""Strategies that follow the rewards: each prompt's chance of success, or the policy's over all prompts."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -7,8 +7,8 @@ import numpy as np
 
 from ..errors import ConfigurationError
 from .orders import ByDifficulty
-from .pool import FloatArray, IndexArray, Pool
-from .strategy import Outcome, Strategy
+from .pool import FloatArray, IndexArray
+from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
 
 
 class MoPPS(Strategy):
@@ -30,17 +30,9 @@ class MoPPS(Strategy):
     name: ClassVar[str] = "mopps"
 
     def __init__(
-        self,
-        pool: Pool,
-        *,
-        size: int,
-        seed: int,
-        half_life: float | None = None,
-        target: float = 0.5,
-        discount: float = 0.5,
-        prior: float = 1.0,
+        self, context: StrategyContext, *, target: float = 0.5, discount: float = 0.5, prior: float = 1.0
     ) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life)
+        super().__init__(context)
         if not (0 <= target <= 1 and 0 <= discount <= 1 and prior > 0):
             raise ConfigurationError(
                 f"{self.name} needs target and discount between 0 and 1 and a prior above 0; got {target}, {discount} "
@@ -49,8 +41,8 @@ class MoPPS(Strategy):
         self.target = target
         self.discount = discount
         self.prior = prior
-        self.successes = np.zeros(len(pool))
-        self.failures = np.zeros(len(pool))
+        # Successes and failures, discounted, of each prompt.
+        self.evidence: FloatArray = np.zeros((len(self.pool), 2))
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -61,46 +53,39 @@ class MoPPS(Strategy):
                     f"{self.name} needs rewards between 0 and 1; prompt {self.pool.ids[outcome.index]!r} got "
                     f"{list(outcome.rewards)}."
                 )
-            total = sum(outcome.rewards)
-            for counts, new in ((self.successes, total), (self.failures, len(outcome.rewards) - total)):
-                counts[outcome.index] = self.discount * counts[outcome.index] + new
+            successes = sum(outcome.rewards)
+            self.evidence[outcome.index] *= self.discount
+            self.evidence[outcome.index] += successes, len(outcome.rewards) - successes
 
-    def priors(self) -> tuple[FloatArray, FloatArray]:
-        """Both parameters of each prompt's Beta prior, each of shape (N,)."""
-        same = np.full(len(self.pool), self.prior)
-        return same, same
+    def priors(self) -> FloatArray:
+        """Both parameters of each prompt's Beta prior, shape (N, 2)."""
+        return np.full((len(self.pool), 2), self.prior)
 
     def select(self, n: int) -> IndexArray:
-        successes, failures = self.priors()
-        distance = np.abs(self.rng.beta(self.successes + successes, self.failures + failures) - self.target)
+        distance = np.abs(self.rng.beta(*(self.evidence + self.priors()).T) - self.target)
         distance[~self.pool.eligible()] = np.inf
         return np.argsort(distance, kind="stable")[:n]
 
     def metrics(self) -> dict[str, float]:
-        successes, failures = self.priors()
-        successes, failures = self.successes + successes, self.failures + failures
-        mean = successes / (successes + failures)
-        low, median, high = np.quantile(mean, (0.1, 0.5, 0.9))
-        return {"success_p10": float(low), "success_p50": float(median), "success_p90": float(high)}
+        posterior = self.evidence + self.priors()
+        return quantile_metrics("success", posterior[:, 0] / posterior.sum(axis=1))
 
     def state_dict(self) -> dict[str, Any]:
-        seen = np.flatnonzero(self.successes + self.failures)
-        evidence = {self.pool.ids[i]: [float(self.successes[i]), float(self.failures[i])] for i in seen}
-        return super().state_dict() | {"evidence": evidence}
+        seen = np.flatnonzero(self.evidence.any(axis=1))
+        return super().state_dict() | {"evidence": {self.pool.ids[i]: self.evidence[i].tolist() for i in seen}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        for prompt_id, (successes, failures) in state["evidence"].items():
-            index = self.pool.index[prompt_id]
-            self.successes[index], self.failures[index] = successes, failures
+        for prompt_id, counts in state["evidence"].items():
+            self.evidence[self.pool.index[prompt_id]] = counts
 
 
 class AdaRFT(ByDifficulty):
     """Prompts nearest a target difficulty that follows the reward (AdaRFT, arXiv 2504.05520).
 
     After each batch the target moves by step_size * tanh(sensitivity * (mean reward - target_reward)). Difficulty is
-    the prompt's quantile in the pool, 0 to 1, so that the constants do not depend on its scale. Of the `size` prompts
-    nearest the target, those visited least are taken.
+    the prompt's quantile in the pool, 0 to 1, so that the constants do not depend on its scale. Of the
+    `curriculum_size` prompts nearest the target, those visited least are taken.
 
     Args:
         column (`str`, *optional*):
@@ -113,17 +98,14 @@ class AdaRFT(ByDifficulty):
 
     def __init__(
         self,
-        pool: Pool,
+        context: StrategyContext,
         *,
-        size: int,
-        seed: int,
-        half_life: float | None = None,
         column: str | None = None,
         target_reward: float = 0.5,
         step_size: float = 0.05,
         sensitivity: float = 2.0,
     ) -> None:
-        super().__init__(pool, size=size, seed=seed, half_life=half_life, column=column)
+        super().__init__(context, column=column)
         self.target_reward = target_reward
         self.step_size = step_size
         self.sensitivity = sensitivity

@@ -1,6 +1,6 @@
 """From log-probabilities to scores: NumPy and SciPy, without an engine."""
 
-from .estimator import Estimator, Request, Score, TokenLogprobs
+from .estimator import Estimator, Evidence, Request, Score, TokenLogprobs, standard_error
 from .estimators import (
     AnswerEntropy,
     Learnability,
@@ -12,12 +12,14 @@ from .estimators import (
     Surprisal,
     rollout_entropy,
 )
-from .registry import available_estimators, make_estimator
+from .registry import ESTIMATORS, available_estimators, make_estimator
 from .topk import TokenEntropy, entropy_from_top_logprobs
 
 __all__ = [
+    "ESTIMATORS",
     "AnswerEntropy",
     "Estimator",
+    "Evidence",
     "Learnability",
     "OptionEntropy",
     "Perplexity",
@@ -33,4 +35,5 @@ __all__ = [
     "entropy_from_top_logprobs",
     "make_estimator",
     "rollout_entropy",
+    "standard_error",
 ]

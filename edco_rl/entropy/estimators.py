@@ -46,9 +46,9 @@ class SequenceEntropy(Estimator):
 class PrefixEntropy(SequenceEntropy):
     """Prefix entropy with quick-answer prompting (EDCO, arXiv 2601.03725).
 
-    The mean entropy of the next-token distribution over the first `scoring_prefix_tokens` generated tokens, fewer where the
-    model ends earlier (its end-of-sequence token counts), averaged over samples. With one greedy continuation it is a
-    deterministic function of prompt and policy.
+    The mean entropy of the next-token distribution over the first `scoring_prefix_tokens` generated tokens, fewer
+    where the model ends earlier (its end-of-sequence token counts), averaged over samples. With one greedy
+    continuation it is a deterministic function of prompt and policy.
     """
 
     def request(self) -> Request:

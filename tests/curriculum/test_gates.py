@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edco_rl.errors import ConfigurationError
 from edco_rl.curriculum import Gate, Outcome, available_gates, make_gates
+from edco_rl.errors import ConfigurationError
 
 
 def group(rewards=(0.0, 1.0), truncated=(False, False)):

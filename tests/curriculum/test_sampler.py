@@ -3,8 +3,8 @@ import itertools
 import pytest
 from trl.trainer.utils import RepeatSampler
 
-from edco_rl.errors import ConfigurationError
 from edco_rl.curriculum import Curriculum, CurriculumBatchSampler, Pool
+from edco_rl.errors import ConfigurationError
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edco_rl.config import EstimatorConfig
-from edco_rl.errors import ConfigurationError
 from edco_rl.entropy import (
     Estimator,
     Request,
@@ -15,6 +14,7 @@ from edco_rl.entropy import (
     make_estimator,
     rollout_entropy,
 )
+from edco_rl.errors import ConfigurationError
 
 
 def sample(top, logprobs=None):
@@ -50,14 +50,14 @@ def test_each_estimator_says_what_it_asks_of_the_engine(name, request_):
 
 def test_every_estimator_is_in_the_list_of_names():
     assert available_estimators() == [
-        "prefix_entropy",
-        "sequence_entropy",
         "answer_entropy",
+        "learnability",
         "option_entropy",
         "perplexity",
-        "surprisal",
-        "learnability",
+        "prefix_entropy",
         "rollout_entropy",
+        "sequence_entropy",
+        "surprisal",
     ]
 
 
@@ -121,9 +121,7 @@ def test_rollout_entropy_estimates_the_entropy_without_bias():
     found = rollout_entropy(logprobs)
     exact = -(p * np.log(p)).sum()
     assert abs(found.value - exact) < 4 * found.standard_error < 0.05
-    assert rollout_entropy(logprobs, scoring_prefix_tokens=1).value == pytest.approx(
-        -np.mean([s[0] for s in logprobs])
-    )
+    assert rollout_entropy(logprobs, prefix_tokens=1).value == pytest.approx(-np.mean([s[0] for s in logprobs]))
     samples = [sample(uniform(20, 4), values) for values in logprobs]
     assert score("rollout_entropy", samples).value == found.value
 
@@ -150,7 +148,7 @@ def test_an_estimator_of_ones_own_is_found_by_its_import_path(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("entropi", "Unknown estimator 'entropi'. Available: prefix_entropy"),
+        ("entropi", "Unknown estimator 'entropi'. Available: answer_entropy, learnability"),
         ("nowhere:Mine", "Cannot import estimator 'nowhere:Mine'"),
         ("edco_rl.entropy:Nothing", "Cannot import estimator"),
         ("edco_rl.entropy:Score", "is not a subclass of"),
