@@ -267,8 +267,8 @@ def test_what_a_curriculum_decides_is_no_field_of_complexity_aware_fine_tuning(r
 class StopsOnce(Strategy):
     """Random prompts; stops the run at the eighth batch, as Ctrl-C does, unless it was stopped before."""
 
-    def __init__(self, pool, *, flag, **kwargs):
-        super().__init__(pool, **kwargs)
+    def __init__(self, context, *, flag):
+        super().__init__(context)
         self.flag, self.batches = Path(flag), 0
 
     def select(self, n):
