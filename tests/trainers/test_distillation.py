@@ -1,6 +1,5 @@
 """The distillation trainer on tiny models, against stock TRL and float64 computations."""
 
-import json
 import logging
 
 import numpy as np
@@ -18,6 +17,7 @@ from edco_rl import (
     CurriculumDistillationConfig,
     CurriculumDistillationTrainer,
 )
+from edco_rl.store import load
 from edco_rl.trainers.distillation_schedule import LossSchedule
 
 from .support import TRAINING
@@ -225,7 +225,7 @@ def test_difficulty_is_fused_from_overlap_and_cross_entropy_and_kept_in_a_file(
         args = arguments(tmp_path, difficulty_constant=2.0, max_steps=1, **changes)
         return CurriculumDistillationTrainer(tiny_model_path, teacher_path, args, rows, curriculum=strategy)
 
-    with caplog.at_level(logging.INFO, logger="edco_rl.trainers.difficulty"):
+    with caplog.at_level(logging.INFO, logger="edco_rl.trainers.difficulty_mixin"):
         trainer = make()
         assert "Difficulty of 4 prompts measured" in caplog.text
         caplog.clear()
@@ -254,7 +254,7 @@ def test_difficulty_is_fused_from_overlap_and_cross_entropy_and_kept_in_a_file(
     assert table["difficulty"].to_pylist() == expected
     strategy = trainer.curriculum.strategy
     assert strategy.difficulty_order().tolist() == np.argsort(expected, kind="stable").tolist()
-    assert json.loads(table.schema.metadata[b"edco_rl.difficulty"])["settings"]["constant"] == 2.0
+    assert load(trainer.difficulty_path).made_from["constant"] == 2.0
     # Anything the difficulties depend on makes another file, and another column can be among the rankings.
     other = make(difficulty_rankings=["hard", "prefix_entropy"])
     assert pq.read_table(other.difficulty_path).column_names == ["id", "difficulty", "hard", "prefix_entropy"]
@@ -271,7 +271,7 @@ def test_difficulty_is_fused_from_overlap_and_cross_entropy_and_kept_in_a_file(
     }
     assert len({*paths, trainer.difficulty_path, other.difficulty_path, alone.difficulty_path}) == 6
     trainer.difficulty_path.write_text("no table")
-    with pytest.raises(ConfigurationError, match="holds no difficulties"):
+    with pytest.raises(ConfigurationError, match="was altered"):
         make()
 
 
@@ -334,7 +334,7 @@ def test_cut_references_are_counted(tiny_model_path, teacher_path, tmp_path, cap
     ("changes", "rows", "config", "message"),
     [
         ({}, dataset().remove_columns("completion"), {}, "row 'r0' has no reference answer"),
-        ({}, dataset(), {"gates": ["truncated"]}, "distillation has none"),
+        ({}, dataset(), {"gates": ["truncated"]}, "judge groups of rollouts"),
         ({}, dataset(), {"strategy": "pocl", "strategy_kwargs": {"patience": 1}}, "eval_strategy is no"),
         ({"difficulty_rankings": ["rouge"]}, dataset(), {"strategy": "pocl"}, "Unknown estimator 'rouge'"),
         ({"difficulty_rankings": ["id"]}, dataset(), {"strategy": "pocl"}, "row 'r0': expected a finite number"),
