@@ -20,7 +20,6 @@ from trl import GRPOConfig
 
 from edco_rl import CurriculumConfig, CurriculumGRPOTrainer
 from edco_rl.curriculum import Strategy
-from edco_rl.trainers.mixin import _to_plain
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -67,7 +66,7 @@ class Recorder(TrainerCallback):
         trainer.curriculum.draw = recording
 
     def on_step_end(self, args, state, control, **kwargs):
-        plain = json.dumps(self.trainer.curriculum.state_dict(), default=_to_plain)
+        plain = json.dumps(self.trainer.curriculum.state_dict(), default=lambda array: array.tolist())
         weights = sum(float(p.detach().double().abs().sum()) for p in self.trainer.model.parameters())
         self.write(step=state.global_step, ids=self.drawn, state=hashlib.sha256(plain.encode()).hexdigest(), w=weights)
         self.drawn = []
