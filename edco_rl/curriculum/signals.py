@@ -15,7 +15,7 @@ class Signal(ABC):
 
     Args:
         context ([`StrategyContext`]):
-            What the run gives to the strategy.
+            What the run gives to the strategy. `combined` gives nothing else: settings of one's own need defaults.
 
     Example:
 
