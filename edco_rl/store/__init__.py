@@ -2,13 +2,21 @@
 
 from .artefact import Artefact, check_same, load, load_same, once, once_value, remove, save_file, save_value
 from .files import write_json, write_table, write_text, write_whole
-from .fingerprint import fingerprint, model_fingerprint, parameters_fingerprint, plain, rows_fingerprint
+from .fingerprint import (
+    file_checksum,
+    fingerprint,
+    model_fingerprint,
+    parameters_fingerprint,
+    plain,
+    rows_fingerprint,
+)
 from .parts import Parts
 
 __all__ = [
     "Artefact",
     "Parts",
     "check_same",
+    "file_checksum",
     "fingerprint",
     "load",
     "load_same",

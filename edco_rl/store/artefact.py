@@ -1,8 +1,9 @@
 """Artefacts: what is kept between runs, each with a manifest that says what made it and whether it is whole.
 
 An artefact is a value, or a file and a value beside it. Its manifest is a JSON file with the suffix `.json` added to
-the artefact's own name: format version, what made it, the SHA-256 of the file, the value, and the seconds it took. The
-manifest is written last, so an artefact without one does not exist.
+the artefact's own name: format version, what made it, the SHA-256 of the file, the value, the seconds it took, and a
+checksum of all that. The manifest is written first, and says nothing where its file is missing: a file without a
+manifest is never an artefact that a killed process left unfinished.
 """
 
 import json
@@ -13,13 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigurationError
-from .files import write_json, write_whole
+from .files import locked, put_in_place, unfinished, write_json
 from .fingerprint import file_checksum, fingerprint, plain
 
 FORMAT = 1
 MANIFEST_SUFFIX = ".json"
 Changed = Literal["refuse", "remake"]
-_KEYS = {"format", "made_from", "checksum", "value", "value_checksum", "seconds"}
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,32 @@ def load(path: Path) -> Artefact | None:
     Raises:
         ConfigurationError: It is of another format, or it, or its manifest, was altered.
     """
-    manifest = manifest_of(path)
-    if not manifest.is_file():
+    if not path.parent.is_dir():
         return None
-    try:
-        noted = json.loads(manifest.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        noted = None
-    if not isinstance(noted, dict) or not noted.keys() >= {"format"}:
-        raise ConfigurationError(f"{manifest} is no manifest of an artefact. Remove it, and {path.name} with it.")
-    if noted["format"] != FORMAT:
-        raise ConfigurationError(f"{manifest} has format {noted['format']!r}; this version reads {FORMAT}.")
-    if noted.keys() != _KEYS or noted["value_checksum"] != fingerprint([noted["made_from"], noted["value"]]):
-        raise ConfigurationError(f"{manifest} was altered since it was made. Remove it to make {path.name} again.")
-    if noted["checksum"] is not None:
-        if not path.is_file():
-            raise ConfigurationError(f"{path} is missing, and {manifest.name} is there. Remove it to make both again.")
-        if file_checksum(path) != noted["checksum"]:
-            raise ConfigurationError(f"{path} was altered since it was made. Remove it and {manifest.name}.")
-    return Artefact(path, noted["made_from"], noted["value"], noted["checksum"], noted["seconds"])
+    manifest = manifest_of(path)
+    with locked(path.parent):  # nobody replaces the file between one look and the other
+        if not manifest.is_file():
+            return None
+        try:
+            noted = json.loads(manifest.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            noted = None
+        if not isinstance(noted, dict) or "format" not in noted:
+            raise ConfigurationError(f"{manifest} is no manifest of an artefact. Remove it, and {path.name} with it.")
+        if noted["format"] != FORMAT:
+            raise ConfigurationError(
+                f"{manifest} has format {noted['format']!r}; this version reads {FORMAT}. Remove it to make "
+                f"{path.name} again."
+            )
+        if noted.pop("manifest_checksum", None) != fingerprint(noted):
+            raise ConfigurationError(f"{manifest} was altered since it was made. Remove it to make {path.name} again.")
+        del noted["format"]
+        if noted["checksum"] is not None:
+            if not path.is_file():
+                return None
+            if file_checksum(path) != noted["checksum"]:
+                raise ConfigurationError(f"{path} was altered since it was made. Remove it to make it again.")
+    return Artefact(path, **noted)
 
 
 def save_value(path: Path, made_from: dict[str, Any], value: Any, seconds: float = 0.0) -> Artefact:
@@ -91,13 +98,13 @@ def save_value(path: Path, made_from: dict[str, Any], value: Any, seconds: float
         seconds (`float`, *optional*):
             Seconds it took to make.
     """
-    return _save(path, made_from, value, None, seconds)
+    return _note(Artefact(path, plain(made_from), plain(value), None, seconds))
 
 
 def save_file(
     path: Path, made_from: dict[str, Any], write: Callable[[Path], Any], seconds: float | None = None
 ) -> Artefact:
-    """Write an artefact that is a file, whole or not at all.
+    """Write an artefact that is a file, whole or not at all: what is there before stays until the new one is whole.
 
     Args:
         path (`Path`):
@@ -110,25 +117,22 @@ def save_file(
             Seconds it took to make; by default those `write` takes.
     """
     started = time.perf_counter()
-    values: list[Any] = []
-    remove(path)
-    write_whole(path, lambda unfinished: values.append(write(unfinished)))
-    seconds = time.perf_counter() - started if seconds is None else seconds
-    return _save(path, made_from, values[0], file_checksum(path), seconds)
+    with unfinished(path) as draft:
+        value = write(draft)
+        seconds = time.perf_counter() - started if seconds is None else seconds
+        checksum = file_checksum(draft)
+        with locked(path.parent):
+            path.unlink(missing_ok=True)
+            made = _note(Artefact(path, plain(made_from), plain(value), checksum, seconds))
+            put_in_place(draft, path)
+    return made
 
 
-def _save(path: Path, made_from: dict[str, Any], value: Any, checksum: str | None, seconds: float) -> Artefact:
-    made_from, value = plain(made_from), plain(value)
-    manifest = {
-        "format": FORMAT,
-        "made_from": made_from,
-        "checksum": checksum,
-        "value": value,
-        "value_checksum": fingerprint([made_from, value]),
-        "seconds": seconds,
-    }
-    write_json(manifest_of(path), manifest)
-    return Artefact(path, made_from, value, checksum, seconds)
+def _note(made: Artefact) -> Artefact:
+    noted = {name: value for name, value in vars(made).items() if name != "path"}
+    manifest = {"format": FORMAT, **noted}
+    write_json(manifest_of(made.path), {**manifest, "manifest_checksum": fingerprint(manifest)})
+    return made
 
 
 def load_same(path: Path, made_from: dict[str, Any], changed: Changed = "refuse") -> Artefact | None:
@@ -145,11 +149,12 @@ def load_same(path: Path, made_from: dict[str, Any], changed: Changed = "refuse"
     Raises:
         ConfigurationError: It was made from something else; the message names the first difference. Or as [`load`].
     """
-    found = load(path)
-    if found is None or found.made_from == plain(made_from):
+    found, made_from = load(path), plain(made_from)
+    if found is None or found.made_from == made_from:
         return found
     if changed == "refuse":
-        check_same(found.made_from, plain(made_from), f"{path} was", path)
+        where = path if found.checksum else manifest_of(path)
+        check_same(found.made_from, made_from, f"{where} was", where)
     return None
 
 
@@ -171,10 +176,10 @@ def once_value(
 
 
 def remove(path: Path) -> None:
-    """Remove an artefact, its manifest first."""
-    manifest_of(path).unlink(missing_ok=True)
+    """Remove an artefact, its manifest last."""
     if path.is_file():
         path.unlink()
+    manifest_of(path).unlink(missing_ok=True)
 
 
 def manifest_of(path: Path) -> Path:

@@ -2,27 +2,42 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import without_nan
-
 
 def plain(value: Any) -> Any:
-    """A value as JSON gives it back: tuples are lists, keys are text, a number that is not finite is null, what JSON
-    does not know is its `str`."""
-    return json.loads(json.dumps(without_nan(value), sort_keys=True, default=str))
+    """A value as JSON gives it back.
+
+    Tuples are lists, sets sorted lists, arrays and scalars of NumPy and torch lists and numbers, and keys are text. A
+    number that is not finite is null: what the data do not determine. What JSON does not know is its `str`.
+    """
+    if value is None or isinstance(value, str | int):
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(plain, value), key=str)
+    return str(value) if isinstance(value, bytes) or not isinstance(value, Sequence) else [plain(x) for x in value]
 
 
 def fingerprint(value: Any) -> str:
-    """The same for values that are the same as JSON."""
-    return _digest([json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)])
+    """The same for values that are the same as JSON: see [`plain`]."""
+    return rows_fingerprint([value])
 
 
-def rows_fingerprint(rows: Iterable[Mapping[str, Any]]) -> str:
+def rows_fingerprint(rows: Iterable[Any]) -> str:
     """The same for rows that hold the same in the same order, whatever file they came from."""
-    return _digest(json.dumps(dict(row), sort_keys=True, ensure_ascii=False, default=str) + "\n" for row in rows)
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(plain(row), sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def file_checksum(path: Path) -> str:
@@ -32,7 +47,12 @@ def file_checksum(path: Path) -> str:
 
 
 def model_fingerprint(model: str) -> dict[str, list[int]] | None:
-    """Sizes and times of a model folder's weight files: scores of two models must not end in one file."""
+    """Sizes and times of a model folder's files: results of two models must not end in one file.
+
+    Args:
+        model (`str`):
+            Model folder, or a hub id, of which there is nothing to tell.
+    """
     files = sorted(path for path in Path(model).glob("*") if path.suffix in (".safetensors", ".bin", ".json"))
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files} or None
 
@@ -50,11 +70,4 @@ def parameters_fingerprint(model: Any) -> str:
     for name, parameter in sorted(model.named_parameters()):
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
         digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _digest(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode(errors="surrogatepass"))
     return digest.hexdigest()

@@ -2,15 +2,17 @@
 
 import fcntl
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import ConfigurationError
-from .artefact import Artefact, load, load_same, once_value, remove, save_file
+from .artefact import Artefact, Changed, check_same, load, load_same, manifest_of, remove, save_file, save_value
+from .files import drafts
+from .fingerprint import plain
 
 
 class Parts:
@@ -32,46 +34,53 @@ class Parts:
         ConfigurationError: The file, or the parts, were made from something else, or another run writes them.
     """
 
-    def __init__(self, path: Path, made_from: dict[str, Any], changed: Any = "refuse") -> None:
+    def __init__(self, path: Path, made_from: dict[str, Any], changed: Changed = "refuse") -> None:
         self.path = path
-        self.made_from = made_from
-        self.changed = changed
+        self.made_from = plain(made_from)
+        self.changed: Changed = changed
         self.folder = path.with_name(f"{path.name}.parts")
-        self._lock: IO[str] | None = None
+        self._held = ExitStack()
 
     def finished(self) -> Artefact | None:
         """The whole artefact, where it is there."""
-        if self.path.exists() and load(self.path) is None:
+        found = load_same(self.path, self.made_from, self.changed)
+        if found is None and self.path.exists() and not manifest_of(self.path).exists():
             raise ConfigurationError(f"{self.path} exists, and nothing says what made it. Remove it, or name another.")
-        return load_same(self.path, self.made_from, self.changed)
+        return found
 
     def __enter__(self) -> Self:
         if self.finished() is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)  # where a run was killed while it removed them
             return self
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise ConfigurationError(f"{self.path}: another run is writing it.") from None
-        try:
-            begun = self.folder / "begun"
-            if load_same(begun, self.made_from, self.changed) is None:
-                for left in self.folder.glob("part-*"):
-                    left.unlink()
-                remove(begun)
-                once_value(begun, self.made_from, lambda: None)
-        except BaseException:
-            self._lock.close()
-            raise
+        with ExitStack() as held:
+            lock = held.enter_context((self.folder / "lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(f"{self.path}: another run is writing it.") from None
+            if self.finished() is None:  # still
+                self._begin()
+            self._held = held.pop_all()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._lock is not None:
-            self._lock.close()
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def _begin(self) -> None:
+        """Make sure that the parts in the folder, if any, are of the same artefact."""
+        for left in drafts(self.path):  # of a run that was killed while it merged
+            left.unlink()
+        begun = self.folder / "begun"
+        found = load(begun)
+        if found is not None and found.made_from == self.made_from:
+            return
+        if found is not None and self.changed == "refuse":
+            check_same(found.made_from, self.made_from, f"{self.folder} was", self.folder)
+        remove(begun)
+        for left in self.folder.glob("part-*"):
+            left.unlink()
+        save_value(begun, self.made_from, None)
 
     def __len__(self) -> int:
         """Parts written so far."""
@@ -100,14 +109,13 @@ class Parts:
         count = len(self)
 
         def write(path: Path) -> Any:
-            schema = pq.read_schema(self._part(0))
-            with pq.ParquetWriter(path, schema) as writer:
+            with pq.ParquetWriter(path, pq.read_schema(self._part(0))) as writer:
                 for number in range(count):
                     writer.write_table(self.read(number))
             return value
 
         made = save_file(self.path, self.made_from, write, seconds)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
         return made
 
     def _part(self, number: int) -> Path:
