@@ -1,85 +1,88 @@
 """Every recipe: what it says without running it; tests/e2e/test_recipes.py runs them."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
-from edco_rl.config import BenchmarkConfig, ComplexityConfig
+from edco_rl.benchmark.cells import make_cells
+from edco_rl.config import BenchmarkConfig
 from edco_rl.config.complexity import Baseline
 from edco_rl.curriculum import available_strategies
 from edco_rl.data.hub import HUB_DATASETS
-from edco_rl.benchmark.cells import make_cells
+from edco_rl.methods import METHODS
+from edco_rl.parsing import parse_command_line
 from edco_rl.rewards import get_rewards
-from edco_rl.trainers.divergence import make_divergence
+from edco_rl.runs.settings import RunSettings, method_parser
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 DOMAINS = ("communication", "law", "medicine")
-FOLDERS = (*DOMAINS, "instructions", "quickstart")
-# Recipes of a curriculum; complexity_aware.yaml has tests of its own, and runs in tests/complexity/test_run.py.
-RECIPES = sorted(
-    path for folder in FOLDERS for path in (FOLDER / folder).glob("*.yaml") if path.stem != "complexity_aware"
-)
-# What may differ between a curriculum and its baseline.
-CURRICULUM = {
-    "strategy",
-    "interval",
-    "size",
-    "candidates",
-    "scoring_prefix_tokens",
-    "scoring_quick_answer",
-    "output_dir",
-}
-# POCL's curriculum is one of the loss too.
-CURRICULUM |= {"strategy_kwargs", "difficulty_rankings", "final_distillation_temperature"}
-CURRICULUM |= {"distillation_weight", "final_distillation_weight"}
+BENCHMARKS = sorted((FOLDER / "benchmark").glob("*.yaml"))
+# Those of one training run, by their method: <domain>/<method>_<curriculum>.yaml.
+TRAINING = sorted(path for folder in (*DOMAINS, "instructions", "quickstart") for path in (FOLDER / folder).iterdir())
+COMPLEXITY_AWARE = "complexity-aware"
+# Complexity-aware fine-tuning has no curriculum to choose, and runs in tests/complexity/test_run.py.
+RECIPES = [path for path in TRAINING if path.stem != "complexity_aware"]
 
 
 def read(path):
     return yaml.safe_load(path.read_text())
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def method_of(path):
+    return METHODS[COMPLEXITY_AWARE if path.stem == "complexity_aware" else path.stem.partition("_")[0]]
+
+
+def name(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+def parse(path, *flags):
+    method = method_of(path)
+    parser = method_parser(method, f"edco-rl train {method.name}")
+    return RunSettings(method, *parse_command_line(parser, ["--config", str(path), *flags]))
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=name)
 def test_a_recipe_names_what_exists(path):
-    settings = read(path)
-    assert settings["strategy"] in available_strategies()
-    if path.stem.startswith("grpo"):
-        assert get_rewards(settings["reward_funcs"], settings.get("reward_kwargs"))
-        per_step = settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
-        assert per_step % settings["num_generations"] == 0
-    if path.stem.startswith("distillation"):
-        assert make_divergence(settings["divergence"], skew=settings["skew"])
-        assert settings["teacher_model_name_or_path"] != settings["model_name_or_path"]
+    settings = parse(path)
+    method = settings.method.name
+    if method == COMPLEXITY_AWARE:
+        assert settings.curriculum.complexity_baselines == list(get_args(Baseline))
+        assert settings.curriculum.estimator == "answer_entropy"
+    else:
+        assert settings.curriculum.strategy in available_strategies()
+    if method in ("grpo", "rloo", "ppo"):
+        assert get_rewards(settings.script.reward_funcs, settings.run.reward_kwargs)
+    if method == "distillation":
+        assert settings.training.teacher_model_name_or_path != settings.model.model_name_or_path
     if path.parent.name in DOMAINS:
-        assert settings["dataset_name"].lower() in HUB_DATASETS
-        assert settings["model_name_or_path"] in ("Qwen/Qwen3-4B", "meta-llama/Llama-3.2-3B-Instruct")
+        assert settings.script.dataset_name.lower() in HUB_DATASETS
+        assert settings.model.model_name_or_path in ("Qwen/Qwen3-4B", "meta-llama/Llama-3.2-3B-Instruct")
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_a_complexity_aware_recipe_names_what_exists_and_every_baseline(domain):
-    settings = read(FOLDER / domain / "complexity_aware.yaml")
-    assert settings["dataset_name"].lower() in HUB_DATASETS
-    assert settings["model_name_or_path"] in ("Qwen/Qwen3-4B", "meta-llama/Llama-3.2-3B-Instruct")
-    assert settings["baselines"] == list(get_args(Baseline))
-    ours = {name: settings[name] for name in settings.keys() & {field.name for field in fields(ComplexityConfig)}}
-    assert ComplexityConfig(**ours).estimator == "answer_entropy"
+def test_the_baseline_of_a_recipe_is_a_flag():
+    """Where settings follow from the strategy, they follow the flag."""
+    edco = FOLDER / "quickstart" / "grpo_edco.yaml"
+    assert parse(edco).curriculum.strategy == "edco"
+    random = parse(edco, "--strategy", "random")
+    assert random.curriculum.strategy == "random"
+    assert random.training.learning_rate == parse(edco).training.learning_rate
+    pocl = FOLDER / "instructions" / "distillation_pocl.yaml"
+    plain = parse(pocl, "--strategy", "random", "--strategy_kwargs", "{}")
+    assert not plain.curriculum.strategy_kwargs and parse(pocl).curriculum.strategy_kwargs["stages"] == 4
+    scheduled = ("final_distillation_temperature", "distillation_weight", "final_distillation_weight")
+    assert all(getattr(plain.training, setting) is None for setting in scheduled)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_recipe_differs_from_its_baseline_in_the_curriculum_only(path):
-    baseline = path.with_name(path.name.replace("edco", "random").replace("pocl", "random"))
-    if not baseline.is_file():
-        pytest.skip(f"{path.stem} has no baseline")
-    edco, random = read(path), read(baseline)
-    assert {k: v for k, v in edco.items() if k not in CURRICULUM} == {
-        k: v for k, v in random.items() if k not in CURRICULUM
-    }
-    assert random["strategy"] == "random"
+def test_rloo_is_trained_as_grpo_is():
+    grpo, rloo = (read(FOLDER / "quickstart" / f"{method}_edco.yaml") for method in ("grpo", "rloo"))
+    differ = {key for key in grpo.keys() | rloo.keys() if grpo.get(key) != rloo.get(key)}
+    assert differ == {"output_dir", "beta", "vllm_importance_sampling_correction"}  # the last RLOO has not
 
 
-@pytest.mark.parametrize("path", sorted((FOLDER / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", BENCHMARKS, ids=name)
 def test_a_benchmark_is_what_its_first_lines_say_and_every_setting_exists(path, tmp_path):
     values = read(path)
     cells = make_cells(BenchmarkConfig(**values))
@@ -99,3 +102,9 @@ def test_the_small_benchmark_compares_methods_curricula_and_tasks():
         curricula = {cell.curriculum for cell in cells if cell.trainer == method}
         assert curricula >= {"random", "edco", "combined"} and len(curricula) >= 4
     assert len({cell.values["dataset_name"] for cell in cells}) >= 2
+
+
+def test_the_table_of_recipes_has_every_recipe():
+    table = (FOLDER / "README.md").read_text()
+    files = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml"))
+    assert [file for file in files if f"| `{file}` |" not in table] == []

@@ -7,7 +7,7 @@ import pytest
 
 from edco_rl.cli import main
 
-from ..test_recipes import RECIPES
+from ..test_recipes import RECIPES, method_of, name
 
 pytestmark = pytest.mark.engine
 
@@ -20,11 +20,11 @@ SMALL = {
     "save_strategy": "no",
     "disable_tqdm": "true",
 }
-METHODS = {"distillation": "distill"}  # of recipes that are not called after it
 SMALL_OF_METHOD = {
-    "distill": {"max_completion_length": 8},
+    "distillation": {"max_completion_length": 8},
     "grpo": {"num_generations": 2, "max_completion_length": 8},
     "ppo": {"max_completion_length": 8},
+    "rloo": {"num_generations": 2, "max_completion_length": 8},
     "sft": {},
 }
 
@@ -50,22 +50,20 @@ def instructions(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", RECIPES, ids=name)
 def test_a_recipe_runs_on_a_small_model_and_a_local_file(
     path, model_path, questions, instructions, server_url, tmp_path
 ):
-    method = path.stem.partition("_")[0]
-    method = METHODS.get(method, method)
+    method = method_of(path).name
     settings = {"model_name_or_path": model_path, "engine_url": server_url, "output_dir": tmp_path}
     settings |= SMALL | SMALL_OF_METHOD[method]
     if path.parent.name != "quickstart":
         settings |= {"dataset_name": questions, "held_out_prompts": 2}
-    if method == "distill":
+    if method == "distillation":
         settings |= {"dataset_name": instructions, "teacher_model_name_or_path": model_path}
-    if "random" not in path.stem:
-        settings |= {"curriculum_candidates": 8, "curriculum_size": 4}
-    flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    settings |= {"curriculum_candidates": 8, "curriculum_size": 4}
+    flags = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     main(["train", method, "--config", str(path), *flags])
     summary = json.loads((tmp_path / "summary.json").read_text())
-    metric = "rouge_l" if method == "distill" else "accuracy"
+    metric = "rouge_l" if method == "distillation" else "accuracy"
     assert summary["steps"] == 1 and 0 <= summary[f"{metric}_after"] <= 1
