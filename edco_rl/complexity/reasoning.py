@@ -1,21 +1,28 @@
 """Chains of thought for rows, from a teacher or a column; every row ends as right, wrong, failed or pending."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..config import ComplexityConfig
 from ..data.prompts import Prompt, with_instruction
 from ..errors import ConfigurationError
 from ..rewards import RewardFunction
-from .teacher import Asked, Messages, Teacher, price_of
-from .teacher_cache import Reply
+from ..store import rows_fingerprint
+from .budget import price_of
+from .connection import TeacherConnection
+from .replies import Messages, Reply
+from .stage import Stage
+from .teacher import Asked, Teacher, TeacherError
 
 STATUSES = ("right", "wrong", "failed", "pending")
 
@@ -28,6 +35,18 @@ SCHEMA = pa.schema(
         ("prompt_tokens", pa.int64()),
         ("answer_tokens", pa.int64()),
     ]
+)
+
+# How the teacher is asked, not what it answers.
+_MANNERS = (
+    "teacher_cache",
+    "teacher_key_variable",
+    "teacher_concurrency",
+    "teacher_requests_per_minute",
+    "teacher_attempts",
+    "teacher_backoff",
+    "teacher_timeout",
+    "teacher_max_failures",
 )
 
 
@@ -113,7 +132,7 @@ def chains_of_column(
         right = _right(rows, texts, reward)
     else:
         right = [True] * len(rows)
-        lines = [config.answer_line.format(answer=answer) for answer in rows["answer"]]
+        lines = [config.teacher_column_answer_line.format(answer=answer) for answer in rows["answer"]]
         texts = [text and f"{text}\n{line}" for text, line in zip(texts, lines, strict=True)]
     return [
         Chain(identifier, "failed", "the column is empty", "", 0, 0)
@@ -187,3 +206,75 @@ def _right(rows: Dataset, texts: Sequence[str], reward: RewardFunction) -> list[
     }
     rewards = reward(prompts=rows["prompt"], completions=list(texts), completion_ids=None, **columns)
     return [value is not None and value >= 1.0 for value in rewards]
+
+
+@dataclass
+class Reasoning(Stage):
+    """The chains of thought a method wants, each right, wrong, failed or pending.
+
+    Args:
+        method (`str`):
+            The method.
+        rows (`datasets.Dataset`):
+            The rows it wants them for.
+        teacher (`TeacherConnection`):
+            The teacher, where it is no column.
+    """
+
+    method: str
+    rows: Dataset
+    teacher: TeacherConnection
+
+    columns = SCHEMA.names
+
+    @property
+    def name(self) -> str:
+        return f"reasoning/{self.method}"
+
+    def row_ids(self) -> Sequence[str]:
+        return self.rows["id"]
+
+    def made_from(self) -> dict[str, Any]:
+        settings = {name: value for name, value in asdict(self.given.config).items() if name.startswith("teacher")}
+        return {
+            "rows": rows_fingerprint(self.rows),
+            "teacher": {name: value for name, value in settings.items() if name not in _MANNERS},
+            "identity": self.teacher.identity,
+            "reasoning_if_pending": self.given.config.reasoning_if_pending,
+            "reasoning_instruction": self.given.config.reasoning_instruction,
+            "judge": asdict(self.given.judge),
+        }
+
+    def make(self) -> tuple[pa.Table, Any]:
+        config, reward = self.given.config, self.given.judge.reward
+        if config.teacher == "column":
+            tokenizer = self.given.student.tokenizer
+            chains = chains_of_column(self.rows, config, reward, lambda text: len(tokenizer(text)["input_ids"]))
+            return to_table(chains), None
+        with _bar(f"Asking the teacher for {self.method}", len(self.rows)) as report:
+            chains, asked = chains_of_teacher(self.rows, self.teacher.open(), config, reward, report)
+        counts = count(chains)
+        if counts["pending"] and (asked.refused or config.reasoning_if_pending == "stop"):
+            raise TeacherError(
+                f"{self.method}: {asked.stopped}. Of {len(self.rows)} rows {named(counts)}. Answers are kept: the "
+                "same command goes on with the failed and pending ones, after teacher_token_budget or "
+                "teacher_price_budget was raised, or the teacher answers again. reasoning_if_pending answer or drop "
+                "trains without them."
+            )
+        return to_table(chains), None
+
+    def outcome(self, path: Path) -> str:
+        """What became of the rows, in a file of this stage."""
+        counts = count(read_chains(path))
+        text = f"{self.method}: of {len(self.rows)} chains of thought {named(counts)}"
+        if counts["failed"] and self.given.config.teacher != "column":
+            text += f"\nWithout {path}, the same command asks for the failed ones again."
+        return text
+
+
+@contextmanager
+def _bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)

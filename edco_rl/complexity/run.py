@@ -1,116 +1,93 @@
-"""`edco-rl train complexity-aware`: complexity-aware fine-tuning (arXiv 2506.21220), stage after stage."""
+"""Complexity-aware fine-tuning (arXiv 2506.21220), stage after stage, and the methods it is compared with."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
-from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-from ..config import ComplexityConfig, DataConfig, EngineConfig
+from ..config import ComplexityConfig
 from ..config.complexity import Stage
+from ..curriculum import STRATEGIES
 from ..errors import ConfigurationError
 from ..runs.provenance import versions
-from ..runs.settings import check_model_and_data, load_data, settings_parser
-from .methods import METHOD, with_teacher
+from ..runs.settings import RunSettings, prepare
 from .pipeline import Pipeline
-from .report import auc_text, print_prediction, save_plot, write_report
+from .table import auc_text, print_prediction, save_plot, write_table_of_methods
 
 PLOT = "complexity.svg"
 
 
-def complexity_parser(prog: str) -> TrlParser:
-    """TRL's parser over all settings."""
-    classes = (ScriptArguments, SFTConfig, ModelConfig, ComplexityConfig, EngineConfig, DataConfig)
-    return settings_parser(classes, prog)
+def run_complexity_aware(settings: RunSettings) -> dict[str, Any]:
+    """Run all stages up to `complexity_last_stage`, for the method and its baselines, and end with the table.
 
-
-def run_complexity_aware(
-    script: ScriptArguments,
-    training: SFTConfig,
-    model: ModelConfig,
-    config: ComplexityConfig,
-    engine: EngineConfig,
-    data: DataConfig,
-) -> dict[str, Any] | None:
-    """Run all stages up to `last_stage`, for the method and its baselines, and end with the table.
-
-    Everything goes to `training.output_dir`: a folder a stage with its manifest, `complexity.svg`, and the table as
-    `table.json`, `table.csv` and `table.md`. Stages whose inputs did not change are skipped, so that the same command
-    goes on where an earlier run has stopped.
+    The method's own run is in `training.output_dir`, like that of any other method; the tokens and seconds of scoring
+    and teacher count as its. Beside it are the stages' tables with their manifests, `complexity.svg`, the table as
+    `table.json`, `table.csv` and `table.md`, and in `baselines` a run for each of them. What is there already, and
+    whose inputs did not change, is not made again, so that the same command goes on where an earlier run has stopped.
 
     Returns:
-        `dict[str, Any]`: what `table.json` holds; `None` where `last_stage` comes before the evaluation.
+        `dict[str, Any]`: what the method's `summary.json` holds; empty where the run ends before it is trained.
 
     Raises:
         ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
-        TeacherError: The teacher refuses, or rows are pending and `pending_reasoning` is `"stop"`.
+        TeacherError: The teacher refuses, or rows are pending and `reasoning_if_pending` is `"stop"`.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigurationError("complexity-aware runs in one process: start it without accelerate launch.")
-    check_model_and_data(script, model)
-    train, held_out = load_data(script, training, data)
+    config = settings.curriculum
+    assert isinstance(config, ComplexityConfig)
+    _check(settings, config)
+    train, held_out, described = prepare(settings)
     if held_out is None:
-        raise ConfigurationError("held_out_prompts is 0: complexity-aware compares methods on held-out prompts.")
-    methods = [METHOD, *config.baselines]
-    _check_replacements(config, methods)
-    folder = Path(training.output_dir)
+        raise ConfigurationError("held_out_prompts is 0: complexity-aware measures methods on held-out prompts.")
     console = Console(stderr=True)
     result: dict[str, Any] = {
-        "model": model.model_name_or_path,
-        "dataset": script.dataset_name,
+        "model": settings.model.model_name_or_path,
+        "dataset": settings.script.dataset_name,
         "rows": len(train),
         "held_out_prompts": len(held_out),
+        "versions": versions(),
+        "config": described,
     }
-    with Pipeline(train, held_out, training, model, config, engine, versions(), console) as run:
-        for stage in _run_stages(run, methods, folder, result):
-            if stage == config.last_stage:
+    with Pipeline(settings, config, train, held_out, described, console) as run:
+        for stage in _run_stages(run, result):
+            if stage == config.complexity_last_stage:
                 break
-    if "methods" not in result:
-        return None
-    settings = {"complexity": asdict(config), "data": asdict(data), "engine": asdict(engine)}
-    result |= {"versions": versions(), "config": settings}
-    write_report(result, folder)
-    console.print(f"Stages, table and plot: {folder}", soft_wrap=True)
-    return result
+    console.print(f"What was made: {settings.training.output_dir}", soft_wrap=True)
+    return result.get("summary", {})
 
 
-def _run_stages(run: Pipeline, methods: list[str], folder: Path, result: dict[str, Any]) -> Iterator[Stage]:
+def _check(settings: RunSettings, config: ComplexityConfig) -> None:
+    """Refuse settings that would only be refused after scores and chains of thought were paid for."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError("complexity-aware runs in one process: start it without accelerate launch.")
+    STRATEGIES.find(config.strategy)
+    if config.gates:
+        raise ConfigurationError(f"gates {config.gates} judge rollouts, and supervised fine-tuning has none.")
+    if config.complexity_last_stage == "evaluation" and not settings.run.keep_model:
+        raise ConfigurationError(
+            "keep_model is false: the evaluation needs the trained models. Set it to true, or "
+            "complexity_last_stage to model."
+        )
+
+
+def _run_stages(run: Pipeline, result: dict[str, Any]) -> Iterator[Stage]:
     """Yields the name of each stage once it is done for all methods, and fills in the result."""
-    scores = run.scores()
+    scores = pq.read_table(run.scores.path)
     yield "scores"
-    result["prediction"] = run.prediction(scores)
+    result["prediction"] = run.prediction()
     print_prediction(result["prediction"], run.console)
-    save_plot(pq.read_table(scores.file), _title(result["prediction"]), folder / PLOT)
+    auc = auc_text(result["prediction"]["groups"]["all"]["wrong_answer_auc"])
+    save_plot(scores, f"ROC AUC for a wrong answer: {auc}", run.folder / PLOT)
     yield "prediction"
-    split = run.split(scores)
-    result["split"] = split.results
+    result["split"] = run.classes()
     yield "split"
-    chains = {method: run.reasoning(method, split) for method in methods if with_teacher(method)}
-    run.teacher.stop_server()
+    run.ask()
     yield "reasoning"
-    rows = {method: run.training_data(method, split, chains.get(method)) for method in methods}
+    run.make_rows()
     yield "training_data"
-    models = {method: run.model(method, rows[method]) for method in methods}
+    result["summary"] = run.fine_tune()
     yield "model"
-    entries = [run.entry(method, chains.get(method), rows[method], models[method]) for method in methods]
-    result["methods"] = [run.entry("untrained", None, None, None), *entries]
+    table = {name: value for name, value in result.items() if name != "summary"}
+    write_table_of_methods(table | {"methods": run.table()}, run.folder)
     yield "evaluation"
-
-
-def _title(found: dict[str, Any]) -> str:
-    return f"ROC AUC for a wrong answer: {auc_text(found['groups']['all']['wrong_answer_auc'])}"
-
-
-def _check_replacements(config: ComplexityConfig, methods: list[str]) -> None:
-    assert not isinstance(config.replace_artefacts, str)  # the configuration has parsed it
-    shared, one_a_method = ("scores", "prediction", "split"), ("reasoning", "training_data", "model", "evaluation")
-    known = [*shared, *(f"{stage}/{method}" for stage in one_a_method for method in methods)]
-    for name, path in (config.replace_artefacts or {}).items():
-        if name not in known:
-            raise ConfigurationError(f"replace_artefacts: this run has no {name!r}; it has {', '.join(known)}.")
-        if not Path(path).expanduser().exists():
-            raise ConfigurationError(f"replace_artefacts {name}: there is no {path}.")

@@ -1,23 +1,25 @@
 """Complexity of each question, whether the student answers it right, and how well the one tells the other."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..audit.statistics import roc_auc, with_interval
-from ..config import ComplexityConfig
+from ..config import ComplexityConfig, EstimatorConfig
 from ..config.complexity import ANSWER_ESTIMATORS
 from ..data.formats import LABELS
 from ..data.prompts import with_instruction
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
-from ..rewards import RewardFunction
 from ..runs.grading import grade_answers
 from ..scoring import RowScorer
 from ..scoring.labels import LabelTokens
+from ..statistics import roc_auc, with_interval
+from .judge import Judge
+from .stage import Questions, StageInParts
 
 SCHEMA = pa.schema(
     [
@@ -61,8 +63,8 @@ def check_single_token_answers(rows: Dataset, tokenizer: Any) -> None:
                 raise ConfigurationError(
                     f"The entropy of one token is asked for, but for {type(tokenizer).__name__} "
                     f"({tokenizer.name_or_path}) the answer {answer!r} of row {row['id']!r} is {len(pieces)} tokens: "
-                    f"{pieces}. Set estimator to prefix_entropy, and scoring_prefix_tokens to {len(pieces)} or more, to take "
-                    "the mean over the answer's tokens."
+                    f"{pieces}. Set estimator to prefix_entropy, and scoring_prefix_tokens to {len(pieces)} or more, "
+                    "to take the mean over the answer's tokens."
                 ) from None
 
 
@@ -80,16 +82,16 @@ class ComplexityScorer:
             Estimator and instruction.
         vocabulary_size (`int`):
             Width of the student's output distribution.
-        reward (`RewardFunction`):
-            A reward of 1 is a right answer, where answers are generated.
+        judge (`Judge`):
+            Says what is right, where answers are generated.
     """
 
-    def __init__(self, tokenizer: Any, config: ComplexityConfig, vocabulary_size: int, reward: RewardFunction) -> None:
+    def __init__(self, tokenizer: Any, config: ComplexityConfig, vocabulary_size: int, judge: Judge) -> None:
         settings: dict[str, Any] = {"chat_template_kwargs": config.chat_template_kwargs}
         settings["vocabulary_size"] = vocabulary_size
         self.tokenizer = tokenizer
         self.config = config
-        self.reward = reward
+        self.judge = judge
         self._scorer = RowScorer(tokenizer, config, **settings)
         self._labels = RowScorer(tokenizer, config, estimator="option_entropy", **settings)
 
@@ -138,12 +140,48 @@ class ComplexityScorer:
             backend,
             self.tokenizer,
             rows.remove_columns("prompt").add_column("prompt", prompts) if self.config.scoring_quick_answer else rows,
-            self.reward,
-            sampling=Sampling(self.config.answer_tokens, temperature=0.0),
+            self.judge.reward,
+            sampling=Sampling(self.config.answer_max_tokens, temperature=0.0),
             chat_template_kwargs=self.config.chat_template_kwargs,  # type: ignore[arg-type]
         )
         nothing = [None] * len(rows)
         return nothing, [None if np.isnan(value) else bool(value) for value in graded.right[:, 0]], nothing
+
+
+@dataclass
+class Scores(StageInParts):
+    """Complexity of each training row under the student, and whether its answer is right.
+
+    Args:
+        scorer (`ComplexityScorer`):
+            Scores them.
+    """
+
+    scorer: ComplexityScorer
+
+    name = "scores"
+    columns = SCHEMA.names
+
+    @property
+    def questions(self) -> Questions:
+        return self.given.train
+
+    def row_ids(self) -> Sequence[str]:
+        return self.given.train.rows["id"]
+
+    def made_from(self) -> dict[str, Any]:
+        config = self.given.config
+        return {
+            "student": self.given.student.identity,
+            "rows": self.given.train.digest,
+            "estimator": {field.name: getattr(config, field.name) for field in fields(EstimatorConfig)},
+            "judge": asdict(self.given.judge),
+            "answer_max_tokens": config.answer_max_tokens,
+            "chat_template_kwargs": config.chat_template_kwargs,
+        }
+
+    def make_part(self, rows: Dataset) -> pa.Table:
+        return self.scorer.score(rows, self.given.student.serving())
 
 
 def prediction(scores: pa.Table, seed: int) -> dict[str, Any]:

@@ -3,12 +3,20 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..config import ComplexityConfig
 from ..errors import ConfigurationError
+from ..store import Artefact
+from .stage import Stage
 
 CLASSES = {1: ("easy", "hard"), 2: ("easy", "medium", "hard")}  # by the number of cuts
 
@@ -75,3 +83,60 @@ def _without_empty(classes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         named = ", ".join(f"{name} {size}" for name, size in zip(CLASSES[count - 1], sizes, strict=True))
         raise ConfigurationError(f"split_points leave a class empty ({named}).")
     return classes
+
+
+@dataclass
+class Split(Stage):
+    """Class of each training row, with its complexity.
+
+    Args:
+        scores (`Artefact`):
+            Of the stage of that name.
+    """
+
+    scores: Artefact
+
+    name = "split"
+    columns = ("id", "score", "class")
+
+    def row_ids(self) -> Sequence[str]:
+        return self.given.train.rows["id"]
+
+    def made_from(self) -> dict[str, Any]:
+        config = self.given.config
+        return {"scores": self.scores.fingerprint, "by": config.split_by, "points": config.split_points}
+
+    def make(self) -> tuple[pa.Table, Any]:
+        table = pq.read_table(self.scores.path)
+        values = np.array(table["score"].to_pylist(), dtype=np.float64)
+        points = self.given.config.split_points
+        cut = split_by_quantiles if self.given.config.split_by == "quantiles" else split_by_thresholds
+        classes = cut(values, table["id"].to_pylist(), points)
+        names = np.take(CLASSES[len(points)], classes)
+        return pa.table({"id": table["id"], "score": table["score"], "class": classes, "name": names}), None
+
+
+def read_split(path: Path, config: ComplexityConfig) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Complexity and class of each row, both of shape (N,), from a file as of [`Split`].
+
+    Raises:
+        ConfigurationError: There is another class than `split_points` make.
+    """
+    table = pq.read_table(path, columns=["score", "class"])
+    classes = np.array(table["class"].to_pylist(), dtype=np.int64)
+    most = len(config.split_points)
+    if not 0 <= classes.min() <= classes.max() <= most:
+        raise ConfigurationError(f"{path}: classes must be 0 to {most}; got {classes.min()} to {classes.max()}.")
+    return np.array(table["score"].to_pylist(), dtype=np.float64), classes
+
+
+def describe_split(
+    scores: NDArray[np.float64], classes: NDArray[np.int64], config: ComplexityConfig
+) -> dict[str, Any]:
+    """Rows of each class, and the lowest and highest complexity among them."""
+    found = {}
+    for number, name in enumerate(CLASSES[len(config.split_points)]):
+        chosen = scores[classes == number]
+        lowest, highest = (float(chosen.min()), float(chosen.max())) if len(chosen) else (None, None)
+        found[name] = {"rows": len(chosen), "lowest": lowest, "highest": highest}
+    return found

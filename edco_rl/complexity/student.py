@@ -9,8 +9,12 @@ from transformers import AutoModelForCausalLM
 
 from ..config import EngineConfig
 from ..engine.launch import EngineConnection, open_engine
-from ..engine.protocol import GenerationBackend
+from ..engine.protocol import Engine, GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
+from ..store import model_fingerprint
+
+# Transports with which a trainer can push to a server that was started here.
+_LENT = ("auto", "file")
 
 
 class Student:
@@ -36,24 +40,32 @@ class Student:
         self.tokenizer = tokenizer
         self.log_path = log_path
         self._connection: EngineConnection | None = None
+        self._backend: TransformersBackend | None = None
         self._served: str | None = None
         self._version = 0
 
-    def serving(self, folder: str | None = None) -> GenerationBackend:
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its answers depend on."""
+        config = self.config
+        files = model_fingerprint(self.base)
+        return {"model": self.base, "files": files, "engine": config.engine_mode, "dtype": config.engine_dtype}
+
+    def serving(self, folder: str | Path | None = None) -> GenerationBackend:
         """What answers with the weights of a folder, of a model or a LoRA adapter; by default the base's.
 
         It does so until the next call.
         """
-        folder = folder or self.base
+        folder = str(folder or self.base)
         if self.config.engine_mode == "none":
-            return TransformersBackend.of(load_merged(folder), self.tokenizer)
-        if self._connection is None:
-            self._open()
-        assert self._connection is not None and self._connection.engine is not None
-        engine = self._connection.engine
+            if self._backend is None or self._served != folder:
+                self._backend = TransformersBackend.of(load_merged(folder), self.tokenizer)
+                self._served = folder
+            return self._backend
+        connection, engine = self._open()
         if self._served != folder:
             self._version += 1
-            self._connection.transport.push(load_merged(folder).named_parameters(), self._version)
+            connection.transport.push(load_merged(folder).named_parameters(), self._version)
             engine.reset_prefix_cache()  # keys and values of the weights before
             self._served = folder
         return engine
@@ -63,23 +75,38 @@ class Student:
         if self.config.engine_mode != "server":
             return None
         self.serving()
-        assert self._connection is not None
-        return getattr(self._connection.engine, "url", None)
+        return self._open()[1].url
+
+    def lend(self) -> EngineConfig:
+        """Engine settings for a trainer: a server started here is lent, any other engine released before.
+
+        The weights it then has are the trainer's.
+        """
+        config = self.config
+        if config.engine_mode != "server" or config.engine_url is not None or config.engine_transport not in _LENT:
+            self.close()  # its memory is the trainer's now
+            return config
+        url = self._open()[1].url
+        self._served = None
+        return replace(config, engine_url=url, engine_transport="file")
 
     def close(self) -> None:
-        """Release the engine, and stop a server that was started here."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-            self._served = None
+        """Release the engine or model, and stop a server that was started here."""
+        connection, self._connection, self._backend, self._served = self._connection, None, None, None
+        if connection is not None:
+            connection.close()
 
-    def _open(self) -> None:
-        self._connection = open_engine(
-            replace(self.config, engine_transport="file"), self.base, log_path=self.log_path
-        )
-        self._connection.transport.connect()
-        # Others may have pushed weights to a server that was running: only one started here is known to hold the base.
-        self._served = self.base if self.config.engine_url is None else None
+    def _open(self) -> tuple[EngineConnection, Engine]:
+        if self._connection is None:
+            self._connection = open_engine(
+                replace(self.config, engine_transport="file"), self.base, log_path=self.log_path
+            )
+            self._connection.transport.connect()
+            # Others may have pushed weights to a server that was running: only one started here is known to hold the
+            # base.
+            self._served = self.base if self.config.engine_url is None else None
+        assert self._connection.engine is not None
+        return self._connection, self._connection.engine
 
 
 def load_merged(folder: str) -> Any:

@@ -1,22 +1,20 @@
 """A teacher behind an OpenAI-compatible endpoint: asked in parallel, patiently, and within a budget."""
 
 import asyncio
-import json
 import logging
-import math
 import random
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from ..config import ComplexityConfig
 from ..errors import EdcoRLError
-from .teacher_cache import Reply, TeacherCache, question_key
+from ..store import fingerprint
+from .budget import Budget, Pace, retry_after
+from .replies import KeptReplies, Messages, Reply, UnreadableReplyError, most_tokens, parse_reply
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +22,6 @@ _LONGEST_BACKOFF = 60.0
 _REPEATED_STATUSES = (408, 409, 429)
 # The endpoint will not answer any question: who asks, or for which model, is wrong.
 _HOPELESS_STATUSES = (401, 402, 403, 404)
-# Tokens a chat template may add to a message.
-_TEMPLATE_TOKENS = 64
-
-Messages = Sequence[Mapping[str, str]]
 
 
 class TeacherError(EdcoRLError, RuntimeError):
@@ -64,7 +58,7 @@ class Asked:
 class Teacher:
     """Asks an OpenAI-compatible endpoint for chat completions.
 
-    Each reply is in the cache before anything else happens, so that a run that ends at any moment has paid for nothing
+    Each reply is kept before anything else happens, so that a run that ends at any moment has paid for nothing
     twice. What was charged for a request that timed out or whose answer could not be read is unknown, and not counted.
 
     Args:
@@ -73,10 +67,10 @@ class Teacher:
         model (`str`):
             Name of the model there.
         identity (`Any`):
-            What stands for the teacher in the cache, as JSON values.
+            What stands for the teacher in the questions kept, as JSON values.
         config (`ComplexityConfig`):
             Its settings that begin with `teacher_`.
-        cache (`TeacherCache`):
+        kept (`KeptReplies`):
             Keeps the replies.
         key (`str`, *optional*, defaults to `"none"`):
             Key of the endpoint.
@@ -88,23 +82,22 @@ class Teacher:
         model: str,
         identity: Any,
         config: ComplexityConfig,
-        cache: TeacherCache,
+        kept: KeptReplies,
         key: str = "none",
     ) -> None:
         self.url = url
         self.model = model
         self.identity = identity
         self.config = config
-        self.cache = cache
+        self.kept = kept
         self._api_key = key
 
     def key(self, messages: Messages) -> str:
-        """The cache's key for a question."""
-        body = {name: value for name, value in self._body(messages).items() if name != "model"}
-        return question_key(self.identity, body)
+        """The same for questions that are the same to the teacher."""
+        return fingerprint(self._question(messages))
 
     def ask(self, questions: Mapping[str, Messages], report: Callable[[int], Any] = lambda done: None) -> Asked:
-        """Ask questions that have no reply in the cache.
+        """Ask questions that have no reply yet.
 
         Args:
             questions (`Mapping[str, Sequence[Mapping]]`):
@@ -114,8 +107,8 @@ class Teacher:
         """
         asked = Asked()
         waiting = deque[str]()
-        for key in questions:
-            reply = self.cache.get(key)
+        for key, messages in questions.items():
+            reply = self.kept.get(self._question(messages))
             if reply is None:
                 waiting.append(key)
             else:
@@ -133,8 +126,8 @@ class Teacher:
         asked: Asked,
         report: Callable[[int], Any],
     ) -> None:
-        budget = _Budget(self.config, *self.cache.paid())
-        pace = _Pace(self.config.teacher_requests_per_minute)
+        budget = Budget(self.config, *self.kept.paid())
+        pace = Pace(self.config.teacher_requests_per_minute)
         failures_in_a_row = 0
 
         async def work(client: AsyncOpenAI) -> None:
@@ -142,7 +135,7 @@ class Teacher:
             while waiting and asked.stopped is None:
                 key = waiting.popleft()
                 messages = questions[key]
-                most = _most_tokens(messages), self.config.teacher_answer_tokens
+                most = most_tokens(messages), self.config.teacher_answer_tokens
                 if not await budget.reserve(*most):
                     waiting.appendleft(key)
                     asked.stopped = asked.stopped or "the budget is used up"
@@ -150,7 +143,7 @@ class Teacher:
                 try:
                     answer = await self._answer(client, messages, pace, asked)
                     if isinstance(answer, Reply):
-                        self.cache.put(key, answer)
+                        self.kept.put(self._question(messages), answer)
                         asked.replies[key] = answer
                         budget.pay(answer.prompt_tokens, answer.answer_tokens)
                         failures_in_a_row = 0
@@ -177,7 +170,7 @@ class Teacher:
                 group.create_task(work(client))
         asked.pending = list(waiting)
 
-    async def _answer(self, client: AsyncOpenAI, messages: Messages, pace: "_Pace", asked: Asked) -> Reply | str:
+    async def _answer(self, client: AsyncOpenAI, messages: Messages, pace: Pace, asked: Asked) -> Reply | str:
         """A reply, or why there is none after the last attempt. `PermissionError`: there will be none for any."""
         problem = ""
         for attempt in range(self.config.teacher_attempts):
@@ -206,6 +199,11 @@ class Teacher:
                 problem = str(error)
         return problem
 
+    def _question(self, messages: Messages) -> dict[str, Any]:
+        """All that an answer depends on; the name the model has at the endpoint is part of the identity or nothing."""
+        body = {name: value for name, value in self._body(messages).items() if name != "model"}
+        return {"teacher": self.identity, "request": body}
+
     def _body(self, messages: Messages) -> dict[str, Any]:
         assert not isinstance(self.config.teacher_request, str)  # the configuration has parsed it
         return {
@@ -215,116 +213,3 @@ class Teacher:
             "max_tokens": self.config.teacher_answer_tokens,
             "extra_body": self.config.teacher_request or {},
         }
-
-
-class UnreadableReplyError(ValueError):
-    """An endpoint answered with something that is no chat completion."""
-
-
-def parse_reply(text: str, messages: Messages) -> Reply:
-    """A reply from the body of a chat completion. One without a choice, or without text, is an empty reply.
-
-    Tokens the endpoint does not count are taken as one a byte, so that a budget holds.
-
-    Args:
-        text (`str`):
-            The body.
-        messages (`Sequence[Mapping]`):
-            The question.
-
-    Raises:
-        UnreadableReplyError: The body is not JSON, or not of that form.
-    """
-    try:
-        body = json.loads(text)
-        usage = body.get("usage") or {}
-        choice = (body["choices"] or [{}])[0]
-        message = choice.get("message") or {}
-        answer = str(message.get("content") or "").strip()
-        reasoning = str(message.get("reasoning_content") or message.get("reasoning") or "").strip()
-        return Reply(
-            text=answer,
-            reasoning=reasoning,
-            finish_reason=str(choice.get("finish_reason") or "none"),
-            prompt_tokens=int(usage.get("prompt_tokens", _most_tokens(messages))),
-            answer_tokens=int(usage.get("completion_tokens", len((reasoning + answer).encode()))),
-        )
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError, ValueError, IndexError) as error:
-        raise UnreadableReplyError(f"an answer that is no chat completion ({type(error).__name__})") from error
-
-
-def retry_after(header: str | None) -> float:
-    """Seconds a `Retry-After` header asks to wait: a number, or a date (RFC 9110); 0 without one that can be read."""
-    if not header:
-        return 0.0
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - time.time()
-        except (TypeError, ValueError):
-            return 0.0
-    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
-
-
-def _most_tokens(messages: Messages) -> int:
-    """More tokens than a prompt can have: none is shorter than a byte."""
-    return sum(len(message["content"].encode()) + _TEMPLATE_TOKENS for message in messages)
-
-
-class _Pace:
-    """Lets requests pass at most so often, and none while the endpoint asks to wait."""
-
-    def __init__(self, requests_per_minute: float | None) -> None:
-        self._interval = 60.0 / requests_per_minute if requests_per_minute else 0.0
-        self._next = 0.0
-
-    async def turn(self) -> None:
-        while (wait := self._next - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
-        self._next = time.monotonic() + self._interval
-
-    def hold(self, seconds: float) -> None:
-        self._next = max(self._next, time.monotonic() + seconds)
-
-
-class _Budget:
-    """Tokens and price that may be paid. A request is let through when its longest answer fits into what is left."""
-
-    def __init__(self, config: ComplexityConfig, prompt_tokens: int, answer_tokens: int) -> None:
-        self._config = config
-        self._paid = prompt_tokens, answer_tokens
-        self._reserved = 0, 0
-        self._changed = asyncio.Condition()
-
-    async def reserve(self, prompt: int, answer: int) -> bool:
-        """Wait until a request fits in beside those under way; `False` when it does not fit in at all."""
-        async with self._changed:
-            while not self._fits(prompt, answer):
-                if self._reserved == (0, 0):
-                    return False
-                await self._changed.wait()
-            self._reserved = self._reserved[0] + prompt, self._reserved[1] + answer
-            return True
-
-    def pay(self, prompt: int, answer: int) -> None:
-        self._paid = self._paid[0] + prompt, self._paid[1] + answer
-
-    async def release(self, prompt: int, answer: int) -> None:
-        async with self._changed:
-            self._reserved = self._reserved[0] - prompt, self._reserved[1] - answer
-            self._changed.notify_all()
-
-    def _fits(self, prompt: int, answer: int) -> bool:
-        config = self._config
-        prompt += self._paid[0] + self._reserved[0]
-        answer += self._paid[1] + self._reserved[1]
-        if config.teacher_token_budget is not None and prompt + answer > config.teacher_token_budget:
-            return False
-        price = price_of(config, prompt, answer)
-        return config.teacher_price_budget is None or price <= config.teacher_price_budget
-
-
-def price_of(config: ComplexityConfig, prompt_tokens: int, answer_tokens: int) -> float:
-    """Price of tokens, as configured."""
-    return (prompt_tokens * config.teacher_prompt_price + answer_tokens * config.teacher_answer_price) / 1e6

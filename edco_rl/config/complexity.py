@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import ConfigurationError
 from .checks import as_dict, check_at_least, check_choice
-from .curriculum import EstimatorConfig
+from .curriculum import CurriculumConfig
 
 Baseline = Literal["sft", "distillation", "random_split", "curriculum"]
 Stage = Literal["scores", "prediction", "split", "reasoning", "training_data", "model", "evaluation"]
@@ -13,14 +13,26 @@ SplitBy = Literal["quantiles", "thresholds"]
 TeacherKind = Literal["column", "server", "endpoint"]
 Fallback = Literal["answer", "drop"]
 AfterStop = Literal["stop", "answer", "drop"]
-TrainingOrder = Literal["mixed", "stages"]
 
 ANSWER_ESTIMATORS = ("answer_entropy", "option_entropy")
 
 
 @dataclass
-class ComplexityConfig(EstimatorConfig):
-    """What `edco-rl train complexity-aware` adds to TRL's SFT (arXiv 2506.21220)."""
+class ComplexityConfig(CurriculumConfig):
+    """What complexity-aware fine-tuning (arXiv 2506.21220) adds to TRL's SFT, and the curriculum over its rows.
+
+    Fields begin with what they belong to: `split_*` (the classes), `teacher_*` (where chains of thought come from),
+    `reasoning_*` and `answer_*` (answers with reasoning, and direct ones), `complexity_*` (the run as a whole).
+    """
+
+    strategy: str = field(
+        default="random",
+        metadata={
+            "help": "How the rows are ordered: any strategy; complexity and stage (the class, 0 for the easiest) are "
+            "columns of theirs. random: all shuffled. easy_to_hard with strategy_kwargs {column: stage}: in each "
+            "epoch first easy, then medium, then hard rows."
+        },
+    )
 
     estimator: str = field(
         default="answer_entropy",
@@ -62,6 +74,9 @@ class ComplexityConfig(EstimatorConfig):
             "the right answer is put below them."
         },
     )
+    teacher_column_answer_line: str = field(
+        default="Answer: {answer}", metadata={"help": "What is put below them, with {answer}."}
+    )
     teacher_model: str | None = field(
         default=None, metadata={"help": "Model of teacher server (folder or hub id), or its name at an endpoint."}
     )
@@ -102,8 +117,8 @@ class ComplexityConfig(EstimatorConfig):
     teacher_token_budget: int | None = field(
         default=None,
         metadata={
-            "help": "Most tokens, of prompts and answers, paid in all runs with this cache. It is never exceeded: a "
-            "request is only sent when its longest answer fits in."
+            "help": "Most tokens, of prompts and answers, paid in all runs with this teacher_cache. It is never "
+            "exceeded: a request is only sent when its longest answer fits in."
         },
     )
     teacher_price_budget: float | None = field(
@@ -114,38 +129,34 @@ class ComplexityConfig(EstimatorConfig):
     teacher_cache: str | None = field(
         default=None,
         metadata={
-            "help": "File that keeps every answer of a teacher by its question, so that none is paid twice. By "
-            "default teacher.sqlite in the run's folder; several runs can share one."
+            "help": "Folder that keeps every answer of a teacher by its question, so that none is paid twice. By "
+            "default teacher_answers in the run's folder; several runs can share one."
         },
     )
     reasoning_instruction: str = field(
         default='Reason step by step first. Then end with a line "Answer: " and the right option\'s letter.',
         metadata={"help": "What is appended to a prompt to ask teacher and student for reasoning."},
     )
-    answer_line: str = field(
-        default="Answer: {answer}",
-        metadata={"help": "Last line of a text of teacher_column, unless it states its answer."},
-    )
-    unusable_reasoning: Fallback = field(
+    reasoning_if_unusable: Fallback = field(
         default="answer",
         metadata={
             "help": "What becomes of rows whose chain of thought is wrong or failed. answer: they are trained on "
             "their plain answer. drop: they are left out."
         },
     )
-    pending_reasoning: AfterStop = field(
+    reasoning_if_pending: AfterStop = field(
         default="stop",
         metadata={
             "help": "What becomes of rows the teacher was not asked about, as the budget was used up or it did not "
             "answer any more. stop: the run ends before training, and goes on when it is started again. answer, "
-            "drop: as unusable_reasoning."
+            "drop: as reasoning_if_unusable."
         },
     )
-    training_order: TrainingOrder = field(
-        default="mixed",
-        metadata={"help": "mixed: all rows shuffled. stages: in each epoch first easy, then medium, then hard rows."},
+    reasoning_max_tokens: int = field(
+        default=512, metadata={"help": "Most tokens of an answer with reasoning in the evaluation."}
     )
-    baselines: list[str] = field(
+    answer_max_tokens: int = field(default=16, metadata={"help": "Most tokens of a direct answer in the evaluation."})
+    complexity_baselines: list[str] = field(
         default_factory=list,
         metadata={
             "help": "What is trained beside it and compared. sft: plain answers to all. distillation: reasoning for "
@@ -153,22 +164,22 @@ class ComplexityConfig(EstimatorConfig):
             "complexity."
         },
     )
-    answer_tokens: int = field(default=16, metadata={"help": "Most tokens of a direct answer in the evaluation."})
-    reasoning_tokens: int = field(
-        default=512, metadata={"help": "Most tokens of an answer with reasoning in the evaluation."}
-    )
-    last_stage: Stage = field(
-        default="evaluation",
-        metadata={"help": "Stage to end after, to look at what came of it. Later runs go on from there."},
-    )
-    replace_artefacts: dict[str, str] | str | None = field(
+    complexity_last_stage: Stage | None = field(
         default=None,
         metadata={
-            "help": "Files of your own in place of stages', by their folder in the run's: {scores: my.parquet, "
-            "reasoning/complexity_aware: chains.parquet}."
+            "help": "Stage to end after, to look at what came of it; later runs go on from there. By default "
+            "evaluation, of direct answers and answers with reasoning, where there are complexity_baselines to "
+            "compare with; else model, whose held-out accuracy is in summary.json."
         },
     )
-    part_prompts: int = field(
+    complexity_replace_artefacts: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Parquet files of your own in place of those made, by their names in the run's folder: {scores: "
+            "my.parquet, reasoning/complexity-aware: chains.parquet}."
+        },
+    )
+    complexity_part_prompts: int = field(
         default=256, metadata={"help": "Prompts scored or answered at a time; a killed run goes on after them."}
     )
     chat_template_kwargs: dict[str, Any] | str | None = field(
@@ -177,27 +188,26 @@ class ComplexityConfig(EstimatorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("teacher_request", "replace_artefacts", "chat_template_kwargs"):
+        for name in ("teacher_request", "complexity_replace_artefacts", "chat_template_kwargs"):
             setattr(self, name, as_dict(name, getattr(self, name)))
+        if self.complexity_last_stage is None:
+            self.complexity_last_stage = "evaluation" if self.complexity_baselines else "model"
         for name, choices in (
             ("split_by", SplitBy),
             ("teacher", TeacherKind),
-            ("unusable_reasoning", Fallback),
-            ("pending_reasoning", AfterStop),
-            ("training_order", TrainingOrder),
-            ("last_stage", Stage),
+            ("reasoning_if_unusable", Fallback),
+            ("reasoning_if_pending", AfterStop),
+            ("complexity_last_stage", Stage),
         ):
             check_choice(name, getattr(self, name), get_args(choices))
-        for name in self.baselines:
-            check_choice("baselines", name, get_args(Baseline))
-        if len(set(self.baselines)) < len(self.baselines):
-            raise ConfigurationError(f"baselines {self.baselines} names one twice.")
+        for name in self.complexity_baselines:
+            check_choice("complexity_baselines", name, get_args(Baseline))
+        if len(set(self.complexity_baselines)) < len(self.complexity_baselines):
+            raise ConfigurationError(f"complexity_baselines {self.complexity_baselines} names one twice.")
         self._check_split()
         self._check_teacher()
-        for name in ("answer_tokens", "reasoning_tokens", "part_prompts"):
+        for name in ("answer_max_tokens", "reasoning_max_tokens", "complexity_part_prompts"):
             check_at_least(name, getattr(self, name), 1)
-        if "{answer}" not in self.answer_line:
-            raise ConfigurationError(f"answer_line {self.answer_line!r} has no {{answer}}.")
 
     def _check_split(self) -> None:
         points = self.split_points
@@ -221,3 +231,7 @@ class ComplexityConfig(EstimatorConfig):
                 raise ConfigurationError(f"{name} must be above 0; got {value}.")
         if self.teacher_price_budget and not (self.teacher_prompt_price or self.teacher_answer_price):
             raise ConfigurationError("teacher_price_budget needs teacher_prompt_price or teacher_answer_price.")
+        if "{answer}" not in self.teacher_column_answer_line:
+            raise ConfigurationError(
+                f"teacher_column_answer_line {self.teacher_column_answer_line!r} has no {{answer}}."
+            )

@@ -14,7 +14,11 @@ import pytest
 import yaml
 
 from edco_rl.cli import main
+from edco_rl.complexity.training_data import METHOD
 from edco_rl.config.complexity import Baseline
+from edco_rl.report.load import load as load_runs
+from edco_rl.runs.recorder import read_records
+from edco_rl.store import load
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 BASELINES = list(Baseline.__args__)
@@ -52,16 +56,16 @@ def arguments(model, data, folder, recipe="communication", **changes):
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 1,
         "warmup_steps": 0,
-        "reasoning_tokens": 4,
-        "answer_tokens": 2,
+        "reasoning_max_tokens": 4,
+        "answer_max_tokens": 2,
         "disable_tqdm": "true",
         "use_cpu": "true",
         **changes,
     }
     flags = [word for name, value in settings.items() if value != [] for word in (f"--{name}", *_words(value))]
     config = FOLDER / recipe / "complexity_aware.yaml"
-    if changes.get("baselines") == []:
-        text = yaml.safe_load(config.read_text()) | {"baselines": []}
+    if changes.get("complexity_baselines") == []:
+        text = yaml.safe_load(config.read_text()) | {"complexity_baselines": []}
         config = Path(folder).with_suffix(".yaml")
         config.write_text(yaml.safe_dump(text))
     return ["train", "complexity-aware", "--config", str(config), *flags]
@@ -75,18 +79,22 @@ def run(*given, **changes):
     main(arguments(*given, **changes))
 
 
-def manifests(folder):
-    return {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in folder.rglob("manifest.json")
-    }
+def kept(folder):
+    """Artefacts in a run's folder that are tables of stages, by their names."""
+    paths = [path for path in folder.rglob("*.parquet") if "parts" not in str(path)]
+    return {str(path.relative_to(folder).with_suffix("")): load(path) for path in paths}
 
 
 def begun(text):
-    """Stages a run has begun or continued, from what it told."""
-    return {line.rpartition(": ")[0] for line in text.splitlines() if line.endswith((": begun", ": continued"))}
+    """What a run has begun or continued, from what it told."""
+    return {line.partition(": ")[0] for line in text.splitlines() if ": begun" in line or ": continued" in line}
 
 
-def test_a_run_ends_with_the_table_of_all_methods_and_skips_what_has_not_changed(
+def columns(folder, name):
+    return pq.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+def test_a_run_ends_with_the_table_of_all_methods_and_repeats_nothing_that_has_not_changed(
     tiny_model_path, questions, tmp_path, capsys
 ):
     folder = tmp_path / "run"
@@ -94,16 +102,16 @@ def test_a_run_ends_with_the_table_of_all_methods_and_skips_what_has_not_changed
     capsys.readouterr()
     found = json.loads((folder / "table.json").read_text())
     methods = {entry["method"]: entry for entry in found["methods"]}
-    assert list(methods) == ["untrained", "complexity_aware", *BASELINES]
+    assert list(methods) == ["untrained", METHOD, *BASELINES]
     count = ROWS - HELD_OUT
     assert found["rows"] == count and sum(part["rows"] for part in found["split"].values()) == count
     hard = found["split"]["hard"]["rows"]
-    for method, asked in {"complexity_aware": hard, "random_split": hard, "distillation": count}.items():
+    for method, asked in {METHOD: hard, "random_split": hard, "distillation": count}.items():
         teacher, rows = methods[method]["teacher"], methods[method]["rows"]
         assert sum(teacher["rows"].values()) == asked and teacher["answer_tokens"] > 0
         assert rows["reasoning"] == teacher["rows"]["right"] and rows["instead"] == teacher["rows"]["failed"]
         assert methods[method]["reasoning_share"] == pytest.approx(rows["reasoning"] / count)
-        chains = pq.read_table(folder / "reasoning" / method / "reasoning.parquet").to_pylist()
+        chains = columns(folder, f"reasoning/{method}")
         assert sum(chain["answer_tokens"] for chain in chains) == teacher["answer_tokens"]
     assert methods["sft"]["teacher"] is None and methods["sft"]["reasoning_share"] == 0
     for entry in found["methods"][1:]:
@@ -115,38 +123,64 @@ def test_a_run_ends_with_the_table_of_all_methods_and_skips_what_has_not_changed
     assert (folder / "table.md").read_text().count("\n") == len(methods) + 2
     assert (folder / "complexity.svg").read_text().lstrip().startswith("<?xml")
 
+    # The method and each baseline left a run that a report can be made of, with what its rows have cost.
+    runs = {METHOD: folder, **{name: folder / "baselines" / name for name in BASELINES}}
+    loaded = {Path(run.folder): run for run in load_runs(list(map(str, runs.values()))).runs}
+    for method, path in runs.items():
+        one, teacher = loaded[path], methods[method]["teacher"] or {"prompt_tokens": 0, "answer_tokens": 0}
+        assert one.status == "done" and one.method == (METHOD if method == METHOD else f"{METHOD}/{method}")
+        assert one.curriculum == ("easy_to_hard" if method == "curriculum" else "random")
+        tokens, seconds = one.summary["tokens"], one.summary["seconds"]
+        assert tokens["trained"] == methods[method]["training"]["tokens"]
+        assert tokens.get("teacher", 0) == teacher["prompt_tokens"] + teacher["answer_tokens"]
+        assert tokens.get("scored", 0) == (count if method in (METHOD, "curriculum") else 0)
+        assert (seconds["teacher"] > 0) == (teacher["answer_tokens"] > 0)
+        assert seconds["training"] > seconds["teacher"] + seconds["scoring"]
+        assert len(one.learning().right[0]) == HELD_OUT
+
     run(tiny_model_path, questions, folder)
     assert begun(capsys.readouterr().err) == set()
     assert json.loads((folder / "table.json").read_text()) == found
 
     # Another learning rate: the model and its evaluation are made anew, and nothing that comes before.
-    run(tiny_model_path, questions, folder, baselines=[], learning_rate=0.01)
-    assert begun(capsys.readouterr().err) == {"model/complexity_aware", "evaluation/complexity_aware"}
+    settings = {"complexity_baselines": [], "complexity_last_stage": "evaluation"}
+    run(tiny_model_path, questions, folder, **settings, learning_rate=0.01)
+    assert begun(capsys.readouterr().err) == {f"model/{METHOD}", f"evaluation/{METHOD}"}
+    assert json.loads((folder / "summary.json").read_text())["config"]["training"]["learning_rate"] == 0.01
+
+    # Without baselines nothing is compared: the run ends with the model.
+    run(tiny_model_path, questions, tmp_path / "alone", complexity_baselines=[])
+    assert (tmp_path / "alone" / "summary.json").is_file() and not (tmp_path / "alone" / "evaluation").exists()
 
 
 def test_stages_can_be_run_one_after_the_other_and_replaced(tiny_model_path, questions, tmp_path, capsys):
     folder = tmp_path / "run"
-    run(tiny_model_path, questions, folder, baselines=[], last_stage="split")
+    run(tiny_model_path, questions, folder, complexity_baselines=[], complexity_last_stage="split")
     assert "Does complexity predict a wrong answer?" in capsys.readouterr().err
-    assert set(manifests(folder)) == {"scores", "prediction", "split"}
+    assert set(kept(folder)) == {"scores", "split"} and (folder / "prediction.json").is_file()
     own = tmp_path / "own.parquet"
-    table = pq.read_table(folder / "split" / "split.parquet")
+    table = pq.read_table(folder / "split.parquet")
     own_classes = [2 if identifier == "q5" else 0 for identifier in table["id"].to_pylist()]
     pq.write_table(table.set_column(table.column_names.index("class"), "class", [own_classes]), own)
-    replaced = {"replace_artefacts": json.dumps({"split": str(own)})}
-    run(tiny_model_path, questions, folder, baselines=[], last_stage="training_data", **replaced)
-    rows = pq.read_table(folder / "training_data" / "complexity_aware" / "rows.parquet").to_pylist()
+    replaced = {"complexity_replace_artefacts": json.dumps({"split": str(own)})}
+    settings = {"complexity_baselines": [], "complexity_last_stage": "training_data"}
+    run(tiny_model_path, questions, folder, **settings, **replaced)
+    rows = columns(folder, f"training_data/{METHOD}")
     if "q5" in {row["id"] for row in rows}:
         assert [row["id"] for row in rows if row["reasoning"]] == ["q5"]
-    assert "model/complexity_aware" not in manifests(folder)
+    assert not (folder / "training.json").exists()
+
+    pq.write_table(table.set_column(table.column_names.index("class"), "class", [[3] * len(table)]), own)
+    with pytest.raises(SystemExit):
+        run(tiny_model_path, questions, folder, **settings, **replaced)
+    assert f"{own}: classes must be 0 to 2; got 3 to 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", ["law", "medicine"])
 def test_the_other_recipes_run_on_a_local_file_up_to_training(tiny_model_path, questions, tmp_path, recipe):
     settings = {"teacher": "column", "teacher_model": "none"} if recipe == "law" else {}
-    run(tiny_model_path, questions, tmp_path / "run", recipe, last_stage="training_data", **settings)
-    done = {name for name, manifest in manifests(tmp_path / "run").items() if manifest["complete"]}
-    assert {f"training_data/{method}" for method in ["complexity_aware", *BASELINES]} < done
+    run(tiny_model_path, questions, tmp_path / "run", recipe, complexity_last_stage="training_data", **settings)
+    assert {f"training_data/{method}" for method in [METHOD, *BASELINES]} < set(kept(tmp_path / "run"))
 
 
 def test_a_killed_run_goes_on_and_no_call_is_paid_twice(tiny_model_path, questions, tmp_path, scripted_teacher):
@@ -154,7 +188,7 @@ def test_a_killed_run_goes_on_and_no_call_is_paid_twice(tiny_model_path, questio
     folder = tmp_path / "run"
     with teacher.serve() as url:
         settings = {"teacher": "endpoint", "teacher_url": url, "teacher_model": "m", "teacher_concurrency": 1}
-        settings |= {"baselines": ["distillation"], "last_stage": "reasoning"}
+        settings |= {"complexity_baselines": ["distillation"], "complexity_last_stage": "reasoning"}
         command = arguments(tiny_model_path, questions, folder, **settings)
         process = subprocess.Popen(
             [sys.executable, "-m", "edco_rl", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -168,27 +202,26 @@ def test_a_killed_run_goes_on_and_no_call_is_paid_twice(tiny_model_path, questio
         assert process.wait(timeout=120) == -signal.SIGKILL
         teacher.before_answer = lambda question: None
         answered = [question for question, _, _ in teacher.requests[:9]]
-        assert len(teacher.requests) == 10 and manifests(folder)["scores"]["complete"]
+        assert len(teacher.requests) == 10 and "scores" in kept(folder)
         main(command)
         # Those that were answered are not asked again; the one in flight was not answered.
         assert not set(answered) & {question for question, _, _ in teacher.requests[10:]}
-        done, count = manifests(folder), ROWS - HELD_OUT
-        rows = done["reasoning/distillation"]["results"]["rows"]
-        assert sum(rows.values()) == count and rows["pending"] == 0
+        count = ROWS - HELD_OUT
+        chains = columns(folder, "reasoning/distillation")
+        assert len(chains) == count and "pending" not in {chain["status"] for chain in chains}
         assert len(teacher.requests) == count + 1  # each once, and the one the kill left unanswered
         shutil.rmtree(folder / "reasoning")
         main(command)
-        assert len(teacher.requests) == count + 1
-        again = manifests(folder)
-        assert {name: stage["files"] for name, stage in again.items()} == {
-            name: stage["files"] for name, stage in done.items()
-        }
+        assert len(teacher.requests) == count + 1 and columns(folder, "reasoning/distillation") == chains
+
+
+STAGED = {"strategy": "easy_to_hard", "strategy_kwargs": '{"column": "stage"}'}
 
 
 def test_an_interrupted_training_goes_on_from_its_last_checkpoint(
     tiny_model_path, questions, tmp_path, monkeypatch, capsys
 ):
-    settings = {"baselines": [], "last_stage": "model", "max_steps": 2, "save_steps": 1, "training_order": "stages"}
+    settings = {"complexity_baselines": [], "max_steps": 2, "save_steps": 1, **STAGED}
     run(tiny_model_path, questions, tmp_path / "whole", **settings)
 
     with monkeypatch.context() as patch:
@@ -196,13 +229,27 @@ def test_an_interrupted_training_goes_on_from_its_last_checkpoint(
         with pytest.raises(SystemExit) as error:
             run(tiny_model_path, questions, tmp_path / "part", **settings)
     assert error.value.code == 130
-    (tmp_path / "part" / "model" / "complexity_aware" / "checkpoint-2").mkdir()  # one the end came in the middle of
+    (tmp_path / "part" / "checkpoint-2").mkdir()  # one the end came in the middle of
     capsys.readouterr()
     run(tiny_model_path, questions, tmp_path / "part", **settings)
-    assert begun(capsys.readouterr().err) == {"model/complexity_aware"}
-    whole, part = (manifests(tmp_path / name)["model/complexity_aware"] for name in ("whole", "part"))
-    assert part["files"] == whole["files"] and (part["attempts"], whole["attempts"]) == (2, 1)
-    assert part["results"]["tokens"] == whole["results"]["tokens"] and part["results"]["steps"] == 2
+    told = capsys.readouterr().err
+    assert begun(told) == {f"model/{METHOD}"} and "checkpoint-1" in told.replace("\n", "")
+    whole, part = (load(tmp_path / name / "training").value for name in ("whole", "part"))
+    assert part["steps"] == 2 and part["tokens"] == whole["tokens"]
+    assert part["files"]["adapter_model.safetensors"] == whole["files"]["adapter_model.safetensors"]
+    records = [read_records(tmp_path / name / "records.jsonl") for name in ("whole", "part")]
+    prompts, resumed = ([line["prompts"] for line in lines if line["kind"] == "step"] for lines in records)
+    assert resumed == prompts and len(prompts) == 2
+
+    # What was trained is not taken for another run's, nor for what was altered.
+    (tmp_path / "part" / "adapter_model.safetensors").write_text("something else")
+    with pytest.raises(SystemExit):
+        run(tiny_model_path, questions, tmp_path / "part", **settings)
+    assert "adapter_model.safetensors was altered since it was made" in capsys.readouterr().err
+    (tmp_path / "part" / "training.json").unlink()
+    with pytest.raises(SystemExit):
+        run(tiny_model_path, questions, tmp_path / "part", **settings)
+    assert "holds checkpoints of another run" in capsys.readouterr().err
 
 
 def _save_until(step):
@@ -226,26 +273,26 @@ def test_a_used_up_budget_ends_the_run_before_training_and_a_larger_one_goes_on(
     folder = tmp_path / "run"
     with teacher.serve() as url:
         settings = {"teacher": "endpoint", "teacher_url": url, "teacher_model": "m", "teacher_answer_tokens": 20}
-        settings |= {"baselines": [], "last_stage": "training_data"}
+        settings |= {"complexity_baselines": [], "complexity_last_stage": "training_data"}
         with pytest.raises(SystemExit) as error:
             run(tiny_model_path, questions, folder, **settings, teacher_token_budget=400)
         message = capsys.readouterr().err
         assert error.value.code == 1 and "the budget is used up" in message and "are pending" in message
         assert "Traceback" not in message and not (folder / "training_data").exists()
-        chains = pq.read_table(folder / "reasoning" / "complexity_aware" / "reasoning.parquet").to_pylist()
+        assert 0 < len(teacher.requests) == len(list((folder / "teacher_answers").glob("*/*.json")))
+
+        run(tiny_model_path, questions, folder, **settings, teacher_token_budget=400, reasoning_if_pending="drop")
+        chains = columns(folder, f"reasoning/{METHOD}")
         paid = [chain for chain in chains if chain["status"] == "right"]
         assert 0 < len(paid) < len(chains) and {chain["status"] for chain in chains} == {"right", "pending"}
-
-        run(tiny_model_path, questions, folder, **settings, teacher_token_budget=400, pending_reasoning="drop")
-        rows = pq.read_table(folder / "training_data" / "complexity_aware" / "rows.parquet")
-        assert len(rows) == ROWS - HELD_OUT - (len(chains) - len(paid))
+        assert len(columns(folder, f"training_data/{METHOD}")) == ROWS - HELD_OUT - (len(chains) - len(paid))
         run(tiny_model_path, questions, folder, **settings)
         assert set(teacher.paid.values()) == {1} and len(teacher.requests) == len(chains)
 
         # A refusal ends the run, whatever is to become of pending rows.
         teacher.script = {i: [403] for i in range(ROWS)}
         with pytest.raises(SystemExit):
-            run(tiny_model_path, questions, folder, **settings, pending_reasoning="drop", teacher_temperature=0.5)
+            run(tiny_model_path, questions, folder, **settings, reasoning_if_pending="drop", teacher_temperature=0.5)
         assert "answers HTTP 403" in capsys.readouterr().err
 
 
@@ -256,7 +303,10 @@ def test_a_used_up_budget_ends_the_run_before_training_and_a_larger_one_goes_on(
         ({"teacher_column": "why"}, "teacher_column 'why' is none of the data set's"),
         ({"max_length": 16}, "and max_length 16 would cut off its answer"),
         ({"teacher": "server", "teacher_model": "/nowhere/model"}, "teacher_model '/nowhere/model' is not a model"),
-        ({"replace_artefacts": '{"lunch": "x"}'}, "replace_artefacts: this run has no 'lunch'"),
+        ({"complexity_replace_artefacts": '{"lunch": "x"}'}, "complexity_replace_artefacts: this run has no 'lunch'"),
+        ({"strategy": "lunch"}, "Unknown strategy 'lunch'"),
+        ({"gates": ["truncated"]}, "gates ['truncated'] judge rollouts"),
+        ({"keep_model": "false", "complexity_last_stage": "evaluation"}, "keep_model is false"),
         (
             {"teacher": "endpoint", "teacher_model": "m", "teacher_url": "https://e/v1", "teacher_key_variable": "NO"},
             "teacher_key_variable NO: the environment has no such variable",
@@ -265,6 +315,6 @@ def test_a_used_up_budget_ends_the_run_before_training_and_a_larger_one_goes_on(
 )
 def test_wrong_settings_end_with_one_message(tiny_model_path, questions, tmp_path, capsys, changes, message):
     with pytest.raises(SystemExit) as error:
-        run(tiny_model_path, questions, tmp_path / "run", baselines=[], **changes)
+        run(tiny_model_path, questions, tmp_path / "run", complexity_baselines=[], **changes)
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.value.code == 2 and last.startswith("edco-rl: error: ") and message in last

@@ -10,12 +10,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from edco_rl.complexity.judge import Judge
 from edco_rl.complexity.scores import SCHEMA, ComplexityScorer, check_single_token_answers, prediction
 from edco_rl.config import ComplexityConfig
-from edco_rl.errors import ConfigurationError
 from edco_rl.data.prompts import tokenize_prompt, with_instruction
-from edco_rl.rewards import math_reward, multiple_choice_reward
-from edco_rl.engine.transformers_backend import ModelGenerator
+from edco_rl.engine.transformers_backend import TransformersBackend
+from edco_rl.errors import ConfigurationError
 
 ROWS = Dataset.from_list(
     [
@@ -45,12 +45,11 @@ def model(tiny_model_path):
     return model
 
 
-def score(model, tokenizer, rows=ROWS, reward=multiple_choice_reward, **settings):
+def score(model, tokenizer, rows=ROWS, reward="multiple_choice", **settings):
     config = ComplexityConfig(**settings)
-    scorer = ComplexityScorer(tokenizer, config, len(tokenizer), reward)
+    scorer = ComplexityScorer(tokenizer, config, len(tokenizer), Judge(reward))
     scorer.check(rows)
-    generator = ModelGenerator(model, tokenizer.pad_token_id, [tokenizer.eos_token_id], 4)
-    table = scorer.score(rows, generator)
+    table = scorer.score(rows, TransformersBackend.of(model, tokenizer))
     assert table.schema == SCHEMA and table["id"].to_pylist() == rows["id"]
     return table.to_pylist()
 
@@ -106,8 +105,8 @@ def test_answers_of_several_tokens_are_scored_with_prefix_entropy(model, tokeniz
     numbers = ROWS.remove_columns(["options"]).map(lambda row: {"answer": "1234567"})
     with pytest.raises(ConfigurationError, match="'1234567' of row 'q0' is 7 tokens"):
         score(model, tokenizer, numbers)
-    settings = {"estimator": "prefix_entropy", "scoring_prefix_tokens": 7, "answer_tokens": 2}
-    found = score(model, tokenizer, numbers, math_reward, **settings)
+    settings = {"estimator": "prefix_entropy", "scoring_prefix_tokens": 7, "answer_max_tokens": 2}
+    found = score(model, tokenizer, numbers, "math", **settings)
     assert all(row["score"] > 0 and row["right"] is not None and row["label_probability"] is None for row in found)
 
 

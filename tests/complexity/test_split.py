@@ -79,14 +79,14 @@ def test_a_row_without_a_score_is_named():
         ({"split_points": [0.2, 0.4, 0.6]}, "one or two ascending numbers"),
         ({"split_points": [1.5]}, "between 0 and 1"),
         ({"split_by": "luck"}, "split_by must be one of quantiles, thresholds"),
-        ({"baselines": ["luck"]}, "baselines must be one of sft"),
-        ({"baselines": ["sft", "sft"]}, "names one twice"),
+        ({"complexity_baselines": ["luck"]}, "complexity_baselines must be one of sft"),
+        ({"complexity_baselines": ["sft", "sft"]}, "names one twice"),
         ({"teacher": "server"}, "teacher server needs teacher_model"),
         ({"teacher": "endpoint", "teacher_model": "m"}, "teacher endpoint needs teacher_url"),
         ({"teacher_price_budget": 1.0}, "needs teacher_prompt_price"),
         ({"teacher_timeout": 0}, "teacher_timeout must be above 0"),
-        ({"answer_line": "B"}, "has no {answer}"),
-        ({"last_stage": "lunch"}, "last_stage must be one of scores"),
+        ({"teacher_column_answer_line": "B"}, "has no {answer}"),
+        ({"complexity_last_stage": "lunch"}, "complexity_last_stage must be one of scores"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

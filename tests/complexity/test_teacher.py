@@ -10,9 +10,10 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edco_rl.complexity.budget import retry_after
 from edco_rl.complexity.reasoning import chains_of_teacher, count
-from edco_rl.complexity.teacher import Teacher, UnreadableReplyError, parse_reply, retry_after
-from edco_rl.complexity.teacher_cache import Reply, TeacherCache
+from edco_rl.complexity.replies import KeptReplies, Reply, UnreadableReplyError, parse_reply
+from edco_rl.complexity.teacher import Teacher
 from edco_rl.config import ComplexityConfig
 from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
@@ -34,18 +35,15 @@ def rows(count):
     )
 
 
-def ask(url, cache, dataset, **settings):
+def ask(url, folder, dataset, **settings):
     """One run: statuses by question, and what came of asking."""
     quick = {"teacher_backoff": 0.01, "teacher_timeout": 1.5, "teacher_attempts": 2, "teacher_answer_tokens": 20}
     endpoint = {"teacher": "endpoint", "teacher_url": url, "teacher_model": "m"}
     config = ComplexityConfig(**endpoint | quick | settings)
-    cache = TeacherCache(cache)
-    try:
-        teacher = Teacher(lambda: url, "m", "the same teacher", config, cache)
-        chains, asked = chains_of_teacher(dataset, teacher, config, multiple_choice_reward)
-        paid = sum(cache.paid())
-    finally:
-        cache.close()
+    kept = KeptReplies(folder)
+    teacher = Teacher(lambda: url, "m", "the same teacher", config, kept)
+    chains, asked = chains_of_teacher(dataset, teacher, config, multiple_choice_reward)
+    paid = sum(kept.paid())
     assert [chain.id for chain in chains] == dataset["id"]
     assert sum(count(chains).values()) == len(dataset)
     assert all(chain.problem for chain in chains if chain.status != "right")
@@ -75,7 +73,7 @@ BEHAVIOURS = {
 def test_every_row_of_a_misbehaving_teacher_is_accounted_for_and_nothing_is_paid_twice(scripted_teacher, tmp_path):
     teacher = scripted_teacher({question: behaviours for question, (behaviours, _, _) in BEHAVIOURS.items()})
     with teacher.serve() as url:
-        chains, asked, _ = ask(url, tmp_path / "cache", rows(len(BEHAVIOURS)))
+        chains, asked, _ = ask(url, tmp_path / "replies", rows(len(BEHAVIOURS)))
         for question, (_, status, sent) in BEHAVIOURS.items():
             assert (chains[question].status, teacher.sent(question)) == (status, sent), question
         assert not asked.pending and asked.sent == len(teacher.requests)
@@ -85,7 +83,7 @@ def test_every_row_of_a_misbehaving_teacher_is_accounted_for_and_nothing_is_paid
 
         # A restart asks again for what was never answered, and for nothing else.
         before, teacher.script[10] = len(teacher.requests), ["right"]
-        again, _, _ = ask(url, tmp_path / "cache", rows(len(BEHAVIOURS)))
+        again, _, _ = ask(url, tmp_path / "replies", rows(len(BEHAVIOURS)))
         assert {question for question, _, _ in teacher.requests[before:]} == {9, 10, 11, 13}
         assert max(teacher.paid.values()) == 1 and again[10].status == "right"
         del chains[10], again[10]
@@ -96,24 +94,24 @@ def test_a_teacher_that_dies_half_way_leaves_the_rest_pending_and_is_continued(s
     teacher = scripted_teacher()
     with teacher.serve() as url:
         half = rows(40).select(range(7))
-        ask(url, tmp_path / "cache", half)
+        ask(url, tmp_path / "replies", half)
     chains, asked, _ = ask(
-        url, tmp_path / "cache", rows(40), teacher_concurrency=2, teacher_max_failures=3, teacher_attempts=2
+        url, tmp_path / "replies", rows(40), teacher_concurrency=2, teacher_max_failures=3, teacher_attempts=2
     )
     counts = count(chains)
     assert counts["right"] == 7 and 3 <= counts["failed"] <= 4 and counts["pending"] == 40 - 7 - counts["failed"]
     assert "questions in a row failed" in asked.stopped and "APIConnectionError" in asked.stopped
     with teacher.serve() as url:
-        chains, _, _ = ask(url, tmp_path / "cache", rows(40))
+        chains, _, _ = ask(url, tmp_path / "replies", rows(40))
     assert count(chains)["right"] == 40 and set(teacher.paid.values()) == {1}
 
 
 def test_a_teacher_that_dies_while_answers_are_under_way_loses_none_of_those_that_came(scripted_teacher, tmp_path):
     teacher = scripted_teacher({i: ["hang up", "right"] for i in range(9, 30)})
     with teacher.serve() as url:
-        first, _, _ = ask(url, tmp_path / "cache", rows(30), teacher_attempts=1, teacher_max_failures=5)
+        first, _, _ = ask(url, tmp_path / "replies", rows(30), teacher_attempts=1, teacher_max_failures=5)
         assert count(first)["right"] == 9 and count(first)["pending"] > 0
-        second, _, _ = ask(url, tmp_path / "cache", rows(30))
+        second, _, _ = ask(url, tmp_path / "replies", rows(30))
     assert count(second)["right"] == 30 and set(teacher.paid.values()) == {1}
 
 
@@ -122,7 +120,7 @@ def test_a_token_budget_is_never_exceeded_and_what_is_left_is_pending(scripted_t
     teacher.seconds = 0.02
     with teacher.serve() as url:
         for budget, least in ((600, 5), (1200, 14), (10_000, 30)):
-            chains, asked, paid = ask(url, tmp_path / "cache", rows(30), teacher_token_budget=budget)
+            chains, asked, paid = ask(url, tmp_path / "replies", rows(30), teacher_token_budget=budget)
             counts = count(chains)
             assert paid == 50 * counts["right"] <= budget and counts["right"] >= least
             assert counts["pending"] == 30 - counts["right"] == len(asked.pending)
@@ -133,7 +131,7 @@ def test_a_token_budget_is_never_exceeded_and_what_is_left_is_pending(scripted_t
 def test_a_price_budget_counts_prompts_and_answers_at_their_price(scripted_teacher, tmp_path):
     prices = {"teacher_prompt_price": 1.0, "teacher_answer_price": 100.0, "teacher_price_budget": 0.01}
     with scripted_teacher().serve() as url:
-        chains, _, _ = ask(url, tmp_path / "cache", rows(30), **prices)
+        chains, _, _ = ask(url, tmp_path / "replies", rows(30), **prices)
     right = count(chains)["right"]
     each = (40 * 1.0 + 10 * 100.0) / 1e6
     assert right * each <= 0.01 < (right + 3) * each
@@ -141,7 +139,7 @@ def test_a_price_budget_counts_prompts_and_answers_at_their_price(scripted_teach
 
 def test_answers_without_a_token_count_still_use_up_the_budget(scripted_teacher, tmp_path):
     with scripted_teacher({i: ["no usage"] for i in range(30)}).serve() as url:
-        chains, _, paid = ask(url, tmp_path / "cache", rows(30), teacher_token_budget=2000)
+        chains, _, paid = ask(url, tmp_path / "replies", rows(30), teacher_token_budget=2000)
     assert 0 < count(chains)["right"] < 30 and paid <= 2000
 
 
@@ -149,7 +147,7 @@ def test_rows_with_the_same_question_are_asked_about_once(scripted_teacher, tmp_
     same = Dataset.from_list([{**row, "id": f"{row['id']}-{copy}"} for row in rows(3) for copy in range(3)])
     teacher = scripted_teacher()
     with teacher.serve() as url:
-        chains, _, _ = ask(url, tmp_path / "cache", same)
+        chains, _, _ = ask(url, tmp_path / "replies", same)
     assert teacher.paid == Counter({0: 1, 1: 1, 2: 1}) and count(chains)["right"] == 9
 
 
@@ -157,14 +155,14 @@ def test_requests_in_flight_are_bounded(scripted_teacher, tmp_path):
     teacher = scripted_teacher()
     teacher.seconds = 0.1
     with teacher.serve() as url:
-        ask(url, tmp_path / "cache", rows(12), teacher_concurrency=3)
+        ask(url, tmp_path / "replies", rows(12), teacher_concurrency=3)
     assert 1 < teacher.most_in_flight <= 3
 
 
 def test_the_rate_limit_holds_for_repeated_requests_too(scripted_teacher, tmp_path):
     teacher = scripted_teacher({1: [500, "right"], 2: [502, "right"]})
     with teacher.serve() as url:
-        ask(url, tmp_path / "cache", rows(4), teacher_requests_per_minute=600)
+        ask(url, tmp_path / "replies", rows(4), teacher_requests_per_minute=600)
     times = [arrived for _, _, arrived in teacher.requests]
     assert len(times) == 6 and times[-1] - times[0] > 0.4  # five intervals of 0.1 s, less what threads are late
 
@@ -172,7 +170,7 @@ def test_the_rate_limit_holds_for_repeated_requests_too(scripted_teacher, tmp_pa
 def test_a_retry_after_holds_all_requests(scripted_teacher, tmp_path):
     teacher = scripted_teacher({0: [429, "right"]})
     with teacher.serve() as url:
-        ask(url, tmp_path / "cache", rows(4), teacher_concurrency=1)
+        ask(url, tmp_path / "replies", rows(4), teacher_concurrency=1)
     times = [arrived for _, _, arrived in teacher.requests]
     assert times[1] - times[0] >= 0.29
 
@@ -183,27 +181,46 @@ def test_an_endpoint_that_refuses_everything_is_not_asked_on_and_what_it_gave_is
 ):
     teacher = scripted_teacher({i: [status] for i in range(9, 30)})
     with teacher.serve() as url:
-        chains, asked, _ = ask(url, tmp_path / "cache", rows(30), teacher_concurrency=2)
+        chains, asked, _ = ask(url, tmp_path / "replies", rows(30), teacher_concurrency=2)
     assert asked.refused and f"answers HTTP {status}" in asked.stopped
     assert count(chains) == {"right": 9, "wrong": 0, "failed": 0, "pending": 21}
     assert len(teacher.requests) <= 9 + 2
 
 
 def test_another_request_or_teacher_is_another_question(tmp_path):
-    cache = TeacherCache(tmp_path / "cache")
-
     def key(identity="a", **settings):
-        return Teacher(lambda: "", "m", identity, ComplexityConfig(**settings), cache).key(QUESTION)
+        return Teacher(lambda: "", "m", identity, ComplexityConfig(**settings), KeptReplies(tmp_path)).key(QUESTION)
 
     keys = [key(), key("b"), key(teacher_temperature=0.5), key(teacher_answer_tokens=3), key(teacher_request={"a": 1})]
     assert len(set(keys)) == len(keys) and key() == key(teacher_concurrency=1)
-    cache.close()
 
 
-def test_a_file_that_is_no_cache_is_refused_by_name(tmp_path):
-    (tmp_path / "cache").write_text("something else entirely, and longer than a header of SQLite " * 20)
-    with pytest.raises(ConfigurationError, match=r"teacher_cache .*cache cannot be used"):
-        TeacherCache(tmp_path / "cache")
+def test_several_runs_share_the_replies_and_what_was_paid(scripted_teacher, tmp_path):
+    teacher = scripted_teacher()
+    with teacher.serve() as url:
+        ask(url, tmp_path / "replies", rows(4))
+        chains, asked, paid = ask(url, tmp_path / "replies", rows(10).select(range(2, 10)), teacher_token_budget=450)
+    assert set(teacher.paid.values()) == {1} and paid == sum(teacher.paid.values()) * 50 <= 450
+    assert {chain.id for chain in chains if chain.status == "right"} >= {"q2", "q3"}
+    assert asked.stopped == "the budget is used up"
+
+
+def test_a_reply_that_was_altered_is_refused_by_name_and_not_paid_for_again(scripted_teacher, tmp_path):
+    teacher = scripted_teacher()
+    with teacher.serve() as url:
+        ask(url, tmp_path / "replies", rows(1))
+        [path] = (tmp_path / "replies").glob("??/*.json")
+        assert "Question 0." in path.read_text()
+        path.write_text(path.read_text().replace("Answer: A", "Answer: B"))
+        with pytest.raises(ConfigurationError, match=rf"{path} was altered"):
+            ask(url, tmp_path / "replies", rows(1))
+    assert len(teacher.requests) == 1
+
+
+def test_a_file_where_the_folder_should_be_is_refused_by_name(tmp_path):
+    (tmp_path / "replies").write_text("something else entirely")
+    with pytest.raises(ConfigurationError, match=r"teacher_cache .*replies cannot be used"):
+        KeptReplies(tmp_path / "replies")
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)

@@ -2,8 +2,6 @@
 
 import csv
 import io
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..statistics import without_nan
-from ..store import write_whole
-from .train import FORMS
+from ..store import write_json, write_text
+from .evaluation import FORMS
 
 TABLE = "table"
 _COLUMNS = ("method", "with reasoning", "teacher tokens", "direct", "after reasoning", "training tokens", "seconds")
 _BINS = 30
 
 
-def write_report(result: dict[str, Any], folder: Path) -> None:
+def write_table_of_methods(result: dict[str, Any], folder: Path) -> None:
     """Write `table.json` (all there is), `table.csv` (numbers) and `table.md`, and print the table.
 
     Args:
@@ -39,13 +36,9 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
     writer.writeheader()
     writer.writerows(numbers)
     markdown = [list(_COLUMNS), ["---"] * len(_COLUMNS), *([cell.replace("\n", " ") for cell in row] for row in cells)]
-    contents = {
-        "json": json.dumps(without_nan(result), indent=2, default=str) + "\n",
-        "csv": text.getvalue(),
-        "md": "".join(f"| {' | '.join(row)} |\n" for row in markdown),
-    }
-    for suffix, content in contents.items():
-        write_whole(folder / f"{TABLE}.{suffix}", _writer(content))
+    write_json(folder / f"{TABLE}.json", result)
+    write_text(folder / f"{TABLE}.csv", text.getvalue())
+    write_text(folder / f"{TABLE}.md", "".join(f"| {' | '.join(row)} |\n" for row in markdown))
     title = f"{result['held_out_prompts']} held-out prompts, greedy; 95 % intervals"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in _COLUMNS:
@@ -53,10 +46,6 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
     for row in cells:
         table.add_row(*row)
     Console().print(table)
-
-
-def _writer(content: str) -> Callable[[Path], Any]:
-    return lambda path: path.write_text(content)
 
 
 def numbers_of(entry: dict[str, Any]) -> dict[str, Any]:
@@ -70,13 +59,11 @@ def numbers_of(entry: dict[str, Any]) -> dict[str, Any]:
     for form, measured in entry["evaluation"].items():
         low, high = measured["interval"] or (None, None)
         line |= {f"accuracy_{form}": measured["accuracy"], f"low_{form}": low, f"high_{form}": high}
-    line |= {f"training_{name}": training.get(name) for name in ("tokens", "seconds", "attempts")}
+    line |= {f"training_{name}": training.get(name) for name in ("tokens", "seconds")}
     return line
 
 
 def _cells(line: dict[str, Any]) -> list[str]:
-    # Of a training that was continued, the time before is not known.
-    more = "+" if (line["training_attempts"] or 1) > 1 else ""
     return [
         line["method"],
         _shown(line["reasoning_share"], ".0%"),
@@ -87,7 +74,7 @@ def _cells(line: dict[str, Any]) -> list[str]:
             for form in FORMS
         ),
         _shown(line["training_tokens"], ","),
-        _shown(line["training_seconds"], ".0f") + more,
+        _shown(line["training_seconds"], ".0f"),
     ]
 
 

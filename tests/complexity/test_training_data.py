@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from edco_rl.complexity.methods import METHOD, longest, order, rows_for_teacher, training_rows
 from edco_rl.complexity.reasoning import Chain, chains_of_column
+from edco_rl.complexity.training_data import METHOD, curriculum_of, longest, rows_for_teacher, training_rows
 from edco_rl.config import ComplexityConfig
 from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
@@ -51,7 +51,7 @@ def test_a_random_split_wants_reasoning_for_as_many_rows_and_trains_on_those(see
 @pytest.mark.parametrize("pending", ["answer", "drop"])
 def test_every_row_is_trained_on_as_configured_and_counted(unusable, pending):
     chains = {"q0": chain(0, "right"), "q3": chain(3, "wrong"), "q6": chain(6, "pending"), "q1": chain(1, "failed")}
-    config = ComplexityConfig(unusable_reasoning=unusable, pending_reasoning=pending)
+    config = ComplexityConfig(reasoning_if_unusable=unusable, reasoning_if_pending=pending)
     rows, counts = training_rows(METHOD, ROWS, SCORES, CLASSES, chains, config, 0)
     dropped = ({"q3", "q1"} if unusable == "drop" else set()) | ({"q6"} if pending == "drop" else set())
     assert {row["id"] for row in rows} == set(ROWS["id"]) - dropped
@@ -64,12 +64,14 @@ def test_every_row_is_trained_on_as_configured_and_counted(unusable, pending):
             assert (row["prompt"], row["completion"]) == (ROWS[int(row["id"][1])]["prompt"], ROWS[0]["completion"])
 
 
-def test_the_order_of_rows_is_the_methods():
-    stages = ComplexityConfig(training_order="stages")
-    by_stage = {"strategy": "easy_to_hard", "strategy_kwargs": {"column": "stage"}}
-    assert order(METHOD, CONFIG) == order("sft", stages) == order("distillation", stages) == {"strategy": "random"}
-    assert order(METHOD, stages) == order("random_split", stages) == by_stage
-    assert order("curriculum", CONFIG)["strategy_kwargs"] == {"column": "complexity"}
+def test_the_order_of_rows_is_the_runs_where_they_have_classes_and_else_the_methods():
+    config = ComplexityConfig(strategy="easy_to_hard", strategy_kwargs={"column": "stage"}, split_points=[0.5])
+    orders = {name: curriculum_of(name, config) for name in (METHOD, "random_split", "sft", "distillation")}
+    assert orders[METHOD] == orders["random_split"] == config
+    assert (orders["sft"].strategy, orders["sft"].strategy_kwargs) == ("random", None)
+    assert orders["distillation"] == orders["sft"] and orders["sft"].split_points == [0.5]
+    by_complexity = curriculum_of("curriculum", config)
+    assert (by_complexity.strategy, by_complexity.strategy_kwargs) == ("easy_to_hard", {"column": "complexity"})
 
 
 def test_a_column_teaches_with_the_right_answer_put_below_its_texts():

@@ -1,20 +1,27 @@
-"""The methods that are compared: which rows get reasoning, and in what order they come."""
+"""The methods that are compared: which rows get reasoning, and what they are trained on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..config import ComplexityConfig
 from ..data.prompts import make_completion, with_instruction
-from .reasoning import Chain
-from .split import random_split
+from ..errors import ConfigurationError
+from ..store import Artefact
+from .reasoning import Chain, read_chains
+from .split import random_split, read_split
+from .stage import Stage
 
-METHOD = "complexity_aware"
-# Methods that ask a teacher.
+METHOD = "complexity-aware"
+# Methods that ask a teacher, and those whose rows depend on complexity.
 _TEACHER_METHODS = (METHOD, "distillation", "random_split")
+_SCORE_METHODS = (METHOD, "curriculum")
 
 
 def with_teacher(method: str) -> bool:
@@ -22,12 +29,17 @@ def with_teacher(method: str) -> bool:
     return method in _TEACHER_METHODS
 
 
+def with_scores(method: str) -> bool:
+    """Whether what a method trains on, or in which order, depends on complexity."""
+    return method in _SCORE_METHODS
+
+
 def rows_for_teacher(method: str, classes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Positions of the rows a method wants reasoning for.
 
     Args:
         method (`str`):
-            `complexity_aware`: the hardest class. `distillation`: all. `random_split`: as many as the hardest class
+            `complexity-aware`: the hardest class. `distillation`: all. `random_split`: as many as the hardest class
             has, drawn at random. Others: none.
         classes (`NDArray[np.int64]`):
             Class of each row, 0 for the easiest, shape (N,).
@@ -98,13 +110,23 @@ def training_rows(
     return made, counts
 
 
-def order(method: str, config: ComplexityConfig) -> dict[str, Any]:
-    """Fields of [`~edco_rl.config.CurriculumConfig`] that make a method's order of rows."""
+def curriculum_of(method: str, config: ComplexityConfig) -> ComplexityConfig:
+    """The settings with the curriculum of a method: that of the run where its rows have classes, else its own."""
+    if method in (METHOD, "random_split"):
+        return config
     if method == "curriculum":
-        return {"strategy": "easy_to_hard", "strategy_kwargs": {"column": "complexity"}}
-    if config.training_order == "stages" and method in (METHOD, "random_split"):
-        return {"strategy": "easy_to_hard", "strategy_kwargs": {"column": "stage"}}
-    return {"strategy": "random"}
+        return replace(config, strategy="easy_to_hard", strategy_kwargs={"column": "complexity"})
+    return replace(config, strategy="random", strategy_kwargs=None)
+
+
+def check_lengths(method: str, rows: Dataset, tokenizer: Any, max_length: int | None) -> None:
+    """Raise [`ConfigurationError`] when `max_length` tokens would cut off the answer of a row."""
+    length, identifier = longest(rows, tokenizer)
+    if max_length is not None and length > max_length:
+        raise ConfigurationError(
+            f"{method}: row {identifier!r} has {length} tokens, and max_length {max_length} would cut off its answer. "
+            "Raise max_length; what was made so far is kept."
+        )
 
 
 def longest(rows: Dataset, tokenizer: Any) -> tuple[int, str]:
@@ -123,4 +145,53 @@ def _length(row: Mapping[str, Any], tokenizer: Any) -> int:
 
 
 def _fallback(chain: Chain, config: ComplexityConfig) -> str:
-    return config.pending_reasoning if chain.status == "pending" else config.unusable_reasoning
+    return config.reasoning_if_pending if chain.status == "pending" else config.reasoning_if_unusable
+
+
+@dataclass
+class TrainingData(Stage):
+    """What a method trains on, with the counts of [`training_rows`] beside it.
+
+    Args:
+        method (`str`):
+            The method.
+        split (`Artefact`), reasoning (`Artefact`, *optional*):
+            Of the stages of these names.
+    """
+
+    method: str
+    split: Artefact
+    reasoning: Artefact | None
+
+    columns = ("id", "prompt", "completion", "reasoning", "complexity", "stage")
+
+    @property
+    def name(self) -> str:
+        return f"training_data/{self.method}"
+
+    def made_from(self) -> dict[str, Any]:
+        config = self.given.config
+        return {
+            "rows": self.given.train.digest,
+            "split": self.split.fingerprint,
+            "reasoning": self.reasoning and self.reasoning.fingerprint,
+            "seed": self.given.seed,
+            "reasoning_instruction": config.reasoning_instruction,
+            "reasoning_if_unusable": config.reasoning_if_unusable,
+            "reasoning_if_pending": config.reasoning_if_pending,
+            "chat_template_kwargs": config.chat_template_kwargs,
+        }
+
+    def make(self) -> tuple[pa.Table, Any]:
+        config, rows = self.given.config, self.given.train.rows
+        chains = {} if self.reasoning is None else {chain.id: chain for chain in read_chains(self.reasoning.path)}
+        split = read_split(self.split.path, config)
+        made, counts = training_rows(self.method, rows, *split, chains, config, self.given.seed)
+        if not made:
+            raise ConfigurationError(f"{self.method}: none of the {len(rows)} rows is left to train on ({counts}).")
+        return pa.Table.from_pylist(made), counts
+
+
+def read_rows(artefact: Artefact) -> Dataset:
+    """The rows of [`TrainingData`]."""
+    return Dataset.from_list(pq.read_table(artefact.path).to_pylist())

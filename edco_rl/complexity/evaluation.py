@@ -1,0 +1,104 @@
+"""What the untrained student and each method's model are worth: answers to the held-out rows, in both forms."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from ..data.prompts import with_instruction
+from ..engine.protocol import Sampling
+from ..runs.grading import grade_answers
+from ..statistics import wilson_interval
+from ..store import Artefact
+from .stage import Questions, StageInParts
+
+FORMS = ("direct", "reasoning")
+
+
+@dataclass
+class Evaluation(StageInParts):
+    """Graded greedy answers of a model to the held-out rows, direct and, where the prompt asks for it, with reasoning.
+
+    The table has `id`, `form`, `right` (null where the reward says nothing), `tokens` and `truncated`.
+
+    Args:
+        method (`str`):
+            The method that trained it, or `untrained`.
+        model (`Artefact`, *optional*), folder (`Path`, *optional*):
+            What stands for the trained model, and where it is.
+    """
+
+    method: str
+    model: Artefact | None
+    folder: Path | None
+
+    columns = ("id", "form", "right", "tokens", "truncated")
+
+    @property
+    def name(self) -> str:
+        return f"evaluation/{self.method}"
+
+    @property
+    def questions(self) -> Questions:
+        return self.given.held_out
+
+    def made_from(self) -> dict[str, Any]:
+        config = self.given.config
+        return {
+            "model": self.model and self.model.fingerprint,
+            "student": self.given.student.identity,
+            "rows": self.given.held_out.digest,
+            "judge": asdict(self.given.judge),
+            "reasoning_instruction": config.reasoning_instruction,
+            "answer_max_tokens": config.answer_max_tokens,
+            "reasoning_max_tokens": config.reasoning_max_tokens,
+            "chat_template_kwargs": config.chat_template_kwargs,
+        }
+
+    def make_part(self, rows: Dataset) -> pa.Table:
+        instruction = self.given.config.reasoning_instruction
+        prompts = [with_instruction(prompt, instruction) for prompt in rows["prompt"]]
+        asking = rows.remove_columns("prompt").add_column("prompt", prompts)
+        config = self.given.config
+        answered = self._answers("direct", rows, config.answer_max_tokens)
+        return pa.concat_tables([answered, self._answers("reasoning", asking, config.reasoning_max_tokens)])
+
+    def _answers(self, form: str, rows: Dataset, max_tokens: int) -> pa.Table:
+        graded = grade_answers(
+            self.given.student.serving(self.folder),
+            self.given.student.tokenizer,
+            rows,
+            self.given.judge.reward,
+            sampling=Sampling(max_tokens, temperature=0.0),
+            chat_template_kwargs=self.given.config.chat_template_kwargs,  # type: ignore[arg-type]
+        )
+        right = [None if np.isnan(value) else bool(value) for value in graded.right[:, 0]]
+        return pa.table(
+            {
+                "id": rows["id"],
+                "form": [form] * len(rows),
+                "right": pa.array(right, pa.bool_()),
+                "tokens": graded.tokens[:, 0],
+                "truncated": graded.truncated[:, 0],
+            }
+        )
+
+
+def accuracies(answers: pa.Table) -> dict[str, Any]:
+    """Accuracy with its 95 % Wilson interval, tokens an answer and share of answers cut off, for each form."""
+    found = {}
+    for form in FORMS:
+        chosen = answers.filter(pc.equal(answers["form"], form))
+        right = [value for value in chosen["right"].to_pylist() if value is not None]
+        found[form] = {
+            "prompts": len(right),
+            "accuracy": float(np.mean(right)) if right else None,
+            "interval": wilson_interval(sum(right), len(right)) if right else None,
+            "tokens": float(np.mean(chosen["tokens"])),
+            "truncated": float(np.mean(chosen["truncated"])),
+        }
+    return found

@@ -1,0 +1,210 @@
+"""Stages: tables that are made once. Each says what its table is made from and how; the shelf keeps them."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+from rich.console import Console
+from rich.progress import track
+
+from ..config import ComplexityConfig
+from ..errors import ConfigurationError
+from ..store import Artefact, Parts, file_checksum, load_same, rows_fingerprint, save_file
+from ..store.artefact import manifest_of
+from .judge import Judge
+from .student import Student
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Rows with a right answer.
+
+    Args:
+        rows (`datasets.Dataset`):
+            As of [`~edco_rl.data.load.load_prompts`].
+    """
+
+    rows: Dataset
+
+    @cached_property
+    def digest(self) -> str:
+        """What stands for their content."""
+        return rows_fingerprint(self.rows)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What all stages of a run are given.
+
+    Args:
+        config (`ComplexityConfig`), seed (`int`):
+            Settings.
+        train (`Questions`), held_out (`Questions`):
+            Training and held-out rows.
+        student (`Student`):
+            The student.
+        judge (`Judge`):
+            Says which answers are right.
+    """
+
+    config: ComplexityConfig
+    seed: int
+    train: Questions
+    held_out: Questions
+    student: Student
+    judge: Judge
+
+
+@dataclass
+class Stage(ABC):
+    """A table, what it is made from, and how.
+
+    Subclasses have the `columns` that are read from the table.
+
+    Args:
+        given (`Given`):
+            What it shares with others.
+    """
+
+    given: Given
+
+    columns: ClassVar[Sequence[str]]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of the table: that of its file in the run's folder, without its suffix."""
+
+    def row_ids(self) -> Sequence[str] | None:
+        """Ids of the table's rows in their order, where they are known beforehand."""
+        return None
+
+    @abstractmethod
+    def made_from(self) -> dict[str, Any]:
+        """All that the table depends on, as JSON values."""
+
+    @abstractmethod
+    def make(self) -> tuple[pa.Table, Any]:
+        """The table, and what to note beside it, as a JSON value."""
+
+    def save(self, path: Path, made_from: dict[str, Any]) -> Artefact:
+        """Make the table, and keep it at a path."""
+
+        def write(unfinished: Path) -> Any:
+            table, noted = self.make()
+            pq.write_table(table, unfinished)
+            return noted
+
+        return save_file(path, made_from, write)
+
+
+class StageInParts(Stage):
+    """A table over questions that is made part after part; a killed run goes on after its last part."""
+
+    @property
+    @abstractmethod
+    def questions(self) -> Questions:
+        """The questions."""
+
+    @abstractmethod
+    def make_part(self, rows: Dataset) -> pa.Table:
+        """The table for some of their rows."""
+
+    def make(self) -> tuple[pa.Table, Any]:
+        return self.make_part(self.questions.rows), None
+
+    def save(self, path: Path, made_from: dict[str, Any]) -> Artefact:
+        """Make the table, and keep it at a path. Its seconds are those since it was last continued."""
+        started, rows, size = time.perf_counter(), self.questions.rows, self.given.config.complexity_part_prompts
+        with Parts(path, made_from, "remake") as parts:
+            count = len(parts)
+            done = sum(len(parts.read(number)["id"].unique()) for number in range(count))
+            starts = list(enumerate(range(done, len(rows), size), count))
+            for number, start in track(starts, self.name, console=Console(stderr=True), transient=True):
+                parts.write(number, self.make_part(rows.select(range(start, min(start + size, len(rows))))))
+            return parts.merge(seconds=time.perf_counter() - started)
+
+
+class Shelf:
+    """Keeps the tables of a run, and makes those that are not there or were made from something else.
+
+    Args:
+        folder (`Path`):
+            The run's folder.
+        replaced (`Mapping[str, str]`):
+            Files to use in place of tables, by their names.
+        known (`Sequence[str]`):
+            Names of the run's tables.
+        console (`Console`):
+            Where progress is told.
+
+    Raises:
+        ConfigurationError: The run has no such table, or there is no such file.
+    """
+
+    def __init__(self, folder: Path, replaced: Mapping[str, str], known: Sequence[str], console: Console) -> None:
+        self.folder = folder
+        self.replaced = {name: Path(path).expanduser() for name, path in replaced.items()}
+        self.console = console
+        for name, path in self.replaced.items():
+            if name not in known:
+                raise ConfigurationError(
+                    f"complexity_replace_artefacts: this run has no {name!r}; it has {', '.join(known)}."
+                )
+            if not path.is_file():
+                raise ConfigurationError(f"complexity_replace_artefacts {name}: there is no file {path}.")
+
+    def get(self, stage: Stage) -> Artefact:
+        """The table of a stage.
+
+        Raises:
+            ConfigurationError: It was altered, or one put in its place does not have the columns and rows it should.
+        """
+        replacement = self.replaced.get(stage.name)
+        if replacement is not None:
+            self.console.print(f"{stage.name}: {replacement} is used in its place", style="dim")
+            artefact = Artefact(replacement, {}, None, file_checksum(replacement), 0.0)
+        else:
+            artefact = self._kept(stage)
+        _check_table(artefact.path, stage)
+        return artefact
+
+    def _kept(self, stage: Stage) -> Artefact:
+        path, made_from = self.folder / f"{stage.name}.parquet", stage.made_from()
+        if path.exists() and not manifest_of(path).exists():
+            raise ConfigurationError(
+                f"{path} exists, and nothing says what made it. Remove it, or move it away and name it in "
+                f"complexity_replace_artefacts, as {{{stage.name}: path}}."
+            )
+        kept = load_same(path, made_from, "remake")
+        if kept is not None:
+            self.console.print(f"{stage.name}: skipped, its inputs did not change", style="dim")
+            return kept
+        self.console.print(f"{stage.name}: begun", style="dim")
+        return stage.save(path, made_from)
+
+
+def _check_table(path: Path, stage: Stage) -> None:
+    columns = pq.read_schema(path).names
+    missing = [name for name in stage.columns if name not in columns]
+    if missing:
+        raise ConfigurationError(f"{path} has no column {missing[0]!r}; expected {', '.join(stage.columns)}.")
+    ids = stage.row_ids()
+    if ids is None:
+        return
+    found, expected = pq.read_table(path, columns=["id"])["id"].to_pylist(), list(ids)
+    if found != expected:
+        differing = next((i for i, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
+        where = (
+            f"row {differing} is {found[differing]!r}, not {expected[differing]!r}"
+            if differing is not None
+            else f"{len(found)} instead of {len(expected)}"
+        )
+        raise ConfigurationError(f"{path} does not have the rows it should: {where}.")

@@ -1,0 +1,148 @@
+"""The student fine-tuned on a method's rows: a run like any other, that is not repeated once it is complete."""
+
+import gc
+import json
+import shutil
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..config import CurriculumConfig
+from ..errors import ConfigurationError
+from ..runs.recorder import Spent
+from ..runs.settings import RunSettings
+from ..runs.supervised import fine_tune
+from ..runs.train import SUMMARY_FILE
+from ..store import Artefact, file_checksum, load, load_same, save_value
+from ..trainers.checkpoint import CURRICULUM_FILE
+from .stage import Given
+from .training_data import check_lengths, read_rows
+
+ARTEFACT = "training"
+# Where things go and what is told of them: none of it changes what is trained.
+_WITHOUT_EFFECT = (
+    "output_dir",
+    "run_name",
+    "report_to",
+    "disable_tqdm",
+    "resume_from_checkpoint",
+    "hub_token",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+)
+_WITHOUT_EFFECT_PREFIXES = ("logging_", "push_to_hub", "hub_")
+
+
+@dataclass
+class Training:
+    """One method's training. A small artefact in its folder says what it is made from, and whether it is complete.
+
+    Args:
+        given (`Given`):
+            What it shares with the stages.
+        method (`str`):
+            The method.
+        settings (`RunSettings`), described (`dict`):
+            Of its run, and as plain values.
+        rows (`Artefact`):
+            What it is trained on.
+        spent (`Spent`):
+            What making the rows has cost.
+        console (`Console`):
+            Where progress is told.
+    """
+
+    given: Given
+    method: str
+    settings: RunSettings
+    described: dict[str, Any]
+    rows: Artefact
+    spent: Spent
+    console: Console
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.settings.training.output_dir)
+
+    def made_from(self) -> dict[str, Any]:
+        """All that the weights and `summary.json` depend on, as JSON values."""
+        curriculum = {one.name for one in fields(CurriculumConfig)}
+        return {
+            "rows": self.rows.fingerprint,
+            "held_out": self.given.held_out.digest,
+            "student": self.given.student.identity,
+            "training": {
+                name: value
+                for name, value in self.described["training"].items()
+                if name not in _WITHOUT_EFFECT and not name.startswith(_WITHOUT_EFFECT_PREFIXES)
+            },
+            "curriculum": {name: self.described["curriculum"][name] for name in curriculum},
+            "model": self.described["model"],
+            "run": self.described["run"],
+        }
+
+    def artefact(self) -> Artefact:
+        """Train, unless that was done; an interrupted training goes on from its last checkpoint.
+
+        Returns:
+            `Artefact`: what was trained, with `steps`, `tokens` trained on and `seconds` of training alone.
+
+        Raises:
+            ConfigurationError: What was trained was altered, the folder holds checkpoints of something else, or
+                `max_length` would cut off the answer of a row.
+        """
+        path, made_from = self.folder / ARTEFACT, self.made_from()
+        begun = load_same(path, made_from, "remake")
+        if begun is not None and begun.value["complete"]:
+            self._check_unaltered(begun)
+            self.console.print(f"model/{self.method}: skipped, its inputs did not change", style="dim")
+            return begun
+        training = self.settings.training
+        if training.resume_from_checkpoint is None:
+            training.resume_from_checkpoint = self._last_checkpoint(begun)
+        rows = read_rows(self.rows)
+        check_lengths(self.method, rows, self.given.student.tokenizer, training.max_length)
+        save_value(path, made_from, {"complete": False})
+        how = f"continued from {training.resume_from_checkpoint}" if training.resume_from_checkpoint else "begun"
+        self.console.print(f"model/{self.method}: {how}", style="dim")
+        settings = replace(self.settings, engine=self.given.student.lend())
+        summary = fine_tune(settings, rows, self.given.held_out.rows, self.described, self.spent)
+        gc.collect()  # trainers hold cycles, and two models at once may be too much
+        seconds = summary["seconds"]["training"] - sum(self.spent.parts.values())
+        value = {"complete": True, "steps": summary["steps"], "tokens": summary["tokens"].get("trained", 0)}
+        return save_value(path, made_from, {**value, "seconds": seconds, "files": self._checksums()}, seconds)
+
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds."""
+        return json.loads((self.folder / SUMMARY_FILE).read_text())
+
+    def _last_checkpoint(self, begun: Artefact | None) -> str | None:
+        """The last checkpoint that was written whole: the curriculum's state is the last file of one."""
+        checkpoints = list(self.folder.glob("checkpoint-*"))
+        if begun is None and checkpoints:
+            if load(self.folder / ARTEFACT) is None:
+                raise ConfigurationError(
+                    f"{self.folder} holds checkpoints of another run. Remove them, or name another output_dir."
+                )
+            for made_otherwise in checkpoints:
+                shutil.rmtree(made_otherwise)
+            return None
+        whole = [path for path in checkpoints if (path / CURRICULUM_FILE).is_file()]
+        return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+    def _checksums(self) -> dict[str, str]:
+        paths = [self.folder / SUMMARY_FILE, *sorted(self.folder.glob("*model*.safetensors"))]
+        return {path.name: file_checksum(path) for path in paths if path.is_file()}
+
+    def _check_unaltered(self, artefact: Artefact) -> None:
+        kept, found = artefact.value["files"], self._checksums()
+        for name in sorted(kept.keys() | found.keys()):
+            if kept.get(name) != found.get(name):
+                raise ConfigurationError(
+                    f"{self.folder / name} was altered since it was made. Remove {self.folder / ARTEFACT}.json to "
+                    "train again."
+                )
