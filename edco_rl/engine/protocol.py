@@ -136,6 +136,9 @@ class GenerationBackend(Protocol):
     def weight_version(self) -> str:
         """Version of the weights it answers with, as it reports it."""
 
+    def reset_prefix_cache(self) -> None:
+        """Forget keys and values computed for earlier prompts, with what may have been other weights."""
+
 
 class Engine(GenerationBackend):
     """A backend that a trainer's weights reach: base class of this package's engines, and of your own.
@@ -201,9 +204,6 @@ class Engine(GenerationBackend):
     def adapters(self) -> list[str]:
         """Names of the LoRA adapters it answers with."""
         return []
-
-    def reset_prefix_cache(self) -> None:
-        """Forget keys and values computed with earlier weights."""
 
     def close(self) -> None:
         """Release it, and end what was started for it."""

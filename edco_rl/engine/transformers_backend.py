@@ -96,6 +96,9 @@ class TransformersBackend:
     def weight_version(self) -> str:
         return "unknown"
 
+    def reset_prefix_cache(self) -> None:
+        """Nothing is kept from one call to the next."""
+
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         was_training = self.model.training

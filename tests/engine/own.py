@@ -1,0 +1,60 @@
+"""An engine and a transport as a user writes them, named by import path: a copy of the model in this process."""
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from edco_rl.engine import Engine, WeightTransport
+from edco_rl.engine.transformers_backend import TransformersBackend
+
+
+class CopiedModel(Engine):
+    one_per_rank = True
+
+    def __init__(self, model, tokenizer):
+        self.model = model
+        self.backend = TransformersBackend.of(model, tokenizer)
+        self.version = "start"
+        self.closed = False
+
+    @classmethod
+    def open(cls, model, config, *, rank, log_path):
+        return cls(AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model))
+
+    @classmethod
+    def default_transport(cls, config, *, lora, cuda):
+        return "tests.engine.own:CopyTransport"
+
+    def generate(self, prompts, sampling):
+        return self.backend.generate(prompts, sampling)
+
+    def completion_logprobs(self, prompts, completions):
+        return self.backend.completion_logprobs(prompts, completions)
+
+    def weight_version(self):
+        return self.version
+
+    def close(self):
+        self.closed = True
+
+
+class CopyTransport(WeightTransport):
+    engine_class = CopiedModel
+
+    def send(self, named_parameters, version):
+        own = dict(self.engine.model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in named_parameters:
+                own[name].copy_(parameter)
+        self.engine.version = str(version)
+
+
+class ForgetfulTransport(CopyTransport):
+    """Does not stamp the weights."""
+
+    def send(self, named_parameters, version):
+        pass
+
+
+class UnfinishedTransport(CopyTransport):
+    def __init__(self, engine, config, rank, peft_config):
+        raise TypeError("its author's own mistake")

@@ -1,0 +1,105 @@
+"""What the backend without an engine says it sampled from, against formulas in float64."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from edco_rl import ConfigurationError
+from edco_rl.engine import Sampling
+from edco_rl.engine.transformers_backend import TransformersBackend
+
+from .formulas import sampled_logprobs
+
+PAD = 3
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12], [13, PAD, 14]]
+VOCABULARY = 61
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A Llama of random weights whose distributions are neither flat nor certain."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.3,
+        eos_token_id=1,
+        pad_token_id=PAD,
+    )
+    model = LlamaForCausalLM(config)
+    # As many models come: what is asked for stands above it.
+    model.generation_config.update(temperature=0.3, top_k=2, top_p=0.3, min_p=0.9, repetition_penalty=1.5)
+    return model
+
+
+def logits(model, tokens):
+    """Of the token after these, without padding and in float64."""
+    with torch.no_grad():
+        return copy.deepcopy(model).double().eval()(torch.tensor([tokens])).logits[0, -1].numpy()
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 0.5},
+        {"temperature": 1.0},
+        {"temperature": 2.0},
+        {"temperature": 1.0, "top_p": 0.7},
+        {"temperature": 2.0, "top_p": 0.7},
+        {"temperature": 0.5, "top_k": 5},
+        {"temperature": 2.0, "min_p": 0.1},
+        {"temperature": 1.0, "repetition_penalty": 1.7},
+        {"temperature": 0.0, "repetition_penalty": 1.7},
+        {"temperature": 2.0, "top_p": 0.7, "top_k": 9, "min_p": 0.05, "repetition_penalty": 1.3},
+    ],
+    ids=str,
+)
+def test_log_probabilities_are_those_of_the_distribution_sampled_from(model, sampling):
+    """A batch of prompts of different lengths, so that all but one are padded."""
+    torch.manual_seed(1)
+    every = Sampling(6, n=2, logprob_token_ids=tuple(range(VOCABULARY)), **sampling)
+    groups = TransformersBackend(model, PAD, [1]).generate(PROMPTS, every)
+    for prompt, group in zip(PROMPTS, groups, strict=True):
+        assert len(group) == 2
+        for completion in group:
+            for position, token in enumerate(completion.token_ids):
+                before = [*prompt, *completion.token_ids[:position]]
+                expected = sampled_logprobs(logits(model, before), before, every)
+                np.testing.assert_allclose(completion.top_logprobs[position], expected, atol=1e-4)
+                assert completion.logprobs[position] == pytest.approx(expected[token], abs=1e-4)
+                assert np.isfinite(expected[token])
+
+
+def test_padding_is_not_penalised(model):
+    """The padding token is in the third prompt alone."""
+    sampling = Sampling(1, temperature=1.0, repetition_penalty=3.0, logprob_token_ids=(PAD,))
+    found = [group[0].top_logprobs[0, 0] for group in TransformersBackend(model, PAD, [1]).generate(PROMPTS, sampling)]
+    for prompt, value in zip(PROMPTS, found, strict=True):
+        assert value == pytest.approx(sampled_logprobs(logits(model, prompt), prompt, sampling)[PAD], abs=1e-4)
+
+
+def test_samples_follow_the_distribution(model):
+    torch.manual_seed(2)
+    sampling = Sampling(1, n=4000, temperature=2.0, top_p=0.7)
+    [group] = TransformersBackend(model, PAD, [1], batch_size=4000).generate([PROMPTS[0]], sampling)
+    counts = np.bincount([completion.token_ids[0] for completion in group], minlength=VOCABULARY)
+    expected = np.exp(sampled_logprobs(logits(model, PROMPTS[0]), PROMPTS[0], sampling))
+    assert counts[expected == 0].sum() == 0
+    possible = expected > 0
+    chi_squared = ((counts[possible] - 4000 * expected[possible]) ** 2 / (4000 * expected[possible])).sum()
+    degrees = possible.sum() - 1
+    assert degrees > 2 and chi_squared < degrees + 5 * np.sqrt(2 * degrees)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"presence_penalty": 0.5}, {"frequency_penalty": 0.5}, {"extra": {"stop": ["a"]}}]
+)
+def test_what_only_vllm_does_is_refused(model, settings):
+    with pytest.raises(ConfigurationError, match=f"{next(iter(settings.get('extra', settings)))}.*use an engine"):
+        TransformersBackend(model, PAD, [1]).generate(PROMPTS, Sampling(1, **settings))
