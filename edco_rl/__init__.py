@@ -5,70 +5,58 @@ the most uncertain prompts to TRL's trainers.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from .config import CurriculumConfig, EngineConfig, EstimatorConfig
-from .errors import ConfigurationError, EdcoRLError
-
-if TYPE_CHECKING:
-    from .curriculum import Gate, Outcome, Pool, Strategy, available_gates, available_strategies
-    from .entropy import Estimator, available_estimators
-    from .trainers import (
-        CurriculumDistillationConfig,
-        CurriculumDistillationTrainer,
-        CurriculumGRPOTrainer,
-        CurriculumPPOConfig,
-        CurriculumPPOTrainer,
-        CurriculumSFTTrainer,
-    )
+from typing import Any
 
 __version__ = "0.1.0"
 
-# Imported when first used: trainers pull in torch and TRL, which takes seconds.
-_LAZY = {
-    "CurriculumDistillationConfig": ".trainers",
-    "CurriculumDistillationTrainer": ".trainers",
-    "CurriculumGRPOTrainer": ".trainers",
-    "CurriculumPPOTrainer": ".trainers",
-    "CurriculumSFTTrainer": ".trainers",
-    "Estimator": ".entropy",
-    "Gate": ".curriculum",
-    "Outcome": ".curriculum",
-    "CurriculumPPOConfig": ".trainers",
-    "Pool": ".curriculum",
-    "Strategy": ".curriculum",
-    "available_estimators": ".entropy",
-    "available_gates": ".curriculum",
-    "available_strategies": ".curriculum",
+# The public API: all that is needed to train, and to write a strategy, gate, signal, estimator, reward, transport or
+# engine. Imported when first used: trainers pull in torch and TRL, which takes seconds.
+_EXPORTS = {
+    "errors": ("ConfigurationError", "EdcoRLError"),
+    "config": (
+        "ComplexityConfig",
+        "CurriculumConfig",
+        "DataConfig",
+        "EngineConfig",
+        "EstimatorConfig",
+        "available_transports",
+    ),
+    "curriculum": (
+        "Gate",
+        "Outcome",
+        "Pool",
+        "Signal",
+        "Strategy",
+        "StrategyContext",
+        "available_gates",
+        "available_strategies",
+    ),
+    "entropy": ("Estimator", "Request", "Score", "TokenLogprobs", "available_estimators"),
+    "rewards": ("RewardFunction", "available_rewards"),
+    "engine.protocol": ("Completion", "Engine", "EngineError", "GenerationBackend", "Sampling", "VLLMEngine"),
+    "engine.weights": ("WeightTransport",),
+    "trainers": (
+        "CurriculumDistillationConfig",
+        "CurriculumDistillationTrainer",
+        "CurriculumGRPOTrainer",
+        "CurriculumMixin",
+        "CurriculumPPOConfig",
+        "CurriculumPPOTrainer",
+        "CurriculumRLOOTrainer",
+        "CurriculumSFTTrainer",
+        "EngineMixin",
+        "RolloutMixin",
+    ),
 }
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = [
-    "ConfigurationError",
-    "EdcoRLError",
-    "CurriculumConfig",
-    "CurriculumDistillationConfig",
-    "CurriculumDistillationTrainer",
-    "CurriculumGRPOTrainer",
-    "CurriculumPPOConfig",
-    "CurriculumPPOTrainer",
-    "CurriculumSFTTrainer",
-    "EngineConfig",
-    "Estimator",
-    "EstimatorConfig",
-    "Gate",
-    "Outcome",
-    "Pool",
-    "Strategy",
-    "available_estimators",
-    "available_gates",
-    "available_strategies",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name], __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -1,25 +1,21 @@
-"""The `edco-rl` command: parses, calls, prints. Everything heavy is imported once a subcommand needs it."""
+"""The `edco-rl` command: a table of commands, each of which imports what it needs when it is called."""
 
 import argparse
-import dataclasses
 import itertools
 import os
+import pkgutil
 import signal
 import sys
 import threading
-import types
-import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__
-from .config import EngineConfig
-from .errors import ConfigurationError
+from . import __version__, config
+from .errors import ConfigurationError, EdcoRLError
+from .methods import METHODS
 
 _INTERRUPTED = 130
-_COMPLEXITY_AWARE = "complexity-aware"
-_METHODS = ("distill", "grpo", "ppo", "sft", _COMPLEXITY_AWARE)
+Command = Callable[[str, list[str]], None]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,207 +23,119 @@ def main(argv: list[str] | None = None) -> None:
     # A stop request unwinds like Ctrl-C does, so that every server that was started is ended.
     signal.signal(signal.SIGTERM, _raise_interrupt)
     sys.unraisablehook = _ask_again
-    arguments = sys.argv[1:] if argv is None else argv
     try:
-        _dispatch(arguments)
-    except ConfigurationError as error:
-        _fail(str(error), 2)
+        _dispatch(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         _fail("interrupted", _INTERRUPTED)
-    except _user_facing_errors() as error:
-        _fail(str(error), 1)
+    except EdcoRLError as error:
+        _fail(str(error), error.exit_code)
 
 
 def _dispatch(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="edco-rl", description="Entropy-driven curricula for TRL.")
     parser.add_argument("--version", action="version", version=f"edco-rl {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    _add_serve(commands)
-    for name, (summary, handler) in _COMMANDS.items():  # TRL's own parser reads what follows these
-        commands.add_parser(name, help=summary, add_help=False).set_defaults(handler=handler)
-    if arguments and arguments[0] in _COMMANDS:
-        _COMMANDS[arguments[0]][1](arguments[1:])
-        return
-    _serve(parser.parse_args(arguments))
+    command = _choose(parser, "command", {name: summary for name, (summary, _) in COMMANDS.items()}, arguments)
+    COMMANDS[command][1](f"edco-rl {command}", arguments[1:])
 
 
-def _train(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="edco-rl train",
-        description="Train with a curriculum. Takes --config FILE.yaml and any field of it as a flag, as trl does.",
+def _choose(parser: argparse.ArgumentParser, what: str, summaries: dict[str, str], arguments: list[str]) -> str:
+    """The first word, one of those with a summary. TRL's own parser reads what follows it."""
+    choices = parser.add_subparsers(dest="chosen", required=True, metavar=what)
+    for name, summary in summaries.items():
+        choices.add_parser(name, help=summary, add_help=False)
+    return parser.parse_args(arguments[:1]).chosen
+
+
+def _parse(prog: str, arguments: list[str], *classes: type) -> tuple[Any, ...]:
+    from trl import TrlParser
+
+    from .parsing import parse_command_line
+
+    return parse_command_line(TrlParser(classes, prog=prog), arguments)
+
+
+def _calls(path: str, *classes: type) -> Command:
+    """A command that is a function of dataclasses, imported from a path once they are parsed."""
+
+    def run(prog: str, arguments: list[str]) -> None:
+        parsed = _parse(prog, arguments, *classes)
+        pkgutil.resolve_name(path)(*parsed)
+
+    return run
+
+
+def _train(prog: str, arguments: list[str]) -> None:
+    description = (
+        "Train with a curriculum. Takes --config FILE.yaml and any field of it as a flag, as trl does; METHOD --help "
+        "lists them."
     )
-    parser.add_argument("method", choices=_METHODS, help="training method; METHOD --help lists its fields")
-    method = parser.parse_args(arguments[:1]).method
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    summaries = {method.name: method.summary for method in METHODS.values()}
+    method = METHODS[_choose(parser, "method", summaries, arguments)]
 
-    if method == _COMPLEXITY_AWARE:
-        from .complexity.run import complexity_parser, run_complexity_aware
+    from .parsing import parse_command_line
+    from .runs.settings import RunSettings, method_parser
 
-        run_complexity_aware(*_parse_with_config(complexity_parser(f"edco-rl train {method}"), arguments[1:]))
-        return
-
-    from .runs.methods_tmp import METHODS, method_parser
-    from .runs.settings import RunSettings
-
-    parsed = _parse_with_config(method_parser(METHODS[method], f"edco-rl train {method}"), arguments[1:])
-    METHODS[method].run(RunSettings(*parsed))
+    parsed = parse_command_line(method_parser(method, f"{prog} {method.name}"), arguments[1:])
+    method.load("run")(RunSettings(method, *parsed))
 
 
-def _score(arguments: list[str]) -> None:
-    from trl import TrlParser
-
-    from .config import DataConfig, EstimatorConfig, ScoreConfig, ScoringEngineConfig
-
-    parser = TrlParser((ScoreConfig, EstimatorConfig, ScoringEngineConfig, DataConfig), prog="edco-rl score")
-    parsed = _parse_with_config(parser, arguments)
-
-    from .runs.score import run_score
-
-    run_score(*parsed)
-
-
-def _audit(arguments: list[str]) -> None:
-    from trl import TrlParser
-
-    from .config import AuditConfig, DataConfig, EstimatorConfig, ScoringEngineConfig
-
-    parser = TrlParser((AuditConfig, EstimatorConfig, ScoringEngineConfig, DataConfig), prog="edco-rl audit")
-    parsed = _parse_with_config(parser, arguments)
-
-    from .audit.audit import run_audit
-
-    run_audit(*parsed)
-
-
-def _evaluate(arguments: list[str]) -> None:
-    from trl import TrlParser
-
-    from .config import DataConfig, EvaluateConfig
-
-    parser = TrlParser((EvaluateConfig, EngineConfig, DataConfig), prog="edco-rl evaluate")
-    parsed = _parse_with_config(parser, arguments)
-
-    from .runs.evaluate import run_evaluate
-
-    run_evaluate(*parsed)
-
-
-def _benchmark(arguments: list[str]) -> None:
-    from trl import TrlParser
-
-    from .config import BenchmarkConfig
-
-    [config] = _parse_with_config(TrlParser((BenchmarkConfig,), prog="edco-rl benchmark"), arguments)
+def _benchmark(prog: str, arguments: list[str]) -> None:
+    [benchmark] = _parse(prog, arguments, config.BenchmarkConfig)
 
     from .benchmark.matrix import run_benchmark
     from .report import print_matrix
 
-    cells = run_benchmark(config)
-    print_matrix(config.output_dir)
-    failed = [cell for cell in cells if cell["status"] == "failed"]
+    cells = run_benchmark(benchmark)
+    print_matrix(benchmark.output_dir)
+    failed = sum(cell["status"] == "failed" for cell in cells)
     if failed:
-        _fail(f"{len(failed)} of {len(cells)} cells failed; error.txt in their folders says why.", 1)
+        raise EdcoRLError(f"{failed} of {len(cells)} cells failed; error.txt in their folders says why.")
 
 
-def _report(arguments: list[str]) -> None:
-    from trl import TrlParser
-
-    from .config import ReportConfig
-
+def _report(prog: str, arguments: list[str]) -> None:
     runs = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     if not runs and not {"-h", "--help"} & set(arguments):
         raise ConfigurationError("Name the folders to report on first: edco-rl report RUNS... [--output FOLDER].")
-    parser = TrlParser((ReportConfig,), prog="edco-rl report RUNS...")
-    [config] = _parse_with_config(parser, arguments[len(runs) :])
+    [report] = _parse(f"{prog} RUNS...", arguments[len(runs) :], config.ReportConfig)
 
     from .report import run_report
 
-    run_report(runs, config)
+    run_report(runs, report)
 
 
-# Each takes the rest of the command line, and imports what it needs when it is called.
-_COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
-    "train": ("train with a curriculum", _train),
-    "audit": ("measure how good the estimators are on a data set", _audit),
-    "score": ("score the prompts of a data set with an estimator", _score),
-    "benchmark": ("compare methods and curricula over seeds and tasks", _benchmark),
-    "report": ("a page, plots and tables from the folders of benchmarks or runs", _report),
-    "evaluate": ("measure the accuracy of a model or adapter on a data set", _evaluate),
-}
+def _serve(prog: str, arguments: list[str]) -> None:
+    [serve] = _parse(prog, arguments, config.ServeConfig)
 
-
-def _parse_with_config(parser: Any, arguments: list[str]) -> tuple[Any, ...]:
-    """TRL's parser, with its complaints about files and keys as messages for the user."""
-    for index, argument in enumerate(arguments):
-        path = arguments[index + 1] if argument == "--config" and index + 1 < len(arguments) else None
-        if path is not None and not Path(path).is_file():
-            raise ConfigurationError(f"--config {path}: there is no such file.")
-    try:
-        return parser.parse_args_and_config(args=arguments, fail_with_unknown_args=True)
-    except ConfigurationError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(str(error)) from error
-
-
-def _add_serve(commands: Any) -> None:
-    parser = commands.add_parser(
-        "serve",
-        help="start a vLLM server that is ready for weight sync",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--model", required=True, help="model folder or hub id")
-    for field in dataclasses.fields(EngineConfig):
-        if field.name in ("engine_mode", "engine_url", "engine_transport_dir", "engine_request_timeout"):
-            continue  # the trainer's side
-        flag = "--" + field.name.removeprefix("engine_").replace("_", "-")
-        default = 8000 if field.name == "engine_port" else field.default
-        options: dict[str, Any] = {"dest": field.name, "default": default, "help": field.metadata["help"]}
-        kind = _scalar_type(field.type)
-        if kind is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        elif kind is list:
-            options["nargs"] = argparse.REMAINDER
-        elif isinstance(kind, tuple):
-            options["choices"] = kind
-        else:
-            options["type"] = kind
-        parser.add_argument(flag, **options)
-
-
-def _scalar_type(annotation: Any) -> Any:
-    """`str | None` to `str`, a `Literal` to the tuple of its choices, `list[str]` to `list`."""
-    if isinstance(annotation, types.UnionType):
-        annotation = next(part for part in typing.get_args(annotation) if part is not types.NoneType)
-    if typing.get_origin(annotation) is typing.Literal:
-        return typing.get_args(annotation)
-    return typing.get_origin(annotation) or annotation
-
-
-def _serve(options: argparse.Namespace) -> None:
     from .engine.server import VLLMServer
 
-    values = {name: value for name, value in vars(options).items() if name not in ("command", "model")}
-    config = EngineConfig(**values)
-    with VLLMServer(options.model, config, config.engine_log or "engine.log") as server:
-        print(f"{server.url} serves {options.model}. Ctrl-C stops it; its log is {server.log_path}.", flush=True)
+    model = os.path.expanduser(serve.model_name_or_path)
+    with VLLMServer(model, serve, serve.engine_log or "engine.log") as server:
+        print(f"{server.url} serves {model}. Ctrl-C stops it; its log is {server.log_path}.", flush=True)
         code = server.wait()
     raise SystemExit(code)
 
 
-def _user_facing_errors() -> tuple[type[Exception], ...]:
-    """Errors whose message says it all; only those of modules that were imported can have been raised."""
-    names = {
-        "edco_rl.engine.server": ("EngineStartError",),
-        "edco_rl.engine.client": ("EngineError",),
-        "edco_rl.engine.weights": ("WeightVersionError",),
-        "edco_rl.complexity.teacher": ("TeacherError",),
-    }
-    return tuple(
-        getattr(sys.modules[module], name)
-        for module, found in names.items()
-        if module in sys.modules
-        for name in found
-    )
+_SCORING = (config.EstimatorConfig, config.ScoringEngineConfig, config.DataConfig)
+COMMANDS: dict[str, tuple[str, Command]] = {
+    "train": ("train with a curriculum", _train),
+    "audit": (
+        "measure how good the estimators are on a data set",
+        _calls("edco_rl.audit.audit:run_audit", config.AuditConfig, *_SCORING),
+    ),
+    "score": (
+        "score the prompts of a data set with an estimator",
+        _calls("edco_rl.runs.score:run_score", config.ScoreConfig, *_SCORING),
+    ),
+    "benchmark": ("compare methods and curricula over seeds and tasks", _benchmark),
+    "report": ("a page, plots and tables from the folders of benchmarks or runs", _report),
+    "evaluate": (
+        "measure the accuracy of a model or adapter on a data set",
+        _calls("edco_rl.runs.evaluate:run_evaluate", config.EvaluateConfig, config.EngineConfig, config.DataConfig),
+    ),
+    "serve": ("start a vLLM server that is ready for weight sync", _serve),
+}
+"""Summary of each command, and what runs it, given what it is called and the rest of the command line."""
 
 
 def _ask_again(unraisable: Any) -> None:

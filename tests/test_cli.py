@@ -1,14 +1,20 @@
 import json
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import fields
 
 import pytest
 import yaml
 
-from edco_rl.cli import main
+from edco_rl.cli import COMMANDS, main
+from edco_rl.config import EngineConfig
+from edco_rl.curriculum import Strategy
+from edco_rl.trainers.progress import format_postfix
+from edco_rl.trainers.stopwatch import PARTS
 
 
 def run(capsys, *arguments):
@@ -51,6 +57,9 @@ def recipe(tmp_path, **changes):
         ({"dataset_name": None}, "dataset_name is missing"),
         ({"reward_funcs": ["maths"]}, "Unknown reward 'maths'"),
         ({"reward_funcs": None}, "reward_funcs is empty"),
+        ({"max_steps": [1]}, "max_steps: expected one value, got [1]"),
+        ({"curriculum_interval": 2.5}, "curriculum_interval: expected a whole number, got 2.5"),
+        ({"gates": True}, "gates: expected a list or mapping, got True"),
     ],
 )
 def test_a_wrong_recipe_ends_with_one_message(capsys, tmp_path, tiny_model_path, new_children, changes, message):
@@ -95,6 +104,28 @@ def test_a_missing_recipe_is_named(capsys):
     )
 
 
+def test_a_recipe_that_is_no_yaml_or_no_mapping_is_named(capsys, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for text, message in (("a: [", "expected the node content"), ("- a", "expected settings by name")):
+        path.write_text(text)
+        code, error = run(capsys, "score", "--config", path)
+        assert code == 2 and f"--config {path}: " in error and message in error and "Traceback" not in error
+
+
+class Broken(Strategy):
+    """A strategy with a mistake in it."""
+
+    def select(self, n):
+        return len(n)
+
+
+def test_an_authors_own_mistake_keeps_its_traceback(tmp_path, tiny_model_path):
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path)
+    with pytest.raises(TypeError, match="has no len") as error:
+        main(["train", "grpo", "--config", str(path), "--strategy", f"{__name__}:Broken"])
+    assert error.traceback[-1].name == "select"
+
+
 def test_an_unknown_method_or_command_is_named(capsys):
     assert "invalid choice: 'grop'" in run(capsys, "train", "grop")[1]
     assert "invalid choice: 'trian'" in run(capsys, "trian")[1]
@@ -105,25 +136,40 @@ def test_a_port_in_use_is_named(capsys, tiny_model_path, new_children):
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         port = sock.getsockname()[1]
-        code, error = run(capsys, "serve", "--model", tiny_model_path, "--port", port)
+        code, error = run(capsys, "serve", "--model_name_or_path", tiny_model_path, "--engine_port", port)
     assert code == 2 and f"Cannot listen on 127.0.0.1:{port}" in error and not new_children()
 
 
 def test_a_server_that_is_never_healthy_ends_with_its_log(capsys, tiny_model_path, new_children, tmp_path):
-    arguments = ("--startup-timeout", 1, "--port", 0, "--log", tmp_path / "log")
-    code, error = run(capsys, "serve", "--model", tiny_model_path, *arguments)
+    settings = {
+        "model_name_or_path": tiny_model_path,
+        "engine_startup_timeout": 1,
+        "engine_log": str(tmp_path / "log"),
+    }
+    path = tmp_path / "serve.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    code, error = run(capsys, "serve", "--config", path, "--engine_port", 0)
     assert code == 1 and "was not healthy after 1 seconds" in error and not new_children()
 
 
 def test_a_recipe_trains_without_an_engine_and_flags_override_it(capsys, tmp_path, tiny_model_path):
     path = recipe(tmp_path, model_name_or_path=tiny_model_path)
-    main(["train", "grpo", "--config", str(path), "--strategy", "random", "--max_steps", "2"])
+    main(["train", "grpo", "--config", str(path), "--strategy", "random", "--max_steps", "2", "--logging_steps", "1"])
     summary = yaml.safe_load((tmp_path / "run" / "summary.json").read_text())
     assert summary["steps"] == 2 and summary["config"]["curriculum"]["strategy"] == "random"
     assert summary["accuracy_before"] is None and summary["held_out_prompts"] == 0
     assert summary["versions"]["trl"].startswith("1.16.")
     files = {p.name for p in (tmp_path / "run").iterdir()}
     assert {"model.safetensors", "trainer_state.json", "curriculum.json", "summary.json"} <= files
+    assert summary["method"] == "grpo" and summary["seconds"].keys() == {"training", *PARTS}
+    logged = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    steps = [line for line in logged if "time/step" in line]
+    assert len(steps) == 2
+    for line in steps:
+        total, _, parts = format_postfix(line).rpartition(", ")[2].partition(" s/step = ")
+        shown = dict(part.split() for part in parts.split(" + "))
+        assert shown.keys() <= PARTS.keys() and {"rollout", "reward", "optimizer"} <= shown.keys()
+        assert sum(map(float, shown.values())) == pytest.approx(float(total), abs=0.05 * (len(shown) + 1))
 
 
 def test_ppo_trains_from_a_recipe_with_its_own_settings(capsys, tmp_path, tiny_model_path):
@@ -139,19 +185,29 @@ def test_ppo_trains_from_a_recipe_with_its_own_settings(capsys, tmp_path, tiny_m
     assert code == 2 and "set kl_coef" in error.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["train", "--help"]])
-def test_help_answers_at_once(arguments):
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_answers_at_once(command):
+    arguments = ["--help"] if command is None else [command, "--help"]
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "edco_rl", *arguments], capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 2
-    assert done.stdout.startswith("usage: edco-rl")
+    assert done.stdout.startswith(f"usage: edco-rl {command or ''}")
+
+
+def test_what_a_trainer_decides_is_no_setting_of_a_server(capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    flags = set(re.findall(r"--(engine_\w+)", capsys.readouterr().out))
+    trainers = {"engine_mode", "engine_url", "engine_transport_dir", "engine_request_timeout"}
+    assert flags == {field.name for field in fields(EngineConfig)} - trainers
 
 
 def test_the_package_imports_fast_and_without_vllm():
     code = (
         "import sys, time; sys.modules['vllm'] = None; start = time.process_time(); import edco_rl\n"
         "assert time.process_time() - start < 1; assert 'torch' not in sys.modules\n"
-        "from edco_rl import CurriculumGRPOTrainer, CurriculumPPOTrainer, CurriculumPPOConfig, available_strategies\n"
+        "import edco_rl.methods; assert 'torch' not in sys.modules and 'trl' not in sys.modules\n"
+        "for name in edco_rl.__all__: getattr(edco_rl, name)\n"
         "assert not [m for m in sys.modules if m.startswith('vllm.')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,7 +13,10 @@ from edco_rl.config import (
     RunConfig,
     ScoreConfig,
     ScoringEngineConfig,
+    ServeConfig,
 )
+from edco_rl.methods import METHODS
+from edco_rl.runs.settings import method_parser
 
 
 @pytest.mark.parametrize(
@@ -41,23 +44,9 @@ def test_wrong_values_are_refused_with_their_name(config, settings, message):
         config(**settings)
 
 
-@pytest.mark.parametrize("method", ["distill", "grpo", "ppo", "sft", "complexity-aware"])
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_no_field_clashes_with_another_or_with_trl(method):
-    from trl import GRPOConfig, ModelConfig, ScriptArguments, SFTConfig
-    from trl.scripts.grpo import GRPOScriptArguments
-
-    from edco_rl import CurriculumDistillationConfig, CurriculumPPOConfig
-
-    trl = {
-        "distill": (ScriptArguments, CurriculumDistillationConfig),
-        "grpo": (GRPOScriptArguments, GRPOConfig),
-        "ppo": (GRPOScriptArguments, CurriculumPPOConfig),
-        "sft": (ScriptArguments, SFTConfig),
-        "complexity-aware": (ScriptArguments, SFTConfig),
-    }[method]
-    ours = (ComplexityConfig,) if method == "complexity-aware" else (CurriculumConfig, RunConfig)
-    classes = (*trl, ModelConfig, *ours, EngineConfig, DataConfig)
-    names = [field.name for cls in classes for field in dataclasses.fields(cls)]
+    names = [field.name for cls in method_parser(method, "").dataclass_types for field in dataclasses.fields(cls)]
     assert sorted(set(names)) == sorted(names)
 
 
@@ -78,10 +67,11 @@ def test_every_field_is_documented():
         ScoreConfig,
         AuditConfig,
         ComplexityConfig,
+        ServeConfig,
     )
     for cls in ours:
         for field in dataclasses.fields(cls):
-            assert field.metadata["help"], field.name
+            assert not field.init or field.metadata["help"], field.name
 
 
 def test_mappings_can_be_json_on_the_command_line():

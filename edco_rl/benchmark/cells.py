@@ -9,9 +9,10 @@ import yaml
 
 from ..config import BenchmarkConfig
 from ..errors import ConfigurationError
-from ..runs.methods_tmp import method_parser
-from ..runs.settings import RunSettings
-from .methods import METHODS
+from ..methods import METHODS, find_method
+from ..parsing import parse_values
+from ..runs.settings import RunSettings, method_parser
+from ..store import plain
 
 CELLS_FOLDER = "cells"
 # What only makes sense with a fixed number of optimizer steps.
@@ -28,7 +29,7 @@ class Cell:
         task (`str`), method (`str`), curriculum (`str`), seed (`int`):
             Where it stands in the matrix.
         trainer (`str`):
-            Key of `METHODS`.
+            Name of the method of training, as `edco-rl train` has it.
         values (`dict[str, Any]`):
             Settings by the names of `edco-rl train`.
         target_accuracy (`float`, *optional*):
@@ -48,6 +49,11 @@ class Cell:
         """Name of its folder."""
         return f"{self.task}_{self.method}_{self.curriculum}_{self.seed}".replace(":", ".")
 
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """All that its result depends on."""
+        return plain({"trainer": self.trainer, **self.values})
+
     def describe(self) -> dict[str, Any]:
         """Where it stands in the matrix, as plain values."""
         names = ("task", "method", "curriculum", "seed", "target_accuracy")
@@ -59,15 +65,9 @@ class Cell:
         Raises:
             ConfigurationError: A setting has no such name or value; the message names the cell.
         """
-        parser = method_parser(METHODS[self.trainer], self.name)
-        try:
-            unknown = parser.set_defaults_with_config(**self.values, output_dir=str(folder))
-            if unknown:
-                names = ", ".join(word.removeprefix("--") for word in unknown[::2])
-                raise ConfigurationError(f"no setting of edco-rl train {self.trainer} is called {names}.")
-            return RunSettings(*parser.parse_args_into_dataclasses(args=[]))
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"Cell {self.name}: {error}") from error
+        method = find_method(self.trainer)
+        parser = method_parser(method, f"edco-rl train {method.name}")
+        return RunSettings(method, *parse_values(parser, {**self.values, "output_dir": str(folder)}, self.name))
 
 
 def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
@@ -117,10 +117,7 @@ def _methods(benchmark: BenchmarkConfig) -> dict[str, dict[str, Any]]:
     if not methods:
         raise ConfigurationError(f"methods is missing: some of {', '.join(METHODS)}.")
     for name, values in methods.items():
-        if values.get("method", name) not in METHODS:
-            raise ConfigurationError(
-                f"methods: {values.get('method', name)!r} is no method; choose from {', '.join(METHODS)}."
-            )
+        find_method(values.get("method", name))
     return methods
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import json
 import logging
 import os
 import shutil
@@ -13,26 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..config import BenchmarkConfig
 from ..errors import ConfigurationError
 from ..runs.provenance import commit, describe_hardware, versions
-from ..runs.settings import RunSettings, check_model_and_data, plain_values
-from ..store import check_same, write_whole
+from ..runs.settings import RunSettings, check_model_and_data, last_checkpoint, plain_values
+from ..store import Artefact, check_same, load, save_value, write_text
 from .cells import CELLS_FOLDER, Cell, make_cells
-from .methods import METHODS
 from .pool_difficulty import keep_difficulty
 from .shared_server import SharedServer
 
 logger = logging.getLogger(__name__)
 
-MATRIX_FILE = "benchmark.json"
-CELL_FILE = "cell.json"
+# Artefacts: benchmark.json and cell.json.
+MATRIX = "benchmark"
+CELL = "cell"
 ERROR_FILE = "error.txt"
-# What may differ between two runs in one folder: more seeds may come, and the rest changes no cell.
-_FREE = ("output_dir", "shard", "seeds", "target_accuracy")
-# Of these more may come, too; those that were there stay as they were.
+# Of these more may come in a later run in the same folder.
 _GROWING = ("methods", "curricula", "tasks")
 
 
@@ -43,7 +39,7 @@ def run_benchmark(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
     failed ones are tried again, and an interrupted one goes on from its last checkpoint (`save_steps`), or anew.
 
     Returns:
-        `list[dict[str, Any]]`: what each cell's `cell.json` holds, of the cells of this shard.
+        `list[dict[str, Any]]`: where each cell of this shard stands, its `status` and its `error`.
 
     Raises:
         ConfigurationError: A setting to be changed; raised before any cell runs.
@@ -62,11 +58,11 @@ def run_benchmark(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
     with SharedServer(folder / "engine.log") as server:
         for count, (cell, chosen) in enumerate(zip(cells, settings, strict=True), 1):
             path = folder / CELLS_FOLDER / cell.name
-            done = _read(path)
-            if done is None or done["status"] != "done":
+            kept = load(path / CELL)
+            if kept is None or kept.value["status"] != "done":
                 console.rule(f"{count} of {len(cells)}: {cell.name}")
-                done = _run_cell(cell, chosen, path, server, settings)
-            found.append(done)
+                kept = _run_cell(cell, chosen, path, server, settings)
+            found.append(kept.value)
     return found
 
 
@@ -82,63 +78,52 @@ def _check(cells: Sequence[Cell], folder: Path) -> list[RunSettings]:
 
 
 def _keep_matrix(benchmark: BenchmarkConfig, folder: Path) -> None:
-    """Note what the matrix is, or check that it is the one this folder was begun with, or a larger one."""
-    path = folder / MATRIX_FILE
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = benchmark
-    if path.is_file():
-        before = BenchmarkConfig(**json.loads(path.read_text())["config"])
-        kept, now = _comparable(before, benchmark), _comparable(benchmark, before)
-        check_same(kept, now, f"The cells in {folder} were", folder)
-        grown: dict[str, Any] = {name: _named(before, name) | _named(benchmark, name) or None for name in _GROWING}
-        whole = dataclasses.replace(benchmark, seeds=sorted({*before.seeds, *benchmark.seeds}), **grown)
-    values = plain_values(whole)
-    count = len(make_cells(whole))
-    text = json.dumps(
-        {"config": values, "cells": count, "versions": versions(), "hardware": describe_hardware(), "commit": commit()}
-    )
-    write_whole(path, lambda unfinished: unfinished.write_text(text))
+    """Note what the matrix is, and check that it would make the cells in its folder again as they are.
 
-
-def _comparable(benchmark: BenchmarkConfig, other: BenchmarkConfig) -> dict[str, Any]:
-    """What has to be the same in another benchmark of the same folder."""
-    values = {name: value for name, value in plain_values(benchmark).items() if name not in _FREE}
-    for name in _GROWING:
-        if values[name] is not None and _named(other, name):
-            values[name] = {key: value for key, value in _named(benchmark, name).items() if key in _named(other, name)}
-    return values
+    Cells that failed may have other settings now.
+    """
+    path = folder / MATRIX
+    before, whole = load(path), benchmark
+    if before is not None:
+        known = BenchmarkConfig(**before.made_from)
+        grown: dict[str, Any] = {name: _named(known, name) | _named(benchmark, name) or None for name in _GROWING}
+        whole = dataclasses.replace(benchmark, seeds=sorted({*known.seeds, *benchmark.seeds}), **grown)
+    cells = make_cells(whole)
+    for cell in cells:
+        place = folder / CELLS_FOLDER / cell.name
+        kept = load(place / CELL)
+        if kept is not None and kept.value["status"] != "failed":
+            check_same(kept.made_from, cell.made_from, f"Cell {cell.name} was", place)
+    about = {"cells": len(cells), "versions": versions(), "hardware": describe_hardware(), "commit": commit()}
+    save_value(path, plain_values(whole), about)
 
 
 def _named(benchmark: BenchmarkConfig, name: str) -> dict[str, dict[str, Any]]:
     return getattr(benchmark, f"named_{name}")
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    file = path / CELL_FILE
-    return json.loads(file.read_text()) if file.is_file() else None
-
-
 def _run_cell(
     cell: Cell, settings: RunSettings, path: Path, server: SharedServer, everyone: Sequence[RunSettings]
-) -> dict[str, Any]:
+) -> Artefact:
     began = time.time()
-    path.mkdir(parents=True, exist_ok=True)
-    (path / CELL_FILE).unlink(missing_ok=True)
+    before = load(path / CELL)
+    if before is not None and before.made_from != cell.made_from:  # it failed, with other settings
+        shutil.rmtree(path)
     (path / ERROR_FILE).unlink(missing_ok=True)
+    save_value(path / CELL, cell.made_from, {**cell.describe(), "status": "unfinished"})
     outcome: dict[str, Any] = {"status": "done"}
     try:
-        engine = server.prepare(settings, everyone)
-        keep_difficulty(path.parent.parent, cell, dataclasses.replace(settings, engine=engine))
-        checkpoint = get_last_checkpoint(str(path))
-        settings.training.resume_from_checkpoint = checkpoint
-        METHODS[cell.trainer].run(dataclasses.replace(settings, engine=engine))
+        ready = dataclasses.replace(settings, engine=server.prepare(settings, everyone))
+        keep_difficulty(path.parent.parent, cell, ready)
+        ready.training.resume_from_checkpoint = last_checkpoint(path)
+        ready.method.load("run")(ready)
         for left in path.glob("checkpoint-*"):
             shutil.rmtree(left)
     except Exception as error:
         logger.exception("Cell %s failed.", cell.name)
-        (path / ERROR_FILE).write_text(traceback.format_exc())
+        write_text(path / ERROR_FILE, traceback.format_exc())
         outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
     outcome = {**cell.describe(), **outcome, "began": began, "ended": time.time()}
-    write_whole(path / CELL_FILE, lambda unfinished: unfinished.write_text(json.dumps(outcome, indent=2) + "\n"))
+    made = save_value(path / CELL, cell.made_from, outcome, outcome["ended"] - began)
     gc.collect()  # trainers hold cycles, and two models at once may be too much
-    return outcome
+    return made

@@ -1,26 +1,38 @@
 """How hard a pool's prompts are for the weights all cells start from."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer
 
 from ..config import EstimatorConfig
-from ..engine.client import EngineClient
-from ..runs.settings import RunSettings, load_data
-from ..runs.train import fingerprint
+from ..data.prompts import prompt_ids
+from ..engine.launch import scoring_engine
+from ..runs.settings import RunSettings
 from ..scoring import RowScorer
-from ..store import write_whole
+from ..store import fingerprint, once_value
 from .cells import Cell
 
 POOLS_FOLDER = "pools"
 
 
-def keep_difficulty(folder: Path, cell: Cell, settings: RunSettings) -> None:
-    """Measure a pool once for all cells that train on it: the surprisal of the reference answer.
+def pool_path(folder: Path, task: str, pool: str, model: str) -> Path:
+    """Where the difficulty of a pool is kept.
 
-    Written to `pools/<fingerprint>.json` of the matrix's folder as `difficulty`, in nats, in the order of the pool.
-    Without a server, or references, the report does without.
+    Args:
+        folder (`Path`):
+            The matrix's folder.
+        task (`str`), pool (`str`), model (`str`):
+            Name of the task, fingerprint of the pool's ids, and the model that is trained.
+    """
+    return folder / POOLS_FOLDER / f"{task}_{fingerprint([pool, model])[:16]}"
+
+
+def keep_difficulty(folder: Path, cell: Cell, settings: RunSettings) -> None:
+    """Measure a pool once for all cells that train a model on it: the surprisal of the reference answer.
+
+    Kept in `pools/` of the matrix's folder as `difficulty`, in nats, in the order of the pool. Without a server, or
+    references, the report does without.
 
     Args:
         folder (`Path`):
@@ -28,22 +40,20 @@ def keep_difficulty(folder: Path, cell: Cell, settings: RunSettings) -> None:
         cell (`Cell`), settings (`RunSettings`):
             A cell and its settings; its server has the start weights.
     """
-    url = settings.engine.engine_url
-    if url is None:
+    if settings.engine.engine_url is None:
         return
-    train, _ = load_data(settings.script, settings.training, settings.data)
-    path = folder / POOLS_FOLDER / f"{fingerprint(train)}.json"
-    if path.is_file() or not {"completion", "answer"} & set(train.column_names):
+    train, _ = settings.rows
+    if not {"completion", "answer"} & set(train.column_names):
         return
-    tokenizer = AutoTokenizer.from_pretrained(settings.model.model_name_or_path)
-    scorer = RowScorer(
-        tokenizer,
-        EstimatorConfig(estimator="surprisal"),
-        chat_template_kwargs=getattr(settings.training, "chat_template_kwargs", None),
-    )
-    client = EngineClient(url, timeout=settings.engine.engine_request_timeout)
-    scores = scorer.score(scorer.encode(train.to_list()), client)
-    client.close()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = {"task": cell.task, "seed": cell.seed, "difficulty": [round(score.value, 4) for score in scores]}
-    write_whole(path, lambda unfinished: unfinished.write_text(json.dumps(values)))
+    model = settings.model.model_name_or_path
+    template = getattr(settings.training, "chat_template_kwargs", None)
+    pool = fingerprint(prompt_ids(train))
+
+    def measure() -> dict[str, Any]:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        scorer = RowScorer(tokenizer, EstimatorConfig(estimator="surprisal"), chat_template_kwargs=template)
+        with scoring_engine(settings.engine, model) as engine:
+            scores = scorer.score(scorer.encode(train.to_list()), engine)
+        return {"task": cell.task, "seed": cell.seed, "difficulty": [round(score.value, 4) for score in scores]}
+
+    once_value(pool_path(folder, cell.task, pool, model), {"pool": pool, "model": model}, measure)

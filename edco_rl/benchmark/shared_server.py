@@ -7,11 +7,14 @@ from types import TracebackType
 from typing import Self
 
 from ..config import EngineConfig
-from ..engine.client import EngineClient
-from ..engine.launch import lora_rank_for_vllm, reset_weights
+from ..engine.launch import lora_rank_for_vllm, reset_weights, scoring_engine
 from ..engine.protocol import EngineError, Sampling
 from ..engine.server import VLLMServer
+from ..engine.weights import TRANSPORTS
 from ..runs.settings import RunSettings
+
+# Seconds a working engine takes at most for one token.
+_PATIENCE = 60.0
 
 
 class SharedServer:
@@ -57,30 +60,27 @@ class SharedServer:
             self._serve(_model(settings), _with_lora(settings, everyone))
             assert self._server is not None
             # A server started here has the file backend, and shares its GPU with the trainer.
-            transport = (
-                "file"
-                if engine.engine_transport == "auto" and not settings.model.use_peft
-                else engine.engine_transport
-            )
+            full = engine.engine_transport == "auto" and not settings.model.use_peft
+            transport = "file" if full else engine.engine_transport
             engine = dataclasses.replace(engine, engine_url=self._server.url, engine_transport=transport)
         reset_weights(engine, _model(settings))
         return engine
 
     def _serve(self, model: str, engine: EngineConfig) -> None:
-        if self._key == (model, engine) and self._server is not None and self._answers():
+        if self._server is not None and self._key == (model, engine) and self._answers(model, engine):
             return
         self._stop()
         self._server = VLLMServer(model, engine, engine.engine_log or self.log_path)
         self._server.start()
         self._key = (model, engine)
 
-    def _answers(self) -> bool:
+    def _answers(self, model: str, engine: EngineConfig) -> bool:
         """Whether the engine still works: its HTTP server can outlive it."""
         assert self._server is not None
+        reached = dataclasses.replace(engine, engine_url=self._server.url, engine_request_timeout=_PATIENCE)
         try:
-            client = EngineClient(self._server.url, timeout=60.0)
-            client.generate([[1, 2]], Sampling(1))
-            client.close()
+            with scoring_engine(reached, model) as client:
+                client.generate([[1, 2]], Sampling(1))
         except EngineError:
             return False
         return True
@@ -98,13 +98,12 @@ def _model(settings: RunSettings) -> str:
 def _with_lora(settings: RunSettings, everyone: Sequence[RunSettings]) -> EngineConfig:
     """Engine settings with room for the adapters of all cells that can share the server."""
     engine = settings.engine
+    takes_adapters = engine.engine_transport == "auto" or TRANSPORTS.find(engine.engine_transport).adapter_only
     ranks = [
         other.model.lora_r
         for other in everyone
-        if (other.engine, _model(other)) == (engine, _model(settings))
-        and other.model.use_peft
-        and engine.engine_transport in ("auto", "adapter")
+        if other.model.use_peft and (other.engine, _model(other)) == (engine, _model(settings))
     ]
-    if not ranks or engine.engine_max_lora_rank is not None:
+    if not ranks or not takes_adapters or engine.engine_max_lora_rank is not None:
         return engine
     return dataclasses.replace(engine, engine_max_lora_rank=lora_rank_for_vllm(max(ranks)))

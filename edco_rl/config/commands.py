@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .checks import as_dict, check_at_least, check_given
+from .engine import EngineConfig
 
 
 @dataclass
@@ -35,8 +36,8 @@ class RunConfig:
     held_out_reward: str | None = field(
         default=None,
         metadata={
-            "help": "Reward whose 1 is a right held-out answer. By default the first of reward_funcs that judges "
-            "answers; in supervised fine-tuning the one that fits the data set's columns."
+            "help": "Reward whose 1 is a right held-out answer; of rouge_l the mean is measured. By default the first "
+            "of reward_funcs that judges answers; without rewards the one that fits the data set's columns."
         },
     )
     held_out_every: int | None = field(
@@ -56,6 +57,22 @@ class RunConfig:
         check_at_least("held_out_max_tokens", self.held_out_max_tokens, 1)
         check_at_least("held_out_every", self.held_out_every, 1)
         self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
+
+
+@dataclass
+class ServeConfig(EngineConfig):
+    """What `edco-rl serve` starts; what a trainer decides is no setting of it."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder or hub id."})
+    engine_port: int = field(default=8000, metadata={"help": "Port the server listens on; 0 takes a free one."})
+    engine_mode: str = field(default="server", init=False)
+    engine_url: str | None = field(default=None, init=False)
+    engine_transport_dir: str | None = field(default=None, init=False)
+    engine_request_timeout: float = field(default=600.0, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_given(self, "model_name_or_path")
 
 
 @dataclass
@@ -88,6 +105,9 @@ class EvaluateConfig:
             "where there are options, else math."
         },
     )
+    reward_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments of the reward, by its name: {length: {maximum: 256}}."}
+    )
     max_completion_length: int = field(default=256, metadata={"help": "Most tokens of an answer."})
     samples: int = field(
         default=0, metadata={"help": "Answers sampled a prompt for pass@k, beside the greedy one; 0 leaves that out."}
@@ -107,6 +127,7 @@ class EvaluateConfig:
     output: str | None = field(default=None, metadata={"help": "JSON file for the result."})
 
     def __post_init__(self) -> None:
+        self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
         self.chat_template_kwargs = as_dict("chat_template_kwargs", self.chat_template_kwargs)
         check_given(self, "model_name_or_path", "dataset_name")
         check_at_least("max_prompts", self.max_prompts, 1)
@@ -138,7 +159,10 @@ class InputConfig:
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub data set."})
     dataset_train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
-    seed: int = field(default=0, metadata={"help": "Seed of generated tasks, of samples and of bootstraps."})
+    seed: int = field(
+        default=42,
+        metadata={"help": "Seed of generated tasks, as of the training run, of samples and of bootstraps."},
+    )
 
     def __post_init__(self) -> None:
         check_given(self, "model_name_or_path", "dataset_name")
@@ -190,6 +214,9 @@ class AuditConfig(InputConfig):
             "data set's columns."
         },
     )
+    reward_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments of the reward, by its name: {length: {maximum: 256}}."}
+    )
     cost_limit: float = field(
         default=0.05,
         metadata={"help": "Largest share of the time of one full sequence a prompt that the advice may cost."},
@@ -201,5 +228,6 @@ class AuditConfig(InputConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
         check_at_least("samples", self.samples, 8)
         check_at_least("reference_samples", self.reference_samples, 2)

@@ -10,11 +10,13 @@ import numpy as np
 from ..benchmark.comparison import UNITS, Comparison, Learning, Runs, compare, curves
 from ..config import ReportConfig
 from ..errors import ConfigurationError
-from ..statistics import band, holm, without_nan
+from ..statistics import band, holm
+from ..store import plain
+from ..trainers.stopwatch import PARTS
 from .load import Loaded, Run
 from .traces import TRACES, heat, over_seeds
 
-PARTS = ("rollout", "scoring", "sync", "reward", "optimizer")
+_TRAINING = [part for part in PARTS if part != "evaluation"]
 # By default the target is this share of the way from the start to where the baseline ends.
 _TARGET_SHARE = 0.75
 _LEAST_GAIN = 0.01
@@ -48,7 +50,7 @@ def build(loaded: Loaded, config: ReportConfig) -> dict[str, Any]:
     targets = _targets(groups, learned, baseline, config)
     comparisons = _compare_all(learned, baseline, targets, unit, config)
     level = config.confidence_level
-    return without_nan(
+    return plain(
         {
             "title": config.title or _title(groups),
             "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -60,7 +62,7 @@ def build(loaded: Loaded, config: ReportConfig) -> dict[str, Any]:
             "methods": list(dict.fromkeys(series[1] for series in groups)),
             "curricula": _baseline_first([series[2] for series in groups], baseline),
             "traces": {name: {"title": title, "axis": axis} for name, (title, axis, _) in TRACES.items()},
-            "parts": PARTS,
+            "parts": _parts(done),
             "series": [
                 _describe(series, runs, learned[series], targets.get(series[:2]), level)
                 for series, runs in groups.items()
@@ -71,6 +73,15 @@ def build(loaded: Loaded, config: ReportConfig) -> dict[str, Any]:
             "made_by": _provenance(loaded, done),
         }
     )
+
+
+def _parts(runs: list[Run]) -> dict[str, dict[str, Any]]:
+    """The parts of training that took any time: what they are, and their place among all, for their colour."""
+    return {
+        part: {"what": PARTS[part], "place": place}
+        for place, part in enumerate(_TRAINING)
+        if any(run.summary["seconds"].get(part) for run in runs)
+    }
 
 
 def _title(groups: dict[Series, list[Run]]) -> str:
@@ -139,7 +150,7 @@ def _compare_all(
             1 - config.confidence_level
         )
         entry["adjusted"] = float(value)
-        entry["units"] = {unit: _plain(result) for unit, result in entry["units"].items()}
+        entry["units"] = {unit: _described(result) for unit, result in entry["units"].items()}
     return found
 
 
@@ -161,7 +172,7 @@ def _in_all_units(
     }
 
 
-def _plain(result: Comparison) -> dict[str, Any]:
+def _described(result: Comparison) -> dict[str, Any]:
     """A comparison as JSON has it: what is infinite is said by a flag."""
     values = dataclasses.asdict(result)
     return {
@@ -192,7 +203,7 @@ def _describe(
         "steps": _mean([run.summary["steps"] for run in runs]),
         "tokens": _mean(totals),
         "seconds": _mean([entry["training"] for entry in seconds]),
-        "time": {part: _mean([entry.get(part, 0.0) for entry in seconds]) for part in PARTS},
+        "time": {part: _mean([entry.get(part, 0.0) for entry in seconds]) for part in _TRAINING},
         "distinct": _mean([run.summary["prompts_trained_on"] / run.summary["prompts_in_pool"] for run in runs]),
         "groups": {name: _logged(runs, name) for name in ("with_signal", "with_signal_trained", "dropped", "missing")},
         "traces": traces,

@@ -19,7 +19,7 @@ _COLORS = (
     "#4d7c0f",
     "#7c3aed",
 )
-_PART_COLORS = ("#0b63ce", "#c2410c", "#a16207", "#9333ab", "#0f7b5f")
+_PART_COLORS = ("#0b63ce", "#c2410c", "#a16207", "#9333ab", "#0f7b5f", "#be185d", "#0e7490")
 _DASHES = ("-", "--", ":", "-.")
 _MOST_IN_LEGEND = 24
 Figure = Any
@@ -172,8 +172,9 @@ def _time(figure: Figure, data: dict[str, Any], series: list[dict[str, Any]]) ->
     figure.set_size_inches(9, 1.4 + 0.32 * len(series))
     axis = figure.subplots()
     left = np.zeros(len(series))
-    for part, color in zip(data["parts"], _PART_COLORS, strict=True):
+    for part, described in data["parts"].items():
         values = np.array([one["time"][part] for one in series])
+        color = _PART_COLORS[described["place"]]
         axis.barh([_label(one) for one in series], values, left=left, label=part, color=color)
         left += values
     axis.invert_yaxis()

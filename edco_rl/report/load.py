@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import store
 from ..benchmark.cells import CELLS_FOLDER, task_name
 from ..benchmark.comparison import Learning
-from ..benchmark.matrix import CELL_FILE, MATRIX_FILE
-from ..benchmark.pool_difficulty import POOLS_FOLDER
+from ..benchmark.matrix import CELL, MATRIX
+from ..benchmark.pool_difficulty import pool_path
 from ..errors import ConfigurationError
 from ..runs.recorder import RECORDS_FILE, decode, read_records
 from ..runs.train import SUMMARY_FILE
@@ -78,7 +79,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Everything a report is made of: the runs, and the matrices' own files by folder."""
+    """Everything a report is made of: the runs, and the matrices' settings and number of cells by folder."""
 
     runs: list[Run]
     matrices: dict[str, dict[str, Any]]
@@ -106,8 +107,9 @@ def load(folders: Sequence[str]) -> Loaded:
         found = list(_read_folder(folder))
         if not found:
             raise ConfigurationError(f"{name} holds no runs: expected a folder of edco-rl benchmark or edco-rl train.")
-        if (folder / MATRIX_FILE).is_file():
-            matrices[str(folder)] = json.loads((folder / MATRIX_FILE).read_text())
+        matrix = store.load(folder / MATRIX)
+        if matrix is not None:
+            matrices[str(folder)] = {"config": matrix.made_from, "cells": matrix.value["cells"]}
         for run in found:
             known = runs.get(run.key)
             if known is None or known.status != "done":
@@ -119,21 +121,19 @@ def load(folders: Sequence[str]) -> Loaded:
 
 def _read_folder(folder: Path) -> list[Run]:
     if (folder / CELLS_FOLDER).is_dir():
-        return [_read_cell(path, folder) for path in sorted((folder / CELLS_FOLDER).iterdir()) if path.is_dir()]
+        cells = ((path, store.load(path / CELL)) for path in sorted((folder / CELLS_FOLDER).iterdir()))
+        return [_read_cell(path, cell.value, folder) for path, cell in cells if cell is not None]
     return [_read_run(folder)] if (folder / RECORDS_FILE).is_file() else []
 
 
-def _read_cell(path: Path, matrix: Path) -> Run:
-    if not (path / CELL_FILE).is_file():
-        task, method, curriculum, seed = path.name.rsplit("_", 3)
-        return Run(task, method, curriculum, int(seed), "unfinished", None, path, {}, [])
-    cell = json.loads((path / CELL_FILE).read_text())
+def _read_cell(path: Path, cell: dict[str, Any], matrix: Path) -> Run:
     where = (cell["task"], cell["method"], cell["curriculum"], int(cell["seed"]))
     if cell["status"] != "done":
-        return Run(*where, cell["status"], cell["error"], path, {}, [])
+        return Run(*where, cell["status"], cell.get("error"), path, {}, [])
     summary = json.loads((path / SUMMARY_FILE).read_text())
-    pool = matrix / POOLS_FOLDER / f"{summary['pool_fingerprint']}.json"
-    difficulty = json.loads(pool.read_text())["difficulty"] if pool.is_file() else None
+    model = summary["config"]["model"]["model_name_or_path"]
+    pool = store.load(pool_path(matrix, cell["task"], summary["pool_fingerprint"], model))
+    difficulty = None if pool is None else pool.value["difficulty"]
     records = read_records(path / RECORDS_FILE)
     return Run(*where, "done", None, path, summary, records, difficulty, cell["target_accuracy"])
 

@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "1 5", "12 4"];
-const PART_COLORS = ["--c1", "--c2", "--c5", "--c4", "--c3"];
+const PART_COLORS = ["--c1", "--c2", "--c5", "--c4", "--c3", "--c6", "--c7"];
 const state = { task: data.tasks[0], unit: data.unit, hidden: new Set(), run: null };
 const seriesName = (s) => `${s.method} ${s.curriculum}`;
 const colorOf = (s) => `var(--c${data.curricula.indexOf(s.curriculum) % 10})`;
@@ -66,11 +66,11 @@ function drawHeat(host) {
 }
 
 function drawTime(host) {
-  const parts = data.parts.map((name, i) => ({ name, color: `var(${PART_COLORS[i % PART_COLORS.length]})` }));
+  const parts = Object.entries(data.parts).map(([name, { what, place }]) => ({ name, what, color: `var(${PART_COLORS[place]})` }));
   barChart(host, "time", visible().map((s) => ({ label: seriesName(s), values: s.time })), parts, { xLabel: "seconds", label: `Seconds by part, ${state.task}`, hint: "No series is switched on." });
   const keys = document.createElement("div");
   keys.className = "keys";
-  keys.innerHTML = parts.map((part) => `<span><i style="background:${part.color}"></i>${part.name}</span>`).join("");
+  keys.innerHTML = parts.map((part) => `<span title="${part.what}"><i style="background:${part.color}"></i>${part.name}</span>`).join("");
   host.prepend(keys);
 }
 

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..store import write_text
 from .tables import remarks, rows
 
 _MOST_FINDINGS = 8
@@ -49,7 +50,8 @@ def write_page(data: dict[str, Any], path: Path) -> None:
         remarks="".join(f"<li>{html.escape(line)}</li>" for line in remarks(data)),
         provenance=_provenance(data["made_by"]),
     )
-    path.write_text(
+    write_text(
+        path,
         _PAGE.format(
             title=html.escape(data["title"]),
             style=texts["page.css"],
@@ -57,7 +59,7 @@ def write_page(data: dict[str, Any], path: Path) -> None:
             body=body,
             # No text of the data can end the script element.
             data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/").replace("<!--", "<\\u0021--"),
-        )
+        ),
     )
 
 

@@ -1,12 +1,17 @@
 """The comparison as a table: CSV with every number, Markdown and the terminal with those to read."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ..store import write_text
+
+# Parts of the time that are spent once, before the first step.
+_BEFORE_TRAINING = ("teacher", "difficulty")
 VERDICTS = {1: "fewer {unit}", -1: "more {unit}", 0: "cannot be told"}
 
 
@@ -73,6 +78,7 @@ def rows(data: dict[str, Any]) -> list[dict[str, str]]:
             row["trained on"] = _share(s["groups"]["with_signal_trained"])
             row["dropped a step"] = "-" if s["groups"]["dropped"] is None else f"{s['groups']['dropped']:.1f}"
         row |= {"prompts used": _share(s["distinct"]), "seconds": f"{s['seconds']:.0f}"}
+        row |= {f"of them {part}": _part(s, part) for part in _BEFORE_TRAINING if part in data["parts"]}
         found.append(row)
     return found
 
@@ -83,6 +89,12 @@ def _value(value: dict[str, float | None] | None, interval: bool = False) -> str
     if not interval or value["low"] is None:
         return f"{value['value']:.3f}"
     return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _part(series: dict[str, Any], part: str) -> str:
+    """Seconds of a part of the time, and their share."""
+    seconds = series["time"][part]
+    return f"{seconds:.0f} ({seconds / series['seconds']:.0%})" if seconds else "-"
 
 
 def _share(value: float | None) -> str:
@@ -122,6 +134,7 @@ def print_table(data: dict[str, Any]) -> None:
     table.add_column("run", overflow="fold")
     wanted = ["seeds", "accuracy before", f"after [{data['level']:.0%}]", f"{data['unit']} ratio", "verdict"]
     wanted += ["with signal", "trained on", "dropped a step", "seconds"]
+    wanted += [f"of them {part}" for part in _BEFORE_TRAINING]
     shown = [name for name in wanted if any(row.get(name, "-") != "-" for row in found)]
     for name in shown:
         table.add_column(name)
@@ -140,7 +153,7 @@ def write_markdown(data: dict[str, Any], path: Path) -> None:
     names = list(found[0])
     lines = [f"# {data['title']}", "", f"| {' | '.join(names)} |", f"| {' | '.join('---' for _ in names)} |"]
     lines += [f"| {' | '.join(row[name] for name in names)} |" for row in found]
-    path.write_text("\n".join([*lines, "", *(f"- {line}" for line in remarks(data))]) + "\n")
+    write_text(path, "\n".join([*lines, "", *(f"- {line}" for line in remarks(data))]) + "\n")
 
 
 def write_csv(data: dict[str, Any], path: Path) -> None:
@@ -168,10 +181,11 @@ def write_csv(data: dict[str, Any], path: Path) -> None:
             line |= {"verdict": entry["verdict"]}
         lines.append(line)
     names = list(dict.fromkeys(name for line in lines for name in line))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(lines)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(path, text.getvalue())
 
 
 _RATIO = (("value", "ratio"), ("low", "low"), ("high", "high"))

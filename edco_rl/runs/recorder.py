@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from ..curriculum import Outcome
 from ..curriculum.gates import EqualRewards
+from ..store import write_text
 
 RECORDS_FILE = "records.jsonl"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -107,8 +108,7 @@ class RunRecorder(TrainerCallback):
                 self._seconds_before = sum(spent.parts.values())
                 self.trainer.tokens.update(spent.tokens)
                 self.trainer.stopwatch.seconds |= spent.parts
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._total = self._all_tokens()
         if 0 not in self.measured:
             self.measure(0)

@@ -1,27 +1,36 @@
 """What every run does with its settings before a trainer is made."""
 
-import json
 import os
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from transformers import AutoConfig
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
 from ..config import CurriculumConfig, DataConfig, EngineConfig, RunConfig
-from ..errors import ConfigurationError
 from ..data.load import load_prompts
 from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
-from ..engine.server import check_model_path
+from ..errors import ConfigurationError
+from ..methods import Method
+from ..models import check_model_path
+from ..store import plain
 
 
-def settings_parser(classes: tuple[type, ...], prog: str) -> TrlParser:
-    """TRL's parser over dataclasses, with defaults that fit the machine."""
-    parser = TrlParser(classes, prog=prog)
+def method_parser(method: Method, prog: str) -> TrlParser:
+    """TRL's parser over all settings of a method, with defaults that fit the machine.
+
+    Args:
+        method (`Method`):
+            The method.
+        prog (`str`):
+            Name in the help text.
+    """
+    script, training, curriculum = (method.load(part) for part in ("script", "training", "curriculum"))
+    parser = TrlParser((script, training, ModelConfig, curriculum, EngineConfig, DataConfig, RunConfig), prog=prog)
     if not has_cuda():
         parser.set_defaults(bf16=False)  # TRL's default would be refused
     return parser
@@ -29,15 +38,18 @@ def settings_parser(classes: tuple[type, ...], prog: str) -> TrlParser:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Parsed settings of a run, in the order of its parser.
+    """A method and its parsed settings, in the order of its parser.
 
     Args:
+        method (`Method`):
+            What is run.
         script (`ScriptArguments`), training (`TrainingArguments`), model (`ModelConfig`):
             TRL's, of the method.
         curriculum (`CurriculumConfig`), engine (`EngineConfig`), data (`DataConfig`), run (`RunConfig`):
             Of this package.
     """
 
+    method: Method
     script: Any
     training: Any
     model: ModelConfig
@@ -46,9 +58,14 @@ class RunSettings:
     data: DataConfig
     run: RunConfig
 
+    @cached_property
+    def rows(self) -> tuple[Dataset, Dataset | None]:
+        """The training pool and held-out rows, loaded once."""
+        return load_data(self.script, self.training, self.data)
+
     def describe(self) -> dict[str, Any]:
-        """All of them as plain values."""
-        return {one.name: plain_values(getattr(self, one.name)) for one in fields(self)}
+        """All settings as plain values."""
+        return {one.name: plain_values(getattr(self, one.name)) for one in fields(self) if one.name != "method"}
 
     def of_trainer(self) -> dict[str, Any]:
         """Arguments that every trainer with a curriculum takes by name."""
@@ -73,10 +90,10 @@ def prepare(settings: RunSettings) -> tuple[Dataset, Dataset | None, dict[str, A
     training = settings.training
     check_model_and_data(settings.script, settings.model)
     training.resume_from_checkpoint = _checkpoint(training)
-    train, held_out = load_data(settings.script, training, settings.data)
+    rows = settings.rows
     described = settings.describe()
     set_model_arguments(training, settings.model)
-    return train, held_out, described
+    return *rows, described
 
 
 def _checkpoint(args: Any) -> str | None:
@@ -88,10 +105,18 @@ def _checkpoint(args: Any) -> str | None:
         if not Path(asked).is_dir():
             raise ConfigurationError(f"resume_from_checkpoint {asked!r}: there is no such folder.")
         return asked
-    found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    found = last_checkpoint(Path(args.output_dir))
     if found is None:
         raise ConfigurationError(f"resume_from_checkpoint true: {args.output_dir} holds no checkpoint.")
     return found
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The last checkpoint of a run's folder that was written whole: the curriculum's state is the last file of one."""
+    from ..trainers.checkpoint import CURRICULUM_FILE  # brings all trainers with it, which takes seconds
+
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{CURRICULUM_FILE}")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def load_data(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:
@@ -130,7 +155,7 @@ def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
     """Raise [`ConfigurationError`] when no model can be found under that name, which a setting gives."""
     if not name:
         raise ConfigurationError(f"{setting} is missing.")
-    check_model_path(name)
+    check_model_path(name, setting)
     try:
         AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -139,5 +164,4 @@ def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
 
 def plain_values(config: Any) -> dict[str, Any]:
     """A configuration as JSON has it."""
-    values = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
-    return json.loads(json.dumps(values, default=str))
+    return plain(config.to_dict() if hasattr(config, "to_dict") else asdict(config))

@@ -1,70 +1,49 @@
 """A trainer's run from first to last evaluation, and what it leaves behind."""
 
-import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from datasets import Dataset
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from ..config import RunConfig
-from ..data.prompts import prompt_ids
-from ..engine.protocol import Sampling
-from ..rewards import RewardFunction
-from .grading import grade_answers
+from ..store import fingerprint, write_json
+from ..trainers.stopwatch import PARTS
+from .held_out import METRICS, HeldOut
 from .provenance import commit, describe_hardware, versions
 from .recorder import RunRecorder, Spent
+from .settings import RunSettings
 
 SUMMARY_FILE = "summary.json"
-_METRICS = {"accuracy": "accuracy", "rouge_l": "ROUGE-L"}
-_PARTS = ("rollout", "sync", "scoring", "reward", "optimizer", "evaluation")
 
 
 def train_and_measure(
-    trainer: Any,
-    held_out: Dataset | None,
-    reward: RewardFunction | None,
-    max_tokens: int,
-    run: RunConfig,
-    described: dict[str, Any],
-    metric: str = "accuracy",
-    spent: Spent | None = None,
+    trainer: Any, settings: RunSettings, held_out: HeldOut, described: dict[str, Any], spent: Spent | None = None
 ) -> dict[str, Any]:
-    """Train, measure held-out accuracy on the way, and write everything a report needs.
+    """Train, measure held-out answers on the way, and write everything a report needs.
 
     Args:
         trainer (`Trainer`):
             A trainer with a curriculum; closed at the end, whatever happens.
-        held_out (`datasets.Dataset`, *optional*):
-            Prompts to answer greedily.
-        reward (`RewardFunction`, *optional*):
-            Judges the answers.
-        max_tokens (`int`):
-            Most tokens of an answer.
-        run (`RunConfig`):
-            How often to measure, and when to stop.
+        settings (`RunSettings`):
+            The run's.
+        held_out (`HeldOut`):
+            What is measured.
         described (`dict[str, Any]`):
-            The run's settings as plain values, for `summary.json`.
-        metric (`str`, *optional*, defaults to `"accuracy"`):
-            `"accuracy"` is the share of full rewards, any other metric the mean reward, and stands under its name.
+            The run's settings as they were given, for `summary.json`.
         spent (`Spent`, *optional*):
-            What was spent on the run before the trainer was made.
+            What was spent on the run before the trainer trains.
 
     Returns:
         `dict[str, Any]`: what `summary.json` holds.
     """
-    args = trainer.args
+    args, run, metric = trainer.args, settings.run, held_out.metric
     folder = Path(args.output_dir)
     try:
         recorder = RunRecorder(
             trainer,
             folder,
-            lambda: _answer(trainer, held_out, reward, max_tokens, metric),
+            lambda: held_out.measure(trainer),
             every=run.held_out_every,
             stop_after_tokens=run.stop_after_tokens,
             stop_after_seconds=run.stop_after_seconds,
@@ -78,28 +57,26 @@ def train_and_measure(
         trainer.save_state()
         steps = trainer.state.global_step
         summary = {
-            "method": trainer._tag_names[1],
+            "method": settings.method.name,
             "metric": metric,
             f"{metric}_before": recorder.measured[0],
             f"{metric}_after": recorder.measured[steps],
-            "held_out_prompts": len(held_out) if held_out is not None else 0,
-            "held_out_fingerprint": None if held_out is None else fingerprint(held_out),
+            "held_out_prompts": len(held_out),
+            "held_out_fingerprint": held_out.fingerprint,
             "steps": steps,
             "tokens": recorder.tokens,
             "prompts_in_pool": len(trainer.curriculum.pool),
-            "pool_fingerprint": _hash(trainer.curriculum.pool.ids),
+            "pool_fingerprint": fingerprint(trainer.curriculum.pool.ids),
             "prompts_trained_on": trainer.curriculum.prompts_used(),
-            "seconds": {"training": seconds} | {p: trainer.stopwatch.seconds.get(p, 0.0) for p in _PARTS},
+            "seconds": {"training": seconds} | {part: trainer.stopwatch.seconds.get(part, 0.0) for part in PARTS},
             "versions": versions(),
             "hardware": describe_hardware(),
             "commit": commit(),
             "config": described,
         }
-        if hasattr(trainer, "difficulty_seconds"):
-            summary["seconds"]["difficulty"] = trainer.difficulty_seconds
         if trainer.accelerator.is_main_process:
             trainer.save_curriculum(folder)
-            (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2, default=str) + "\n")
+            write_json(folder / SUMMARY_FILE, summary)
             print_summary(summary, folder)
         return summary
     finally:
@@ -113,51 +90,20 @@ def _step_of(checkpoint: str | None) -> int | None:
     return int(json.loads((Path(checkpoint) / "trainer_state.json").read_text())["global_step"])
 
 
-def fingerprint(rows: Dataset) -> str:
-    """The same for the same prompts in the same order."""
-    return _hash(prompt_ids(rows))
-
-
-def _hash(ids: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-
-
-def _answer(
-    trainer: Any, held_out: Dataset | None, reward: RewardFunction | None, max_tokens: int, metric: str
-) -> NDArray[np.float64] | None:
-    """What the trainer's weights earn on held-out prompts, shape (P,); `None` where there is nothing to measure."""
-    if held_out is None or reward is None:
-        return None
-    with trainer.scoring_backend() as backend:
-        if backend is None or not trainer.accelerator.is_main_process:
-            return None
-        with trainer.stopwatch("evaluation"):
-            graded = grade_answers(
-                backend,
-                trainer.processing_class,
-                held_out,
-                reward,
-                sampling=Sampling(max_tokens, temperature=0.0),
-                chat_template_kwargs=getattr(trainer, "chat_template_kwargs", None),
-            )
-    return (graded.right if metric == "accuracy" else graded.rewards)[:, 0]
-
-
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
     """Print the table a run ends with."""
     table = Table(title=f"{folder}", show_header=False)
-    for name in [name for name in summary if name.endswith(("_before", "_after"))]:
-        value = summary[name]
-        metric, _, when = name.rpartition("_")
-        label = f"held-out {_METRICS[metric]} {when} ({summary['held_out_prompts']} prompts, greedy)"
+    for when in ("before", "after"):
+        value = summary[f"{summary['metric']}_{when}"]
+        label = f"held-out {METRICS[summary['metric']]} {when} ({summary['held_out_prompts']} prompts, greedy)"
         table.add_row(label, "not measured" if value is None else f"{value:.3f}")
     table.add_row("optimizer steps", str(summary["steps"]))
     table.add_row("prompts trained on", f"{summary['prompts_trained_on']} of {summary['prompts_in_pool']}")
     seconds = summary["seconds"]
     table.add_row("training", f"{seconds['training']:.0f} s")
-    for part in _PARTS[:-1]:
-        table.add_row(f"  {part}", f"{seconds[part]:.0f} s ({seconds[part] / max(seconds['training'], 1e-9):.0%})")
-    if "difficulty" in seconds:
-        table.add_row("difficulty, before training", f"{seconds['difficulty']:.0f} s")
-    table.add_row("evaluation, before and after", f"{seconds['evaluation']:.0f} s")
+    for part in PARTS:
+        if part != "evaluation" and seconds[part]:
+            share = seconds[part] / max(seconds["training"], 1e-9)
+            table.add_row(f"  {part}", f"{seconds[part]:.0f} s ({share:.0%})")
+    table.add_row("evaluation, beside training", f"{seconds['evaluation']:.0f} s")
     Console().print(table)

@@ -3,6 +3,7 @@
 from .curriculum_mixin import BatchLayout, CurriculumMixin
 from .distillation import CurriculumDistillationTrainer
 from .distillation_config import CurriculumDistillationConfig
+from .engine_mixin import EngineMixin
 from .grpo import CurriculumGRPOTrainer
 from .ppo import CurriculumPPOTrainer
 from .ppo_config import CurriculumPPOConfig
@@ -20,5 +21,6 @@ __all__ = [
     "CurriculumPPOTrainer",
     "CurriculumRLOOTrainer",
     "CurriculumSFTTrainer",
+    "EngineMixin",
     "RolloutMixin",
 ]

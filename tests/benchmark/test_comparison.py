@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from edco_rl.statistics import band, holm
 from edco_rl.benchmark.comparison import (
     Learning,
     compare,
@@ -17,6 +16,7 @@ from edco_rl.benchmark.comparison import (
     mean_over_training,
     paired_test,
 )
+from edco_rl.statistics import band, holm
 
 STEPS = np.arange(0.0, 61.0, 10.0)
 

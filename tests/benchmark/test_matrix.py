@@ -7,12 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from edco_rl.runs.recorder import read_records
+from edco_rl.benchmark.cells import make_cells
 from edco_rl.cli import main
 from edco_rl.config import BenchmarkConfig
-from edco_rl.errors import ConfigurationError
 from edco_rl.curriculum import Strategy
-from edco_rl.benchmark.cells import make_cells
+from edco_rl.errors import ConfigurationError
+from edco_rl.methods import METHODS
+from edco_rl.runs.recorder import read_records
+from edco_rl.store import load
 
 
 def matrix(**changes):
@@ -42,7 +44,7 @@ def test_the_closer_setting_wins_and_a_methods_own_counts_for_it_alone():
         )
     )
     assert [cell.trainer for cell in (grpo, long, sft)] == ["grpo", "grpo", "sft"]
-    assert [cell.values["interval"] for cell in (grpo, long, sft)] == [20, 40, 20]
+    assert [cell.values["curriculum_interval"] for cell in (grpo, long, sft)] == [20, 40, 20]
     assert [cell.values.get("num_generations") for cell in (grpo, long, sft)] == [4, 8, None]
     assert "max_completion_length" in grpo.values and "max_completion_length" not in long.values
     assert grpo.values["learning_rate"] == 2e-5 and grpo.values["strategy"] == "edco"
@@ -95,7 +97,7 @@ def test_a_budget_ends_a_cell_by_its_unit():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ["grop"]}, "'grop' is no method; choose from distill, grpo, ppo, sft, complexity-aware"),
+        ({"methods": ["grop"]}, f"'grop' is no method; choose from {', '.join(METHODS)}"),
         ({"methods": None}, "methods is missing"),
         ({"curricula": ["edco", "mopps"]}, "baseline 'random' is not among"),
         ({"curricula": ["edco", "edco"]}, "names one twice"),
@@ -155,10 +157,10 @@ def test_a_matrix_runs_tells_of_a_failed_cell_and_does_only_what_is_missing(reci
         main(["benchmark", "--config", str(path)])
     output = capsys.readouterr()
     assert error.value.code == 1 and "1 of 2 cells failed" in output.err
-    assert "supervised fine-tuning has none" in " ".join(output.out.split())
+    assert "this trainer has none" in " ".join(output.out.split())
     failed = cells / "chain_sum_sft_random+equal_rewards_1"
     assert "Traceback" in (failed / "error.txt").read_text()
-    assert json.loads((failed / "cell.json").read_text())["status"] == "failed"
+    assert load(failed / "cell").value["status"] == "failed"
     done = cells / "chain_sum_sft_random_1"
     before = (done / "records.jsonl").stat().st_mtime_ns
     records = read_records(done / "records.jsonl")
@@ -173,11 +175,36 @@ def test_a_matrix_runs_tells_of_a_failed_cell_and_does_only_what_is_missing(reci
     assert "1 of 2: " not in capsys.readouterr().out  # the done cell is not run again
     with pytest.raises(SystemExit) as error:
         main(["benchmark", "--config", str(path), "--budget", "3"])
-    assert error.value.code == 2 and "with budget 4" in capsys.readouterr().err
+    message = " ".join(capsys.readouterr().err.split())
+    assert error.value.code == 2
+    assert f"Cell {done.name} was made with max_steps 4; now it is 3" in message and f"remove {done}" in message
+
+
+def test_a_recipe_that_changed_is_noticed_and_what_failed_can_be_mended(recipe, tmp_path, capsys):
+    settings = yaml.safe_load(recipe().read_text())["settings"]
+    shared = tmp_path / "shared.yaml"
+    path = tmp_path / "matrix.yaml"
+    values = {"recipe": str(shared), "methods": ["sft"], "curricula": ["random"], "seeds": [1], "budget": 1}
+    path.write_text(yaml.safe_dump(values | {"output_dir": str(tmp_path / "matrix")}))
+
+    def run(**changes):
+        shared.write_text(yaml.safe_dump(settings | changes))
+        code = 0
+        try:
+            main(["benchmark", "--config", str(path)])
+        except SystemExit as error:
+            code = error.code
+        return code, capsys.readouterr().err
+
+    cell = tmp_path / "matrix" / "cells" / "chain_sum_sft_random_1"
+    assert run(held_out_reward="nowhere:judge")[0] == 1 and load(cell / "cell").value["status"] == "failed"
+    assert run()[0] == 0 and load(cell / "cell").value["status"] == "done" and not (cell / "error.txt").exists()
+    code, error = run(learning_rate=0.5)
+    assert code == 2 and "was made with learning_rate None; now it is 0.5" in error
 
 
 def test_a_matrix_takes_more_curricula_and_seeds_and_refuses_other_settings_of_those_it_has(recipe, tmp_path, capsys):
-    cells, note = tmp_path / "matrix" / "cells", tmp_path / "matrix" / "benchmark.json"
+    cells, note = tmp_path / "matrix" / "cells", tmp_path / "matrix" / "benchmark"
     main(["benchmark", "--config", str(recipe(methods=["sft"], curricula=["random"], budget=1))])
     before = (cells / "chain_sum_sft_random_1" / "records.jsonl").stat().st_mtime_ns
     more = {"random": {}, "baby": {"strategy": "baby_step"}}
@@ -188,14 +215,16 @@ def test_a_matrix_takes_more_curricula_and_seeds_and_refuses_other_settings_of_t
         "chain_sum_sft_random_2",
     ]
     assert (cells / "chain_sum_sft_random_1" / "records.jsonl").stat().st_mtime_ns == before
-    known = json.loads(note.read_text())
-    assert known["cells"] == 4 and known["config"]["seeds"] == [1, 2] and list(known["config"]["curricula"]) == [*more]
+    known = load(note)
+    assert known.value["cells"] == 4
+    assert known.made_from["seeds"] == [1, 2] and list(known.made_from["curricula"]) == [*more]
     main(["benchmark", "--config", str(recipe(methods=["sft"], curricula=["random"], budget=1))])
-    assert json.loads(note.read_text())["cells"] == 4  # a smaller one takes nothing away
+    assert load(note).value["cells"] == 4  # a smaller one takes nothing away
     more["baby"]["strategy"] = "easy_to_hard"
     with pytest.raises(SystemExit) as error:
         main(["benchmark", "--config", str(recipe(methods=["sft"], curricula=more, budget=1))])
-    assert error.value.code == 2 and "with curricula.baby.strategy" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert error.value.code == 2 and "chain_sum_sft_baby_2 was made with strategy 'baby_step'" in told
 
 
 def at_least(completions, score=0.0, **kwargs):
@@ -236,7 +265,7 @@ def test_complexity_aware_fine_tuning_takes_any_curriculum_and_counts_what_its_r
     ]
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = recipe(
-        methods={"complexity-aware": {"complexity": {"split_points": [0.5]}}},
+        methods={"complexity-aware": {"split_points": [0.5]}},
         curricula={"random": {}, "staged": {"strategy": "easy_to_hard", "strategy_kwargs": {"column": "stage"}}},
         settings={"dataset_name": str(questions), "train_prompts": 16},
     )
@@ -244,7 +273,7 @@ def test_complexity_aware_fine_tuning_takes_any_curriculum_and_counts_what_its_r
     assert "2 of 2 cells are done." in capsys.readouterr().out
     for name in ("random", "staged"):
         cell = tmp_path / "matrix" / "cells" / f"questions_complexity-aware_{name}_1"
-        made = pq.read_table(cell / "training_data" / "complexity_aware" / "rows.parquet")
+        made = pq.read_table(cell / "training_data" / "complexity-aware.parquet")
         assert sum(made["reasoning"].to_pylist()) == 8 == sum(made["stage"].to_pylist())
         records = read_records(cell / "records.jsonl")
         start = records[0]
@@ -252,16 +281,11 @@ def test_complexity_aware_fine_tuning_takes_any_curriculum_and_counts_what_its_r
         assert start["tokens"]["scored"] == 16 and start["tokens"]["teacher"] > 8
         steps = [line for line in records if line["kind"] == "step"]
         assert steps[0]["seconds"] > start["seconds"] and steps[-1]["tokens"]["trained"] > 0
-        assert steps[0]["parts"]["scoring"] > 0
+        assert steps[0]["parts"]["scoring"] > 0 and steps[0]["parts"]["teacher"] > 0
+        summary = json.loads((cell / "summary.json").read_text())
+        assert summary["method"] == "complexity-aware" and summary["seconds"]["teacher"] > 0
         stages = [made["stage"][index].as_py() for line in steps for index in line["prompts"]]
         assert len(stages) == 16 and (stages == sorted(stages)) == (name == "staged")
-
-
-def test_what_a_curriculum_decides_is_no_field_of_complexity_aware_fine_tuning(recipe, tmp_path, capsys):
-    path = recipe(methods={"complexity-aware": {"complexity": {"training_order": "stages"}}})
-    with pytest.raises(SystemExit) as error:
-        main(["benchmark", "--config", str(path)])
-    assert error.value.code == 2 and "complexity has no field 'training_order'" in capsys.readouterr().err
 
 
 class StopsOnce(Strategy):
@@ -293,7 +317,7 @@ def test_a_stopped_cell_goes_on_from_its_checkpoint_with_its_records(recipe, tmp
     cell = tmp_path / "matrix" / "cells" / "chain_sum_sft_random_1"
     with pytest.raises(SystemExit) as error:
         main(["benchmark", "--config", str(path)])
-    assert error.value.code == 130 and not (cell / "cell.json").exists()
+    assert error.value.code == 130 and load(cell / "cell").value["status"] == "unfinished"
     before = read_records(cell / "records.jsonl")
     assert before[-1]["step"] == 7
     main(["benchmark", "--config", str(path)])

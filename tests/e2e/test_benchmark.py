@@ -1,13 +1,13 @@
 """A matrix on one real server: every cell begins with the model's own weights, whatever the one before has pushed."""
 
-import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from edco_rl.runs.recorder import read_records
 from edco_rl.cli import main
+from edco_rl.runs.recorder import read_records
+from edco_rl.store import load
 
 pytestmark = pytest.mark.engine
 RECIPE = Path(__file__).parents[2] / "recipes" / "benchmark" / "small_cpu.yaml"
@@ -22,7 +22,8 @@ def test_cells_of_full_and_lora_training_share_a_server_and_begin_alike(model_pa
         "gate_max_refills": 1,
         "disable_tqdm": True,
     }
-    values["settings"] |= {"train_prompts": 24, "held_out_prompts": 12, "curriculum_candidates": 8, "curriculum_size": 4}
+    values["settings"] |= {"train_prompts": 24, "held_out_prompts": 12}
+    values["settings"] |= {"curriculum_candidates": 8, "curriculum_size": 4}
     addition = values["tasks"]["addition"]
     addition |= addition.pop("grpo")
     values |= {
@@ -52,7 +53,7 @@ def test_cells_of_full_and_lora_training_share_a_server_and_begin_alike(model_pa
     assert found["full"][0] == found["lora"][0] and "1" in found["lora"][0]
     assert found["full"][1] == "0" * 12
     [pool] = (tmp_path / "matrix" / "pools").iterdir()
-    difficulty = json.loads(pool.read_text())["difficulty"]
+    difficulty = load(pool.with_suffix("")).value["difficulty"]
     assert len(difficulty) == 24 and min(difficulty) > 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "2 of 2 cells are done." in printed and "with signal" in printed

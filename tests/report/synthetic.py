@@ -5,8 +5,12 @@ import json
 
 import numpy as np
 
+from edco_rl.benchmark.pool_difficulty import pool_path
+from edco_rl.store import load, save_value
+
 VERSIONS = {"python": "3.11.0", "trl": "1.16.0"}
 POOL = 120
+MODEL = "a/model"
 
 
 def write_matrix(
@@ -23,15 +27,14 @@ def write_matrix(
 ):
     """A matrix whose runs of a curriculum learn `speeds[curriculum]` times as fast as those with speed 1."""
     (folder / "cells").mkdir(parents=True)
-    (folder / "pools").mkdir()
     config = {"baseline": "random", "budget_unit": "steps", "budget": steps, "target_accuracy": None}
     config |= {"seeds": list(seeds), "methods": list(methods), "curricula": list(speeds), "tasks": list(tasks)}
     count = len(seeds) * len(methods) * len(speeds) * len(tasks)
-    (folder / "benchmark.json").write_text(json.dumps({"config": config, "cells": count, "versions": VERSIONS}))
+    save_value(folder / "benchmark", config, {"cells": count, "versions": VERSIONS})
     for task, seed in itertools.product(tasks, seeds):
         difficulty = np.random.default_rng(seed).uniform(0.5, 4, size=POOL)
         values = {"task": task, "seed": seed, "difficulty": difficulty.round(4).tolist()}
-        (folder / "pools" / f"{task}-{seed}.json").write_text(json.dumps(values))
+        save_value(pool_path(folder, task, f"{task}-{seed}", MODEL), {}, values)
         for method, curriculum in itertools.product(methods, speeds):
             if not skip(task, method, curriculum, seed):
                 _write_cell(folder, task, method, curriculum, seed, speeds[curriculum], steps, every, prompts)
@@ -80,7 +83,7 @@ def _write_cell(folder, task, method, curriculum, seed, speed, steps, every, pro
     (path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
     summary = {
         "method": method,
-        "metric": "rouge_l" if method == "distill" else "accuracy",
+        "metric": "rouge_l" if method == "distillation" else "accuracy",
         "steps": steps,
         "tokens": tokens,
         "prompts_in_pool": POOL,
@@ -91,14 +94,17 @@ def _write_cell(folder, task, method, curriculum, seed, speed, steps, every, pro
         "versions": VERSIONS,
         "hardware": {"cpu": "a processor", "cores": 2},
         "commit": "0123abc",
-        "config": {"curriculum": {"strategy": curriculum, "curriculum_interval": every}},
+        "config": {
+            "curriculum": {"strategy": curriculum, "curriculum_interval": every},
+            "model": {"model_name_or_path": MODEL},
+        },
     }
     (path / "summary.json").write_text(json.dumps(summary))
     cell = {"task": task, "method": method, "curriculum": curriculum, "seed": seed, "target_accuracy": None}
-    (path / "cell.json").write_text(json.dumps({**cell, "status": "done"}))
+    save_value(path / "cell", {}, {**cell, "status": "done"})
 
 
-def fail(folder, name, error):
-    """Let a cell be one that failed."""
-    file = folder / "cells" / name / "cell.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "status": "failed", "error": error}))
+def end(folder, name, status, error=None):
+    """Let a cell be one that failed, or was stopped."""
+    path = folder / "cells" / name / "cell"
+    save_value(path, {}, {**load(path).value, "status": status, "error": error})

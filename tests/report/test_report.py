@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edco_rl.benchmark.comparison import Learning, compare
 from edco_rl.cli import main
 from edco_rl.config import ReportConfig
-from edco_rl.benchmark.comparison import Learning, compare
 from edco_rl.report import traces
 from edco_rl.report.build import build
 from edco_rl.report.load import load
 from edco_rl.report.tables import print_table, rows, write_csv
 
-from .synthetic import POOL, fail, write_matrix
+from .synthetic import POOL, end, write_matrix
 
 SPEEDS = {"random": 1.0, "edco": 2.5, "combined": 1.0}
 SEEDS = (1, 2, 3, 4)
@@ -112,8 +112,8 @@ def test_shards_give_the_same_table_as_the_whole(matrix, tmp_path, capsys):
 
 def test_failed_and_unfinished_cells_are_told(tmp_path, capsys):
     folder = write_matrix(tmp_path / "m", speeds=SPEEDS, tasks=("addition",), methods=("grpo",), seeds=(1, 2))
-    fail(folder, "addition_grpo_edco_2", "EngineError: the server died")
-    (folder / "cells" / "addition_grpo_combined_1" / "cell.json").unlink()
+    end(folder, "addition_grpo_edco_2", "failed", "EngineError: the server died")
+    end(folder, "addition_grpo_combined_1", "unfinished")
     out = report(capsys, tmp_path / "out", folder)
     assert "4 of 6 cells are done, 1 failed, 1 unfinished." in out
     assert "addition_grpo_edco_2 failed: EngineError: the server died" in out
@@ -122,9 +122,9 @@ def test_failed_and_unfinished_cells_are_told(tmp_path, capsys):
 
 
 def test_a_measure_that_is_no_share_of_right_answers_is_named(tmp_path, capsys):
-    folder = write_matrix(tmp_path / "matrix", speeds={"random": 1.0}, tasks=("t",), methods=("sft", "distill"))
+    folder = write_matrix(tmp_path / "matrix", speeds={"random": 1.0}, tasks=("t",), methods=("sft", "distillation"))
     told = " ".join(report(capsys, tmp_path / "report", folder).split())
-    assert "Accuracy of t, distill is ROUGE-L" in told and "t, sft is ROUGE-L" not in told
+    assert "Accuracy of t, distillation is ROUGE-L" in told and "t, sft is ROUGE-L" not in told
 
 
 def test_a_curriculum_without_its_baseline_is_not_called_one(tmp_path, capsys):
@@ -154,7 +154,7 @@ def test_what_cannot_be_reported_is_refused(matrix, tmp_path, capsys):
     assert refused(tmp_path)[1].endswith("expected a folder of edco-rl benchmark or edco-rl train.")
     assert "Name the folders to report on first" in refused("--resamples", "100")[1]
     for cell in (other / "cells").iterdir():
-        fail(other, cell.name, "broken")
+        end(other, cell.name, "failed", "broken")
     assert "None of the 6 runs is done; 6 failed." in refused(other)[1]
 
 

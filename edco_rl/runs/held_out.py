@@ -1,0 +1,80 @@
+"""Held-out prompts of a run, and how the answers to them are judged."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from ..config import RunConfig
+from ..data.prompts import prompt_ids
+from ..engine.protocol import Sampling
+from ..rewards import RewardFunction, get_reward
+from ..store import fingerprint
+from .grading import grade_answers
+
+METRICS = {"accuracy": "accuracy", "rouge_l": "ROUGE-L"}
+"""What is measured, by its name in results: the share of full rewards, or the mean reward."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out prompts, answered greedily.
+
+    Args:
+        rows (`datasets.Dataset`, *optional*), reward (`RewardFunction`, *optional*):
+            The prompts, and what judges the answers; without either nothing is measured.
+        max_tokens (`int`, *optional*, defaults to `1`):
+            Most tokens of an answer.
+        metric (`str`, *optional*, defaults to `"accuracy"`):
+            One of `METRICS`.
+    """
+
+    rows: Dataset | None
+    reward: RewardFunction | None = None
+    max_tokens: int = 1
+    metric: str = "accuracy"
+
+    @classmethod
+    def judged_by(cls, name: str | None, rows: Dataset | None, max_tokens: int, run: RunConfig) -> Self:
+        """Held-out prompts whose answers a reward of that name judges, with its `reward_kwargs`."""
+        if rows is None or name is None:
+            return cls(rows)
+        metric = name if name in METRICS else "accuracy"
+        return cls(rows, get_reward(name, **reward_kwargs(run).get(name, {})), max_tokens, metric)
+
+    def __len__(self) -> int:
+        return 0 if self.rows is None else len(self.rows)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The same for the same prompts in the same order."""
+        return None if self.rows is None else fingerprint(prompt_ids(self.rows))
+
+    def measure(self, trainer: Any) -> NDArray[np.float64] | None:
+        """What the trainer's weights earn on each prompt, shape (P,); `None` where there is nothing to measure.
+
+        A collective: called on every rank, `None` on all but the first.
+        """
+        if self.rows is None or self.reward is None:
+            return None
+        with trainer.scoring_backend() as backend:
+            if backend is None or not trainer.accelerator.is_main_process:
+                return None
+            with trainer.stopwatch("evaluation"):
+                graded = grade_answers(
+                    backend,
+                    trainer.processing_class,
+                    self.rows,
+                    self.reward,
+                    sampling=Sampling(self.max_tokens, temperature=0.0),
+                    chat_template_kwargs=getattr(trainer, "chat_template_kwargs", None),
+                )
+        return (graded.right if self.metric == "accuracy" else graded.rewards)[:, 0]
+
+
+def reward_kwargs(run: RunConfig) -> dict[str, dict[str, Any]]:
+    """Keyword arguments of rewards by their names."""
+    assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
+    return run.reward_kwargs or {}

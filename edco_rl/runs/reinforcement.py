@@ -1,0 +1,44 @@
+"""A run of a method that learns from rewards."""
+
+from typing import Any
+
+from ..rewards import get_rewards
+from .held_out import HeldOut, reward_kwargs
+from .settings import RunSettings, prepare
+from .train import train_and_measure
+
+
+def run_with_rewards(settings: RunSettings) -> dict[str, Any]:
+    """Train on rewards with a curriculum, and measure held-out accuracy before and after.
+
+    The model, the curriculum's state, TRL's metrics (`trainer_state.json`) and `summary.json` go to
+    `training.output_dir`. An engine that is started here is stopped again, however the run ends.
+
+    Returns:
+        `dict[str, Any]`: what `summary.json` holds.
+
+    Raises:
+        ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
+    """
+    run = settings.run
+    names = settings.script.reward_funcs or []
+    kwargs = {
+        name: values for name, values in reward_kwargs(run).items() if name in names or name != run.held_out_reward
+    }
+    rewards = get_rewards(names, kwargs)
+    train, rows, described = prepare(settings)
+    trainer = settings.method.load("trainer")(
+        settings.model.model_name_or_path,
+        rewards,
+        settings.training,
+        train,
+        **settings.of_trainer(),
+        share_prompts=run.share_prompts,
+    )
+    max_tokens = run.held_out_max_tokens or settings.training.max_completion_length
+    if run.held_out_reward is not None:
+        held_out = HeldOut.judged_by(run.held_out_reward, rows, max_tokens, run)
+    else:
+        accuracy = next((function for function in rewards if getattr(function, "is_accuracy", False)), None)
+        held_out = HeldOut(rows, accuracy, max_tokens)
+    return train_and_measure(trainer, settings, held_out, described)
