@@ -15,7 +15,7 @@ from edco_rl.data.prompts import tokenize_prompt, with_instruction
 from edco_rl.engine.server import SERVED_MODEL_NAME
 
 from ..test_recipes import FOLDER
-from .conftest import largest_difference, tolerance, transformers_logprobs
+from .conftest import TOLERANCE, largest_difference, transformers_logprobs
 
 pytestmark = pytest.mark.engine
 
@@ -39,48 +39,66 @@ def questions(tmp_path):
     return path
 
 
+def train(model_path, questions, folder, **settings):
+    """Train as the recipe says, on a few questions and without baselines."""
+    recipe = yaml.safe_load((FOLDER / "communication" / "complexity_aware.yaml").read_text())
+    recipe |= {"model_name_or_path": model_path, "dataset_name": str(questions), "output_dir": str(folder)}
+    recipe |= {"conversational": False, "held_out_prompts": 3, "use_cpu": True, "engine_max_model_len": 512}
+    recipe |= {"teacher_answer_tokens": 16, "answer_max_tokens": 4, "reasoning_max_tokens": 8}
+    recipe |= {"complexity_baselines": [], "complexity_last_stage": "evaluation"}
+    recipe |= {"max_steps": 1, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "lora_r": 4}
+    recipe |= {"learning_rate": 0.02, "warmup_steps": 0, "gradient_checkpointing": False, "disable_tqdm": True}
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(recipe | settings))
+    main(["train", "complexity-aware", "--config", str(path)])
+    return json.loads((folder / "table.json").read_text()), json.loads((folder / "summary.json").read_text())
+
+
 def test_a_server_teaches_and_evaluates_the_weights_that_were_trained(
     model, model_path, tokenizer, client, questions, server_url, tmp_path
 ):
     folder = tmp_path / "run"
-    recipe = yaml.safe_load((FOLDER / "communication" / "complexity_aware.yaml").read_text())
-    recipe |= {"model_name_or_path": model_path, "dataset_name": str(questions), "output_dir": str(folder)}
-    recipe |= {"engine_url": server_url, "conversational": False, "held_out_prompts": 3, "use_cpu": True}
-    recipe |= {"teacher": "endpoint", "teacher_url": f"{server_url}/v1", "teacher_model": SERVED_MODEL_NAME}
-    recipe |= {"teacher_answer_tokens": 16, "answer_tokens": 4, "reasoning_tokens": 8, "baselines": []}
-    recipe |= {"max_steps": 1, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "lora_r": 4}
-    recipe |= {"learning_rate": 0.02, "warmup_steps": 0, "gradient_checkpointing": False, "disable_tqdm": True}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    main(["train", "complexity-aware", "--config", str(tmp_path / "recipe.yaml")])
-    train, held_out = load_prompts(str(questions), conversational=False, held_out_prompts=3)
+    teacher = {"teacher": "endpoint", "teacher_url": f"{server_url}/v1", "teacher_model": SERVED_MODEL_NAME}
+    table, summary = train(model_path, questions, folder, engine_url=server_url, **teacher)
+    train_rows, held_out = load_prompts(str(questions), conversational=False, held_out_prompts=3)
 
     # Entropy of the answer's token, against full logits in float64.
     instruction = "Give only the final answer, at once, without any reasoning."
-    scores = {row["id"]: row for row in pq.read_table(folder / "scores" / "scores.parquet").to_pylist()}
-    slack = tolerance(client)
-    for row in train:
+    scores = {row["id"]: row for row in pq.read_table(folder / "scores.parquet").to_pylist()}
+    for row in train_rows:
         ids = tokenize_prompt(with_instruction(row["prompt"], instruction), tokenizer)
         _, [logprobs] = transformers_logprobs(model, ids, [tokenizer.eos_token_id])
         exact = -(np.exp(logprobs) * logprobs).sum()
         found = scores[row["id"]]
-        assert found["lower"] - slack <= exact <= found["upper"] + slack
+        assert found["lower"] - TOLERANCE <= exact <= found["upper"] + TOLERANCE
         assert found["score"] == pytest.approx(exact, abs=0.1)
 
-    table = json.loads((folder / "table.json").read_text())
     account = table["methods"][1]["teacher"]
     assert sum(account["rows"].values()) == table["split"]["hard"]["rows"]
     assert account["rows"]["right"] + account["rows"]["wrong"] == table["split"]["hard"]["rows"]
     assert account["answer_tokens"] > 0 and account["prompt_tokens"] > 50
+    assert summary["tokens"]["teacher"] == account["answer_tokens"] + account["prompt_tokens"]
+    assert summary["seconds"]["teacher"] > 0 and summary["accuracy_after"] is not None
 
     # What answers for a method is its adapter merged, and for the untrained student the weights it had: none of what
     # was served before is left, in the cache of prompts either.
-    trained = str(folder / "model" / "complexity_aware")
     prompts = [tokenize_prompt(prompt, tokenizer) for prompt in held_out["prompt"]]
-    merged = load_merged(trained)
+    merged = load_merged(str(folder))
     student = Student(model_path, EngineConfig(engine_url=server_url), tokenizer, tmp_path / "engine.log")
     try:
-        assert largest_difference(student.serving(trained), merged, prompts) < slack
-        assert largest_difference(student.serving(), merged, prompts) > slack
-        assert largest_difference(student.serving(), model, prompts) < slack
+        assert largest_difference(student.serving(folder), merged, prompts) < TOLERANCE
+        assert largest_difference(student.serving(), merged, prompts) > TOLERANCE
+        assert largest_difference(student.serving(), model, prompts) < TOLERANCE
     finally:
         student.close()
+
+
+def test_one_server_scores_teaches_measures_the_training_and_evaluates(model_path, questions, new_children, tmp_path):
+    folder = tmp_path / "run"
+    teacher = {"teacher": "server", "teacher_model": model_path}
+    table, summary = train(model_path, questions, folder, engine_dtype="float32", **teacher)
+    assert (folder / "engine.log").is_file() and not (folder / "teacher.log").exists() and not new_children()
+    assert summary["accuracy_before"] is not None and summary["seconds"]["sync"] > 0
+    assert summary["config"]["engine"]["engine_url"] is None
+    untrained, trained = (entry["evaluation"]["direct"] for entry in table["methods"])
+    assert untrained["prompts"] == trained["prompts"] == summary["held_out_prompts"] == 3
