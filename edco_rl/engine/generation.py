@@ -59,6 +59,8 @@ class EngineGeneration(VLLMGeneration):
         self.transport = transport
         self.version = version
         self.timer = timer
+        self.logprobs: list[list[float]] = []
+        """Of this rank's latest completions, for trainers of TRL's that do not pass them on."""
         super().__init__(model, accelerator, processing_class, mode="server", **sampling)
 
     def _init_vllm(self) -> None:
@@ -92,11 +94,14 @@ class EngineGeneration(VLLMGeneration):
             raise ConfigurationError("The engine takes text prompts only; use engine none with TRL's own vLLM modes.")
         with self.timer("rollout"):
             if self.engine is None or not self.engine.one_per_rank:  # for all ranks' prompts at once
-                return super().generate(prompts, None, num_generations, profiler)
-            with profiler or nullcontext():
-                # A group can be spread over ranks, so each rank continues its own copies of a prompt.
-                output = self.vllm_client.generate(prompts, n=1)
-            return prompts, output["completion_ids"], output["logprobs"], None
+                made = super().generate(prompts, None, num_generations, profiler)
+            else:
+                with profiler or nullcontext():
+                    # A group can be spread over ranks, so each rank continues its own copies of a prompt.
+                    output = self.vllm_client.generate(prompts, n=1)
+                made = prompts, output["completion_ids"], output["logprobs"], None
+        self.logprobs = [[position[0] for position in completion] for completion in made[2]]
+        return made
 
     def sampling(self) -> Sampling:
         """How rollouts are sampled, as TRL's settings say."""

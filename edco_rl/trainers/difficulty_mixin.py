@@ -12,7 +12,7 @@ from datasets import Dataset
 from ..config import CurriculumConfig
 from ..curriculum import STRATEGIES
 from ..data.prompts import prompt_ids
-from ..scoring.difficulty import DifficultyFile, DifficultyMeasurer, fuse
+from ..scoring.difficulty import DifficultyMeasurer, difficulty_path, fuse, load_difficulty, save_difficulty
 from ..store import model_fingerprint, parameters_fingerprint
 from .curriculum_mixin import CurriculumMixin
 
@@ -56,12 +56,14 @@ class DifficultyMixin(CurriculumMixin):
         rows = dataset.select_columns([name for name in dataset.column_names if name in wanted]).to_list()
         folder = Path(self.args.difficulty_dir or self.args.output_dir).expanduser()
         weights = model_fingerprint(self._student_name) if self._student_name else None
-        settings = measurer.settings(
+        made_from = measurer.made_from(
             rows, [self._student_name, weights or parameters_fingerprint(self.model)], constant=constant
         )
-        file = DifficultyFile(folder, settings | {"source": "model" if self._connection is None else "engine"})
+        made_from["source"] = "model" if self._connection is None else "engine"
+        self.difficulty_path = difficulty_path(folder, made_from)
         # One process looks, so that all agree.
-        found = broadcast_object_list([file.read() if self.accelerator.is_main_process else None])[0]
+        main = self.accelerator.is_main_process
+        found = broadcast_object_list([load_difficulty(folder, made_from) if main else None])[0]
         if found is None:
             started = time.perf_counter()
             indexed = self._spread(
@@ -73,9 +75,9 @@ class DifficultyMixin(CurriculumMixin):
             )
             measured = [entry for _, entry in sorted(indexed, key=lambda pair: pair[0])]
             found = fuse(measured, measurer.rankings, constant), time.perf_counter() - started
-            if self.accelerator.is_main_process:
-                file.write(prompt_ids(dataset), measured, *found)
-                logger.info("Difficulty of %d prompts measured in %.0f s: %s", len(rows), found[1], file.path)
-        self.difficulty_path = file.path
+            if main:
+                save_difficulty(folder, made_from, prompt_ids(dataset), measured, *found)
+                where = self.difficulty_path
+                logger.info("Difficulty of %d prompts measured in %.0f s: %s", len(rows), found[1], where)
         values, self.difficulty_seconds = found
         return dataset.add_column(DIFFICULTY, values)

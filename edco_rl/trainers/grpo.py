@@ -38,13 +38,11 @@ class CurriculumGRPOTrainer(RolloutMixin, GRPOTrainer):
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "edco-rl"]
 
-    @staticmethod
-    def unpack(generated: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[Any], list[Any] | None]:
+    def unpack(self, generated: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[Any], list[Any] | None]:
         prompt_ids, completion_ids, _, completions, logprobs, *_ = generated
         return prompt_ids, completion_ids, completions, logprobs
 
-    @staticmethod
-    def pack(rollouts: Sequence[Rollout]) -> tuple[Any, ...]:
+    def pack(self, rollouts: Sequence[Rollout]) -> tuple[Any, ...]:
         logprobs = [rollout.logprobs for rollout in rollouts]
         return (
             [rollout.prompt_ids for rollout in rollouts],

@@ -9,8 +9,8 @@ from transformers import TrainerCallback
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id, use_adapter
 
-from ..engine.server import check_model_path
 from ..errors import ConfigurationError
+from ..models import check_model_path
 from .grpo import CurriculumGRPOTrainer
 from .ppo_config import CurriculumPPOConfig
 from .ppo_functions import (

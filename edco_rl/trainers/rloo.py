@@ -12,8 +12,6 @@ from .rollout_mixin import RolloutMixin
 class CurriculumRLOOTrainer(RolloutMixin, RLOOTrainer):
     """TRL's `RLOOTrainer` (REINFORCE leave-one-out, arXiv 2402.14740) with a curriculum.
 
-    TRL's trainer passes no log-probabilities of rollouts on, so that outcomes come without their entropy.
-
     Args:
         model, reward_funcs, args, train_dataset, *args, **kwargs:
             As in `trl.RLOOTrainer`.
@@ -26,12 +24,11 @@ class CurriculumRLOOTrainer(RolloutMixin, RLOOTrainer):
 
     _tag_names: ClassVar[list[str]] = ["trl", "rloo", "edco-rl"]
 
-    @staticmethod
-    def unpack(generated: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[Any], list[Any] | None]:
-        return *generated, None
+    def unpack(self, generated: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[Any], list[Any] | None]:
+        # TRL's trainer drops the log-probabilities that come with an engine's rollouts.
+        return *generated, None if self._connection is None else self.vllm_generation.logprobs
 
-    @staticmethod
-    def pack(rollouts: Sequence[Rollout]) -> tuple[Any, ...]:
+    def pack(self, rollouts: Sequence[Rollout]) -> tuple[Any, ...]:
         return (
             [rollout.prompt_ids for rollout in rollouts],
             [rollout.completion_ids for rollout in rollouts],

@@ -40,14 +40,12 @@ class RolloutMixin(CurriculumMixin):
         self._admitted: list[Rollout] | None = None
         super().__init__(*args, **kwargs)
 
-    @staticmethod
     @abstractmethod
-    def unpack(generated: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[Any], list[Any] | None]:
+    def unpack(self, generated: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[Any], list[Any] | None]:
         """Prompt ids, completion ids, completions and log-probabilities (or `None`) of what `_generate` returned."""
 
-    @staticmethod
     @abstractmethod
-    def pack(rollouts: Sequence[Rollout]) -> tuple[Any, ...]:
+    def pack(self, rollouts: Sequence[Rollout]) -> tuple[Any, ...]:
         """What `_generate` would have returned for these rollouts."""
 
     def _check_given(self, given: Mapping[str, Any], config: CurriculumConfig) -> None:

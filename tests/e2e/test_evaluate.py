@@ -6,11 +6,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from edco_rl.runs.grading import grade_answers
 from edco_rl.cli import main
 from edco_rl.data.load import load_prompts
+from edco_rl.engine.transformers_backend import TransformersBackend
 from edco_rl.rewards import math_reward
-from edco_rl.engine.transformers_backend import ModelGenerator
+from edco_rl.runs.grading import grade_answers
 
 pytestmark = pytest.mark.engine
 
@@ -23,7 +23,7 @@ def evaluate(model, rows, server_url, folder, *flags):
 
 
 def transformers_accuracy(model, tokenizer, rows):
-    generator = ModelGenerator(model, tokenizer.pad_token_id, [tokenizer.eos_token_id])
+    generator = TransformersBackend(model, tokenizer.pad_token_id, [tokenizer.eos_token_id])
     return grade_answers(generator, tokenizer, rows, math_reward, max_tokens=3).right.mean()
 
 
