@@ -35,18 +35,16 @@ _EXPORTS = {
     "rewards": ("RewardFunction", "available_rewards"),
     "engine.protocol": ("Completion", "Engine", "EngineError", "GenerationBackend", "Sampling", "VLLMEngine"),
     "engine.weights": ("WeightTransport",),
-    "trainers": (
-        "CurriculumDistillationConfig",
-        "CurriculumDistillationTrainer",
-        "CurriculumGRPOTrainer",
-        "CurriculumMixin",
-        "CurriculumPPOConfig",
-        "CurriculumPPOTrainer",
-        "CurriculumRLOOTrainer",
-        "CurriculumSFTTrainer",
-        "EngineMixin",
-        "RolloutMixin",
-    ),
+    "trainers.curriculum_mixin": ("BatchLayout", "CurriculumMixin"),
+    "trainers.distillation": ("CurriculumDistillationTrainer",),
+    "trainers.distillation_config": ("CurriculumDistillationConfig",),
+    "trainers.engine_mixin": ("EngineMixin",),
+    "trainers.grpo": ("CurriculumGRPOTrainer",),
+    "trainers.ppo": ("CurriculumPPOTrainer",),
+    "trainers.ppo_config": ("CurriculumPPOConfig",),
+    "trainers.rloo": ("CurriculumRLOOTrainer",),
+    "trainers.rollout_mixin": ("RolloutMixin",),
+    "trainers.sft": ("CurriculumSFTTrainer",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 

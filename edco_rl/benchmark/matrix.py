@@ -33,7 +33,7 @@ _GROWING = ("methods", "curricula", "tasks")
 
 
 def run_benchmark(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
-    """Run the cells of a matrix that are not done yet, and print what came of them.
+    """Run the cells of a matrix that are not done yet.
 
     A cell that fails is written down with its error, and the others go on. Started again, cells that are done stay,
     failed ones are tried again, and an interrupted one goes on from its last checkpoint (`save_steps`), or anew.

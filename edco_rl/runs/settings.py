@@ -18,6 +18,7 @@ from ..errors import ConfigurationError
 from ..methods import Method
 from ..models import check_model_path
 from ..store import plain
+from ..trainers.checkpoint import CURRICULUM_FILE
 
 
 def method_parser(method: Method, prog: str) -> TrlParser:
@@ -113,8 +114,6 @@ def _checkpoint(args: Any) -> str | None:
 
 def last_checkpoint(folder: Path) -> str | None:
     """The last checkpoint of a run's folder that was written whole: the curriculum's state is the last file of one."""
-    from ..trainers.checkpoint import CURRICULUM_FILE  # brings all trainers with it, which takes seconds
-
     whole = [path.parent for path in folder.glob(f"checkpoint-*/{CURRICULUM_FILE}")]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
