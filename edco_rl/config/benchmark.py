@@ -41,7 +41,8 @@ class BenchmarkConfig:
         default=None,
         metadata={
             "help": "Curricula, as [random, edco], or by a name of your own with their settings, as {edco: "
-            "{curriculum_interval: 15}, slow: {strategy: edco}}. A name like random+equal_rewards is a strategy with gates."
+            "{curriculum_interval: 15}, slow: {strategy: edco}}. A name like random+equal_rewards is a strategy with "
+            "gates."
         },
     )
     seeds: list[int] = field(default_factory=lambda: [42], metadata={"help": "One run of each combination a seed."})

@@ -1,0 +1,1 @@
+"""One training or evaluation: set up, record, summarise."""
