@@ -6,9 +6,14 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from edco_rl import EngineConfig
 from edco_rl.data.load import load_prompts
+from edco_rl.engine import Sampling
 from edco_rl.engine.client import EngineClient
-from edco_rl.engine.weights import FileTransport
+from edco_rl.engine.launch import reset_weights
+
+TOLERANCE = 2e-3
+"""Nats: float32 engines, as those of the tests are, agree to rounding."""
 
 
 @pytest.fixture(scope="session")
@@ -26,13 +31,7 @@ def tasks() -> Dataset:
 @pytest.fixture(scope="module")
 def base_weights(server_url: str, model_path: str) -> None:
     """The shared server as it was started, whatever the tests of other files have pushed to it."""
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
-    client = EngineClient(server_url)
-    transport = FileTransport(client)
-    transport.connect()
-    transport.push(list(model.named_parameters()), 0)
-    transport.close()
-    client.close()
+    reset_weights(EngineConfig(engine_url=server_url, engine_transport="file"), model_path)
 
 
 @pytest.fixture
@@ -59,13 +58,8 @@ def transformers_logprobs(model, prompt, completion):
 
 def largest_difference(client, model, prompts):
     """Largest difference in nats between the engine's log-probabilities of its greedy answers and transformers'."""
-    groups = client.generate(prompts, max_tokens=4, temperature=0.0)
+    groups = client.generate(prompts, Sampling(4, temperature=0.0))
     return max(
         np.abs(group[0].logprobs - transformers_logprobs(model, prompt, group[0].token_ids)[0]).max()
         for prompt, group in zip(prompts, groups, strict=True)
     )
-
-
-def tolerance(client):
-    """Nats: float32 engines agree to rounding, bfloat16 ones (CPUs with AVX-512, GPUs) to about a tenth."""
-    return 2e-3 if client.dtype() == "float32" else 0.15

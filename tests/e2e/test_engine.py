@@ -2,36 +2,68 @@
 
 import numpy as np
 import pytest
+import torch
 
 from edco_rl.config import EstimatorConfig
-from edco_rl.errors import ConfigurationError
-from edco_rl.engine.client import EngineClient, EngineError
+from edco_rl.engine import EngineError, Sampling
+from edco_rl.engine.client import EngineClient
 from edco_rl.entropy import PrefixEntropy, TokenLogprobs
+from edco_rl.errors import ConfigurationError
 
-from .conftest import largest_difference, tolerance, transformers_logprobs
+from ..engine.formulas import sampled_logprobs
+from .conftest import TOLERANCE, largest_difference, transformers_logprobs
 
 pytestmark = pytest.mark.engine
 
 
 def test_greedy_log_probabilities_are_transformers(client, model, tokenizer, tasks):
     prompts = tokenizer(list(tasks["prompt"]))["input_ids"]
-    assert largest_difference(client, model, prompts) < tolerance(client)
+    assert largest_difference(client, model, prompts) < TOLERANCE
 
 
 def test_top_log_probabilities_are_the_largest_ones(client, model, tokenizer, tasks):
     prompts = tokenizer(tasks["prompt"][:4])["input_ids"]
-    groups = client.generate(prompts, max_tokens=4, temperature=0.0, top_logprobs=10)
+    groups = client.generate(prompts, Sampling(4, temperature=0.0, top_logprobs=10))
     for prompt, [completion] in zip(prompts, groups, strict=True):
         _, rows = transformers_logprobs(model, prompt, completion.token_ids)
         expected = -np.sort(-rows, axis=1)[:, :10]
         assert completion.top_logprobs.shape == expected.shape
-        np.testing.assert_allclose(completion.top_logprobs, expected, atol=2 * tolerance(client))
+        np.testing.assert_allclose(completion.top_logprobs, expected, atol=2 * TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 0.5},
+        {"temperature": 2.0, "top_p": 0.7},
+        {"temperature": 1.0, "repetition_penalty": 1.5},
+        {"temperature": 0.0, "repetition_penalty": 1.5},
+        {"temperature": 2.0, "top_p": 0.7, "top_k": 9, "min_p": 0.01, "repetition_penalty": 1.3},
+    ],
+    ids=str,
+)
+def test_log_probabilities_are_those_of_the_distribution_sampled_from(client, model, tokenizer, tasks, sampling):
+    """The same formulas that the backend without an engine is held to."""
+    prompts = tokenizer(tasks["prompt"][:4])["input_ids"]
+    sampling = Sampling(4, top_logprobs=5, **sampling)
+    with torch.no_grad():
+        for prompt, group in zip(prompts, client.generate(prompts, sampling), strict=True):
+            for completion in group:
+                tokens = [*prompt, *completion.token_ids]
+                logits = model(torch.tensor([tokens])).logits[0].double().numpy()
+                for position, token in enumerate(completion.token_ids, start=len(prompt)):
+                    expected = sampled_logprobs(logits[position - 1], tokens[:position], sampling)
+                    found = completion.logprobs[position - len(prompt)]
+                    assert found == pytest.approx(expected[token], abs=4 * TOLERANCE)
+                    largest = -np.sort(-expected)[:5]
+                    top = completion.top_logprobs[position - len(prompt)]
+                    np.testing.assert_allclose(top[largest > -50], largest[largest > -50], atol=4 * TOLERANCE)
 
 
 def test_many_prompts_come_back_in_order(client, tokenizer):
     prompts = tokenizer([f"{i} + 1 =" for i in range(150)])["input_ids"]
-    few = client.generate(prompts[100:103], max_tokens=2, temperature=0.0)
-    many = client.generate(prompts, max_tokens=2, n=2, temperature=1.0, top_p=0.001)
+    few = client.generate(prompts[100:103], Sampling(2, temperature=0.0))
+    many = client.generate(prompts, Sampling(2, n=2, top_p=0.001))
     assert len(many) == 150 and all(len(group) == 2 for group in many)
     assert [group[0].token_ids for group in many[100:103]] == [group[0].token_ids for group in few]
 
@@ -41,13 +73,12 @@ def test_prefix_entropy_is_the_exact_one_within_its_bounds(client, model, tokeni
     prompts = tokenizer(list(tasks["prompt"]))["input_ids"]
     estimator = PrefixEntropy(EstimatorConfig(scoring_prefix_tokens=4, scoring_top_logprobs=20))
     found, exact = [], []
-    groups = client.generate(prompts, max_tokens=4, temperature=0.0, top_logprobs=20)
+    groups = client.generate(prompts, Sampling(4, temperature=0.0, top_logprobs=20))
     for prompt, [completion] in zip(prompts, groups, strict=True):
         _, rows = transformers_logprobs(model, prompt, completion.token_ids)
         score = estimator.score([TokenLogprobs(completion.logprobs, completion.top_logprobs)], rows.shape[1])
         entropy = -(np.exp(rows) * rows).sum(1).mean()
-        slack = tolerance(client)
-        assert score.lower - slack <= entropy <= score.upper + slack
+        assert score.lower - TOLERANCE <= entropy <= score.upper + TOLERANCE
         found.append(score.value)
         exact.append(entropy)
     assert np.abs(np.subtract(found, exact)).mean() < 0.05
@@ -56,12 +87,12 @@ def test_prefix_entropy_is_the_exact_one_within_its_bounds(client, model, tokeni
 
 def test_a_seed_is_refused(client):
     with pytest.raises(ConfigurationError, match="seed"):
-        client.generate([[1, 2]], max_tokens=1, seed=0)
+        client.generate([[1, 2]], Sampling(1, extra={"seed": 0}))
 
 
 def test_the_servers_own_complaint_is_passed_on(client):
     with pytest.raises(EngineError, match="answered /v1/completions with 400"):
-        client.generate([[1, 2]], max_tokens=1, top_logprobs=100_000)
+        client.generate([[1, 2]], Sampling(1, top_logprobs=100_000))
 
 
 def test_a_server_that_is_not_there_is_named():

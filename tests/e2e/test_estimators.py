@@ -11,9 +11,10 @@ import pytest
 from edco_rl.cli import main
 from edco_rl.config import EstimatorConfig
 from edco_rl.data.prompts import tokenize_prompt, with_instruction
+from edco_rl.engine import Sampling
 from edco_rl.scoring import RowScorer
 
-from .conftest import tolerance, transformers_logprobs
+from .conftest import TOLERANCE, transformers_logprobs
 
 pytestmark = pytest.mark.engine
 
@@ -49,13 +50,12 @@ def test_the_exact_entropy_of_a_greedy_answer_lies_within_the_bounds(client, mod
     found = score(
         client, tokenizer, name, scoring_prefix_tokens=tokens, scoring_sequence_tokens=tokens, scoring_top_logprobs=100
     )
-    slack = tolerance(client)
     prompts = [prompt_ids(row, tokenizer, name != "sequence_entropy") for row in ROWS]
-    answers = client.generate(prompts, max_tokens=tokens, temperature=0.0)
+    answers = client.generate(prompts, Sampling(tokens, temperature=0.0))
     for prompt, [answer], result in zip(prompts, answers, found, strict=True):
         _, rows = transformers_logprobs(model, prompt, answer.token_ids)
         exact = -(np.exp(rows) * rows).sum(1).mean()
-        assert result.lower - slack <= exact <= result.upper + slack
+        assert result.lower - TOLERANCE <= exact <= result.upper + TOLERANCE
         assert result.value == pytest.approx(exact, abs=0.1)
         assert result.tokens == len(answer.token_ids)
 
@@ -67,7 +67,7 @@ def test_option_entropy_is_that_of_the_labels_alone(client, model, tokenizer):
         p = np.exp(logprobs)
         mass = np.array([p[tokenizer.convert_tokens_to_ids([label, f"Ġ{label}"])].sum() for label in labels])
         mass /= mass.sum()
-        assert result.value == pytest.approx(-(mass * np.log(mass)).sum(), abs=2 * tolerance(client))
+        assert result.value == pytest.approx(-(mass * np.log(mass)).sum(), abs=2 * TOLERANCE)
 
 
 def test_perplexity_is_that_of_the_reference_answer(client, model, tokenizer):
@@ -75,7 +75,7 @@ def test_perplexity_is_that_of_the_reference_answer(client, model, tokenizer):
         text = row["completion"] if isinstance(row["completion"], str) else row["completion"][0]["content"]
         reference = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
         expected, _ = transformers_logprobs(model, prompt_ids(row, tokenizer, False), reference)
-        assert result.value == pytest.approx(-expected.mean(), abs=2 * tolerance(client))
+        assert result.value == pytest.approx(-expected.mean(), abs=2 * TOLERANCE)
         assert result.tokens == len(reference)
 
 
@@ -85,9 +85,9 @@ def test_surprisal_and_learnability_are_those_of_writing_the_reference_answer(cl
         text = row["completion"] if isinstance(row["completion"], str) else row["completion"][0]["content"]
         answer = tokenizer(text)["input_ids"]
         expected, _ = transformers_logprobs(model, prompt_ids(row, tokenizer, False), answer)
-        assert results[0].value == pytest.approx(-expected.sum(), abs=2 * len(answer) * tolerance(client))
+        assert results[0].value == pytest.approx(-expected.sum(), abs=2 * len(answer) * TOLERANCE)
         probability = np.exp(expected.sum())
-        assert results[1].value == pytest.approx(probability * (1 - probability), abs=2 * tolerance(client))
+        assert results[1].value == pytest.approx(probability * (1 - probability), abs=2 * TOLERANCE)
 
 
 def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(client, model, tokenizer):
@@ -99,8 +99,8 @@ def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(c
     found = scorer.score(scorer.encode(ROWS), recorded)
     for prompt, group, result in zip(prompts, recorded.groups, found, strict=True):
         exact = [-transformers_logprobs(model, prompt, c.token_ids)[0].mean() for c in group]
-        assert result.value == pytest.approx(np.mean(exact), abs=2 * tolerance(client))
-        assert result.standard_error == pytest.approx(np.std(exact, ddof=1) / np.sqrt(3), abs=2 * tolerance(client))
+        assert result.value == pytest.approx(np.mean(exact), abs=2 * TOLERANCE)
+        assert result.standard_error == pytest.approx(np.std(exact, ddof=1) / np.sqrt(3), abs=2 * TOLERANCE)
         assert result.tokens == sum(len(c.token_ids) for c in group)
 
 
@@ -133,7 +133,7 @@ def test_an_engine_within_the_process_gives_the_scores_of_the_server(client, tok
         expected = [
             [s.value, s.lower, s.upper, s.tokens] for s in score(client, tokenizer, name, scoring_prefix_tokens=4)
         ]
-        np.testing.assert_allclose(found[name], expected, atol=2 * tolerance(client))
+        np.testing.assert_allclose(found[name], expected, atol=2 * TOLERANCE)
     assert all(0 < value < 11 for value, *_ in found["rollout_entropy"])
 
 
@@ -154,7 +154,7 @@ def test_the_command_scores_over_a_server_that_is_there(client, tokenizer, model
     assert table["id"] == [f"r{i}" for i in range(len(ROWS))]
     assert set(table["policy_version"]) == {client.weight_version()}
     expected = [result.value for result in score(client, tokenizer, "answer_entropy")]
-    np.testing.assert_allclose(table["score"], expected, atol=2 * tolerance(client))
+    np.testing.assert_allclose(table["score"], expected, atol=2 * TOLERANCE)
 
 
 class Recorder:
@@ -163,6 +163,6 @@ class Recorder:
     def __init__(self, client):
         self.client = client
 
-    def generate(self, prompts, **request):
-        self.groups = self.client.generate(prompts, **request)
+    def generate(self, prompts, sampling):
+        self.groups = self.client.generate(prompts, sampling)
         return self.groups

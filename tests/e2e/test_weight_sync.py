@@ -11,10 +11,13 @@ from peft import LoraConfig, get_peft_model
 from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
+from edco_rl import EngineConfig
+from edco_rl.engine import WeightVersionError
 from edco_rl.engine.generation import EngineGeneration, iter_merged
-from edco_rl.engine.weights import AdapterTransport, FileTransport, WeightVersionError
+from edco_rl.engine.weights.adapter import AdapterTransport
+from edco_rl.engine.weights.file import FileTransport
 
-from .conftest import largest_difference, tolerance
+from .conftest import TOLERANCE, largest_difference
 
 pytestmark = pytest.mark.engine
 
@@ -40,20 +43,20 @@ def lora(model):
 
 
 def test_a_pushed_model_is_what_the_engine_serves(client, model, prompts):
-    transport = FileTransport(client)
+    transport = FileTransport(client, EngineConfig())
     transport.connect()
     before = set(os.listdir("/dev/shm"))
     disturb(model)
-    assert largest_difference(client, model, prompts) > 10 * tolerance(client)  # without the push
+    assert largest_difference(client, model, prompts) > 10 * TOLERANCE  # without the push
     transport.push(list(model.named_parameters()), 7)
     client.reset_prefix_cache()
     assert client.weight_version() == "7"
-    assert largest_difference(client, model, prompts) < tolerance(client)
+    assert largest_difference(client, model, prompts) < TOLERANCE
     assert set(os.listdir("/dev/shm")) == before
 
 
 def test_a_version_that_does_not_match_names_both(client, model, monkeypatch):
-    transport = FileTransport(client)
+    transport = FileTransport(client, EngineConfig())
     transport.connect()
     finish = client.finish_weight_update
 
@@ -73,22 +76,23 @@ def generation(model, tokenizer, client, transport, step):
 
 
 def test_an_adapter_goes_over_alone_and_changes_nothing_else(client, model, tokenizer, prompts):
-    file = FileTransport(client)
+    file = FileTransport(client, EngineConfig())
     file.connect()
     file.push(list(model.named_parameters()), 0)
     peft_model, config = lora(model)
     base = {n: p.clone() for n, p in peft_model.named_parameters() if "lora" not in n}
-    transport = AdapterTransport(client, config)
+    transport = AdapterTransport(client, EngineConfig(), peft_config=config)
     for step in (1, 2):
         disturb(peft_model)
         generation(peft_model, tokenizer, client, transport, step).sync_weights()
         assert client.adapters() == [f"policy-version-{step}"]
-        assert largest_difference(client, peft_model, prompts) < 2 * tolerance(client)
+        assert largest_difference(client, peft_model, prompts) < 2 * TOLERANCE
     assert all(torch.equal(p, base[n]) for n, p in peft_model.named_parameters() if n in base)
     # The next trainer begins at version 1 again, whether the last one ended well or not.
-    AdapterTransport(client, config).connect()
+    AdapterTransport(client, EngineConfig(), peft_config=config).connect()
     assert client.adapters() == []
-    generation(peft_model, tokenizer, client, transport := AdapterTransport(client, config), 1).sync_weights()
+    transport = AdapterTransport(client, EngineConfig(), peft_config=config)
+    generation(peft_model, tokenizer, client, transport, 1).sync_weights()
     transport.close()
     assert client.adapters() == []
 
@@ -96,9 +100,9 @@ def test_an_adapter_goes_over_alone_and_changes_nothing_else(client, model, toke
 def test_merging_is_done_in_a_copy(client, model, tokenizer, prompts):
     peft_model, _ = lora(model)
     before = copy.deepcopy(peft_model.state_dict())
-    transport = FileTransport(client)
+    transport = FileTransport(client, EngineConfig())
     generation(peft_model, tokenizer, client, transport, 3).sync_weights()
-    assert largest_difference(client, peft_model, prompts) < 2 * tolerance(client)
+    assert largest_difference(client, peft_model, prompts) < 2 * TOLERANCE
     assert all(torch.equal(value, before[name]) for name, value in peft_model.state_dict().items())
 
 
@@ -124,7 +128,7 @@ def test_trl_drifts_where_we_do_not(model):
 
 def test_a_full_disk_is_named(client, model, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
-    transport = FileTransport(client, str(tmp_path))
+    transport = FileTransport(client, EngineConfig(engine_transport_dir=str(tmp_path)))
     transport.connect()
     with pytest.raises(Exception, match="MiB free, but the weights take"):
         transport.push(list(model.named_parameters()), 1)
