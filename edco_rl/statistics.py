@@ -1,6 +1,8 @@
-"""Estimates from right and wrong answers and from several runs, with confidence intervals and tests."""
+"""Estimates with confidence intervals, and tests: over prompts, and over several runs."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,13 +10,117 @@ from numpy.typing import NDArray
 from scipy import stats
 
 FloatArray = NDArray[np.float64]
-Interval = tuple[float, float]
 
 # Resamples held at a time: 9,999 of them over 10,000 prompts at once would take most of a gigabyte.
 _RESAMPLES_AT_ONCE = 100
 
 
-def wilson_interval(right: int, total: int, confidence_level: float = 0.95) -> Interval:
+@dataclass(frozen=True)
+class Interval:
+    """A statistic and its bootstrap interval; NaN where the data do not determine it.
+
+    Args:
+        value (`float`):
+            The statistic.
+        low (`float`), high (`float`):
+            Percentiles of the statistic over resampled data.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def with_interval(
+    statistic: Callable[..., Any],
+    *values: FloatArray,
+    confidence_level: float = 0.95,
+    paired: bool = True,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Interval:
+    """A statistic with its percentile bootstrap interval.
+
+    Args:
+        statistic (`Callable`):
+            Takes the values and `axis`, as [`rank_correlation`] and `numpy.mean`.
+        values (`NDArray[np.float64]`):
+            One value a prompt each, shape (P,).
+        confidence_level (`float`, *optional*, defaults to `0.95`):
+            Share of such intervals that hold the true value.
+        paired (`bool`, *optional*, defaults to `True`):
+            Whether the values are of the same prompts, drawn together, and those left out for which one of them is not
+            finite; else each set is drawn on its own.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the resampling.
+        resamples (`int`, *optional*, defaults to `1000`):
+            Times the data are drawn anew.
+    """
+    if paired:
+        known = np.isfinite(values).all(axis=0)
+        values = tuple(part[known] for part in values)
+    least, nan = min(map(len, values)), float("nan")
+    value = float(statistic(*values)) if least else nan
+    if np.isnan(value) or least < 2:  # nothing to draw from
+        return Interval(value, nan, nan)
+    with warnings.catch_warnings():
+        # A resample can leave the statistic undefined: it says nothing of its spread.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            values,
+            statistic,
+            n_resamples=resamples,
+            batch=_RESAMPLES_AT_ONCE,
+            paired=paired,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    tail = 100 * (1 - confidence_level) / 2
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def rank_correlation(first: FloatArray, second: FloatArray, axis: int = -1) -> FloatArray:
+    """Spearman's rank correlation, NaN where one side is constant.
+
+    Args:
+        first (`NDArray[np.float64]`), second (`NDArray[np.float64]`):
+            Paired values, with prompts along `axis`.
+        axis (`int`, *optional*, defaults to `-1`):
+            The axis of the prompts.
+    """
+    a, b = (stats.rankdata(values, axis=axis) for values in (first, second))
+    a, b = (ranks - ranks.mean(axis=axis, keepdims=True) for ranks in (a, b))
+    spread = np.sqrt((a**2).sum(axis=axis) * (b**2).sum(axis=axis))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (a * b).sum(axis=axis) / spread
+
+
+def roc_auc(scores: FloatArray, positive: FloatArray, axis: int = -1) -> FloatArray:
+    """Area under the ROC curve of `scores` for telling positives (1) from negatives (0), NaN without both.
+
+    It is the probability that a positive has the higher score, ties counted half (Mann-Whitney U).
+
+    Args:
+        scores (`NDArray[np.float64]`), positive (`NDArray[np.float64]`):
+            Paired values, with prompts along `axis`.
+        axis (`int`, *optional*, defaults to `-1`):
+            The axis of the prompts.
+    """
+    ranks = stats.rankdata(scores, axis=axis)
+    positives = positive.sum(axis=axis)
+    negatives = (1 - positive).sum(axis=axis)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        u = (ranks * positive).sum(axis=axis) - positives * (positives + 1) / 2
+        return u / (positives * negatives)
+
+
+def ratio_of_means(first: FloatArray, second: FloatArray, axis: int = -1) -> FloatArray:
+    """Ratio of two means, for a cost."""
+    return first.mean(axis=axis) / second.mean(axis=axis)
+
+
+def wilson_interval(right: int, total: int, confidence_level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion.
 
     Args:
@@ -27,7 +133,7 @@ def wilson_interval(right: int, total: int, confidence_level: float = 0.95) -> I
     return float(interval.low), float(interval.high)
 
 
-def pass_at_k(right: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+def pass_at_k(right: FloatArray, k: int) -> FloatArray:
     """Chance that at least one of k answers to a prompt is right: 1 - C(n-c, k) / C(n, k).
 
     The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374, equation 1), from c right ones of n >= k answers.
@@ -51,39 +157,6 @@ def pass_at_k(right: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     # C(w, k) / C(n, k) as a product of k factors; one of them is 0 where w < k.
     steps = np.arange(k)
     return 1.0 - np.prod(np.clip(wrong[:, None] - steps, 0, None) / (n - steps), axis=1)
-
-
-def bootstrap_interval(values: NDArray[np.float64], confidence_level: float = 0.95, seed: int = 0) -> Interval:
-    """Percentile bootstrap interval of a mean over prompts.
-
-    Args:
-        values (`NDArray[np.float64]`):
-            One value a prompt, shape (N,).
-        confidence_level (`float`, *optional*, defaults to `0.95`):
-            Share of such intervals that hold the true mean.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the resampling.
-    """
-    if len(values) < 2:  # nothing to draw from
-        return float("nan"), float("nan")
-    interval = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=confidence_level,
-        method="percentile",
-        batch=_RESAMPLES_AT_ONCE,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def without_nan(value: Any) -> Any:
-    """JSON has no NaN: what the data do not determine is null."""
-    if isinstance(value, dict):
-        return {key: without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def band(values: FloatArray, confidence_level: float = 0.95) -> tuple[FloatArray, FloatArray, FloatArray]:

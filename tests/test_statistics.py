@@ -5,8 +5,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 
-from edco_rl.statistics import bootstrap_interval, pass_at_k, wilson_interval
+from edco_rl.statistics import (
+    Interval,
+    pass_at_k,
+    rank_correlation,
+    ratio_of_means,
+    roc_auc,
+    wilson_interval,
+    with_interval,
+)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.data())
@@ -42,11 +53,66 @@ def test_wilsons_interval_is_where_the_score_test_changes_its_mind(right, total)
     assert 0 <= low <= right / total <= high <= 1
 
 
-def test_the_bootstrap_interval_of_many_values_is_the_normal_one_and_the_same_for_a_seed():
+VALUES = arrays(np.float64, 12, elements=st.integers(-5, 5).map(float))
+
+
+@given(VALUES, VALUES)
+def test_rank_correlation_is_scipys(first, second):
+    if np.ptp(first) and np.ptp(second):
+        assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second).statistic)
+    else:
+        assert np.isnan(rank_correlation(first, second))
+
+
+@given(VALUES, arrays(np.float64, 12, elements=st.sampled_from([0.0, 1.0])))
+def test_roc_auc_is_scikit_learns(scores, positive):
+    if 0 < positive.sum() < 12:
+        assert roc_auc(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
+    else:
+        assert np.isnan(roc_auc(scores, positive))
+
+
+def test_the_interval_covers_the_true_value_about_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for seed in range(100):
+        first = rng.normal(size=80)
+        second = first + rng.normal(size=80)
+        interval = with_interval(rank_correlation, first, second, seed=seed, resamples=300)
+        assert interval.low <= interval.value <= interval.high
+        covered += interval.low <= 0.690 <= interval.high  # 6/pi asin(rho/2), rho = 1/sqrt(2)
+    assert covered >= 85
+
+
+def test_undetermined_statistics_are_nan():
+    interval = with_interval(rank_correlation, np.ones(10), np.arange(10.0))
+    assert np.isnan([interval.value, interval.low, interval.high]).all()
+
+
+def test_costs_are_ratios_of_means():
+    first, second = np.array([1.0, 3.0]), np.array([20.0, 20.0])
+    assert ratio_of_means(first, second) == pytest.approx(0.1)
+    interval = with_interval(ratio_of_means, first, second, paired=False)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.1, 0.05, 0.15))
+
+
+def test_the_interval_of_a_mean_is_the_normal_one_and_the_same_for_a_seed():
     values = np.random.default_rng(0).beta(0.5, 0.5, size=2000)
-    low, high = bootstrap_interval(values, 0.9, seed=1)
+    found = with_interval(np.mean, values, confidence_level=0.9, seed=1)
     half = 1.644854 * values.std(ddof=1) / math.sqrt(len(values))
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=half * 0.1)
-    assert bootstrap_interval(values, 0.9, seed=1) == (low, high)
-    assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
-    assert np.isnan(bootstrap_interval(np.ones(1))).all()
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=half * 0.1)
+    assert with_interval(np.mean, values, confidence_level=0.9, seed=1) == found != with_interval(np.mean, values)
+
+
+def test_what_is_not_known_is_left_out_and_a_single_value_has_no_interval():
+    first, second = np.array([1.0, np.nan, 3.0, 2.0]), np.array([1.0, 2.0, np.inf, 3.0])
+    assert with_interval(np.mean, np.array([2.0, np.nan, 2.0])) == Interval(2.0, 2.0, 2.0)
+    assert with_interval(rank_correlation, first, second).value == pytest.approx(1.0)
+    alone = with_interval(np.mean, np.array([2.0, np.nan]))
+    assert alone.value == 2.0 and np.isnan([alone.low, alone.high]).all()
+    assert np.isnan(with_interval(np.mean, np.array([np.nan])).value)
+
+
+def test_resamples_that_leave_a_statistic_undefined_say_nothing_of_its_spread():
+    found = with_interval(roc_auc, np.arange(10.0), np.array([0.0] * 9 + [1.0]))
+    assert found == Interval(1.0, 1.0, 1.0)

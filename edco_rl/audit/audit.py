@@ -1,6 +1,7 @@
 """`edco-rl audit`: measures the estimators on a sample of a data set, and says which one to use."""
 
 import json
+import os
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -15,24 +16,17 @@ from transformers import AutoConfig, AutoTokenizer
 from ..config import AuditConfig, DataConfig, EngineConfig, EstimatorConfig
 from ..data.load import load_prompts
 from ..errors import ConfigurationError
-from ..rewards import default_reward, get_reward
+from ..rewards import default_reward, get_rewards
 from ..runs.provenance import versions
-from ..runs.score import model_path, open_backend
+from ..runs.score import open_backend
 from ..runs.settings import check_model
 from ..scoring import RowScorer
-from ..statistics import without_nan
-from ..store import model_fingerprint
-from .auditor import Auditor, FloatArray, Measurement, StepStore
+from ..statistics import FloatArray, rank_correlation, ratio_of_means, roc_auc, with_interval
+from ..store import model_fingerprint, plain, rows_fingerprint, write_json, write_whole
+from .auditor import Auditor, Measurement
 from .candidates import default_candidates, free, full_sequence, named_candidates
+from .reliability import reliability_interval, single_sample_reliability
 from .report import print_report, recommend, save_plot
-from .statistics import (
-    rank_correlation,
-    ratio_interval,
-    ratio_of_means,
-    reliability_interval,
-    roc_auc,
-    with_interval,
-)
 
 
 def run_audit(
@@ -48,13 +42,13 @@ def run_audit(
     """
     assert audit.model_name_or_path and audit.dataset_name
     console = Console(stderr=True)
-    model = model_path(audit.model_name_or_path)
+    model = os.path.expanduser(audit.model_name_or_path)
     check_model(model)
     rows = _sample(audit, data)
     tokenizer = AutoTokenizer.from_pretrained(model)
     width = AutoConfig.from_pretrained(model).get_text_config().vocab_size
     reward_name = audit.reward_func or default_reward(rows.column_names)
-    reward = None if reward_name is None else get_reward(reward_name)
+    [reward] = get_rewards([reward_name], audit.reward_kwargs) if reward_name else [None]  # type: ignore[arg-type]
     candidates = (
         default_candidates(estimator, rows.column_names)
         if audit.estimators is None
@@ -63,21 +57,29 @@ def run_audit(
     for candidate in candidates:
         RowScorer(tokenizer, candidate.config).check_columns(rows.column_names)
     folder = Path(audit.output_dir).expanduser()
-    settings = {**asdict(audit), **asdict(estimator), **asdict(data), "engine_mode": engine.engine_mode}
+    made_from = {
+        **asdict(audit),
+        **asdict(estimator),
+        **asdict(data),
+        "engine_mode": engine.engine_mode,
+        "reward": reward_name,
+        "model": model_fingerprint(model),
+        "rows": rows_fingerprint(rows),
+    }
     for name in ("output_dir", "json", "cost_limit", "estimators", "skipped_rows_file"):
-        settings.pop(name)  # none of them changes what a step measures
-    steps = StepStore(folder / "measurements", {**settings, "reward": reward_name, "model": model_fingerprint(model)})
+        made_from.pop(name)  # none of them changes what a step measures
     # Standard output is for the result alone, whatever a library has to say.
     with redirect_stdout(sys.stderr), open_backend(engine, model, tokenizer, folder / "engine.log") as source:
-        auditor = Auditor(rows, tokenizer, source, width, steps, reward, lambda text: console.print(text, style="dim"))
-        measurements = [auditor.measure(candidate) for candidate in candidates]
+        measurements, log = folder / "measurements", lambda text: console.print(text, style="dim")
+        auditor = Auditor(rows, tokenizer, source, width, measurements, made_from, reward, log)
+        measured = [auditor.measure(candidate) for candidate in candidates]
         full, rollouts = auditor.full_sequences(full_sequence(estimator), free(estimator))
         greedy = auditor.greedy_rewards(estimator.scoring_sequence_tokens)
         references = auditor.reference(estimator, audit.reference_samples)
     reference = references["values"]
     wrong = np.where(np.isnan(greedy), np.nan, greedy < 1.0)
     variance = references["rewards"].var(axis=1)
-    entries = [_entry(m, full, reference, wrong, variance, audit.seed) for m in [*measurements, rollouts, full]]
+    entries = [_entry(m, full, reference, wrong, variance, audit.seed) for m in [*measured, rollouts, full]]
     reliability = reliability_interval(reference, seed=audit.seed)
     result: dict[str, Any] = {
         "model": audit.model_name_or_path,
@@ -88,7 +90,7 @@ def run_audit(
             "max_tokens": estimator.scoring_sequence_tokens,
             "mean_tokens": float(references["lengths"].mean()),
             "reliability": asdict(reliability),
-            "single_sample_reliability": _single_sample(reliability.value, audit.reference_samples),
+            "single_sample_reliability": single_sample_reliability(reliability.value, audit.reference_samples),
             "ceiling": float(np.sqrt(max(reliability.value, 0.0))),
         },
         "reward": reward_name,
@@ -100,14 +102,13 @@ def run_audit(
         "config": {"audit": asdict(audit), "estimator": asdict(estimator), "engine": asdict(engine)},
     }
     result["recommendation"] = recommend(result, audit.cost_limit)
-    plain = without_nan(result)
-    (folder / "audit.json").write_text(json.dumps(plain, indent=2) + "\n")
-    save_plot(result, audit.cost_limit, folder / "audit.svg")
+    write_json(folder / "audit.json", result)
+    write_whole(folder / "audit.svg", lambda draft: save_plot(result, audit.cost_limit, draft))
     if audit.json:
-        print(json.dumps(plain))
+        print(json.dumps(plain(result)))
     else:
         print_report(result, folder)
-    return plain
+    return plain(result)
 
 
 def _entry(
@@ -129,7 +130,9 @@ def _entry(
         "reference_correlation": asdict(with_interval(rank_correlation, first, reference.mean(axis=1), seed=seed)),
         "wrong_answer_auc": asdict(with_interval(roc_auc, first, wrong, seed=seed)),
         "reward_variance_correlation": asdict(with_interval(rank_correlation, first, variance, seed=seed)),
-        "relative_seconds": asdict(ratio_interval(found.seconds, full.seconds, seed=seed)),
+        "relative_seconds": asdict(
+            with_interval(ratio_of_means, found.seconds, full.seconds, paired=False, seed=seed)
+        ),
         "relative_tokens": asdict(with_interval(ratio_of_means, found.tokens, full.tokens, seed=seed)),
         "seconds": float(np.mean(found.seconds)),
         "tokens": int(found.tokens.sum()),
@@ -151,11 +154,6 @@ def _sample(audit: AuditConfig, data: DataConfig) -> Dataset:
             f"dataset_name {audit.dataset_name!r} has {len(rows)} rows; samples is {audit.samples}."
         )
     return rows.shuffle(seed=audit.seed).select(range(audit.samples))
-
-
-def _single_sample(reliability: float, samples: int) -> float:
-    """Spearman-Brown the other way: from the reliability of a mean to that of one sample."""
-    return reliability / (samples - (samples - 1) * reliability)
 
 
 def _mean(values: FloatArray) -> float:

@@ -9,61 +9,24 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from ..config import EstimatorConfig
 from ..data.prompts import Prompt
 from ..engine.protocol import Completion, GenerationBackend, Sampling
 from ..entropy import TokenLogprobs
 from ..rewards import RewardFunction
-from ..scoring import RowScorer
-from ..store import once_value, write_whole
+from ..runs.grading import grade
+from ..scoring.row_scorer import Row, RowScorer
+from ..statistics import FloatArray
+from ..store import once_value
 from .candidates import Candidate
 
-FloatArray = NDArray[np.float64]
 Arrays = dict[str, FloatArray]
 
 # Put before a prompt, to see whether a deterministic score says something of the question or only of its wording.
 _REWORDING = "Here is a question for you.\n\n"
 # Reference sequences are made for these many prompts at a time.
 _PROMPTS_AT_A_TIME = 16
-
-
-class StepStore:
-    """Results of an audit's steps, one file each, kept in a folder.
-
-    Args:
-        folder (`Path`):
-            The folder.
-        settings (`dict`):
-            All the results depend on, as JSON values.
-
-    Raises:
-        ConfigurationError: The folder holds steps of an audit with other settings.
-    """
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        once_value(folder / "settings", settings, lambda: None)
-
-    def path(self, name: str) -> Path:
-        """The file of a step."""
-        return self.folder / f"{re.sub(r'[^A-Za-z0-9_.=]+', '-', name).strip('-')}.npz"
-
-    def step(self, name: str, make: Callable[[], Arrays]) -> Arrays:
-        """What the step gave: read where it was done before, else made and kept."""
-        path = self.path(name)
-        if not path.exists():
-            arrays = make()
-
-            def write(unfinished: Path) -> None:
-                with unfinished.open("wb") as file:
-                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-            write_whole(path, write)
-        with np.load(path) as found:
-            return dict(found)
 
 
 @dataclass(frozen=True)
@@ -100,12 +63,17 @@ class Auditor:
             Gives log-probabilities.
         vocabulary_size (`int`):
             Width of the model's output distribution.
-        steps (`StepStore`):
-            Keeps what was measured.
+        folder (`Path`):
+            Where each step's measurements are kept.
+        made_from (`dict`):
+            All that they depend on.
         reward (`Callable`, *optional*):
             Reward of an answer.
         log (`Callable[[str], None]`):
             Told what is going on.
+
+    Raises:
+        ConfigurationError: The folder holds measurements that were made from something else.
     """
 
     def __init__(
@@ -114,41 +82,40 @@ class Auditor:
         tokenizer: Any,
         source: GenerationBackend,
         vocabulary_size: int,
-        steps: StepStore,
+        folder: Path,
+        made_from: dict[str, Any],
         reward: RewardFunction | None,
         log: Callable[[str], None],
     ) -> None:
-        self.columns = rows.column_names
+        self.dataset = rows
         self.rows = rows.to_list()
         self.reworded = [{**row, "prompt": reword(row["prompt"])} for row in self.rows]
         self.tokenizer = tokenizer
         self.source = source
         self.vocabulary_size = vocabulary_size
-        self.steps = steps
+        self.folder = folder
+        self.made_from = made_from
         self.reward = reward
         self.log = log
         self._is_warm = False
+        once_value(folder / "settings", made_from, lambda: None)
 
     def measure(self, candidate: Candidate) -> Measurement:
         """Two runs of an estimator, each from an empty prefix cache."""
         scorer = self._scorer(candidate.config)
 
-        def run(rows: Sequence[Any]) -> Arrays:
+        def run(rows: Sequence[Row]) -> dict[str, Any]:
             started = self._start()
             encoded = scorer.encode(rows)
             scores = scorer.score(encoded, self.source)
             seconds = time.perf_counter() - started
             tokens = [len(prompt) + score.tokens for prompt, score in zip(encoded.prompts, scores, strict=True)]
             self.log(f"{candidate.label}: {seconds:.1f} s")
-            return {
-                "values": np.array([score.value for score in scores]),
-                "tokens": np.array(tokens, dtype=np.float64),
-                "seconds": np.array(seconds),
-            }
+            return {"values": [score.value for score in scores], "tokens": tokens, "seconds": seconds}
 
         again = self.rows if candidate.is_sampled else self.reworded
         runs = [
-            self.steps.step(f"{candidate.label}-{number}", lambda rows=rows: run(rows))  # type: ignore[misc]
+            self._step(f"{candidate.label}-{number}", lambda rows=rows: run(rows))  # type: ignore[misc]
             for number, rows in enumerate((self.rows, again))
         ]
         return _measurement(candidate, runs)
@@ -158,7 +125,7 @@ class Auditor:
         scorers = {"values": self._scorer(unit.config), "free": self._scorer(rollout.config)}
         request = scorers["values"].request
 
-        def run() -> Arrays:
+        def run() -> dict[str, Any]:
             started = self._start()
             prompts = scorers["values"].encode(self.rows).prompts
             answers = self.source.generate(
@@ -169,9 +136,9 @@ class Auditor:
             seconds = time.perf_counter() - started
             tokens = [len(prompt) + len(c.token_ids) for prompt, [c] in zip(prompts, answers, strict=True)]
             self.log(f"{unit.label}: {seconds:.1f} s")
-            return {**scores, "tokens": np.array(tokens, dtype=np.float64), "seconds": np.array(seconds)}
+            return {**scores, "tokens": tokens, "seconds": seconds}
 
-        runs = [self.steps.step(f"{unit.label}-{number}", run) for number in range(2)]
+        runs = [self._step(f"{unit.label}-{number}", run) for number in range(2)]
         nothing = {"tokens": np.zeros(len(self.rows)), "seconds": np.array(0.0)}
         return _measurement(unit, runs), _measurement(rollout, [{"values": r["free"], **nothing} for r in runs])
 
@@ -179,36 +146,38 @@ class Auditor:
         """`values`, `rewards` and `lengths` of several full sequences a prompt, each of shape (P, S)."""
         scorer = self._scorer(replace(config, estimator="sequence_entropy"))
 
-        def run(start: int) -> Arrays:
+        def run(start: int) -> dict[str, Any]:
             self._start()
-            rows = self.rows[start : start + _PROMPTS_AT_A_TIME]
+            rows = self.dataset.select(range(start, min(start + _PROMPTS_AT_A_TIME, len(self.rows))))
             answers = self.source.generate(
-                scorer.encode(rows).prompts,
+                scorer.encode(rows.to_list()).prompts,
                 Sampling(scorer.request.max_tokens, samples, top_logprobs=scorer.request.top_logprobs),
             )
             self.log(f"reference: {start + len(rows)} of {len(self.rows)} prompts")
-            lengths = np.array([[len(c.token_ids) for c in group] for group in answers], dtype=np.float64)
-            return {
-                "values": self._values(scorer, answers),
-                "rewards": self._rewards(rows, answers),
-                "lengths": lengths,
-            }
+            graded = grade(answers, self.tokenizer, rows, self.reward)
+            return {"values": self._values(scorer, answers), "rewards": graded.rewards, "lengths": graded.tokens}
 
         starts = range(0, len(self.rows), _PROMPTS_AT_A_TIME)
-        chunks = [self.steps.step(f"reference-{start}", lambda start=start: run(start)) for start in starts]  # type: ignore[misc]
+        chunks = [self._step(f"reference-{start}", lambda start=start: run(start)) for start in starts]  # type: ignore[misc]
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
     def greedy_rewards(self, max_tokens: int) -> FloatArray:
-        """Reward of the greedy answer to each prompt, shape (P,)."""
+        """Reward of the greedy answer to each prompt, shape (P,); NaN without one."""
 
-        def run() -> Arrays:
+        def run() -> dict[str, Any]:
             self._start()
             prompts = self._scorer(EstimatorConfig(estimator="sequence_entropy")).encode(self.rows).prompts
             answers = self.source.generate(prompts, Sampling(max_tokens, temperature=0.0))
             self.log("greedy answers")
-            return {"rewards": self._rewards(self.rows, answers)[:, 0]}
+            return {"rewards": grade(answers, self.tokenizer, self.dataset, self.reward).rewards[:, 0]}
 
-        return self.steps.step("greedy-answers", run)["rewards"]
+        return self._step("greedy-answers", run)["rewards"]
+
+    def _step(self, name: str, make: Callable[[], dict[str, Any]]) -> Arrays:
+        """What a step gave: read where it was done before, else made and kept."""
+        path = self.folder / re.sub(r"[^A-Za-z0-9_.=]+", "-", name).strip("-")
+        made = once_value(path, self.made_from, make)
+        return {key: np.array(values, dtype=np.float64) for key, values in made.value.items()}
 
     def _scorer(self, config: EstimatorConfig) -> RowScorer:
         return RowScorer(self.tokenizer, config, vocabulary_size=self.vocabulary_size)
@@ -219,9 +188,7 @@ class Auditor:
             scorer = self._scorer(EstimatorConfig(scoring_prefix_tokens=4, scoring_samples=4, scoring_temperature=1.0))
             scorer.score(scorer.encode(self.rows[:16]), self.source)
             self._is_warm = True
-        reset = getattr(self.source, "reset_prefix_cache", None)
-        if reset is not None:
-            reset()
+        self.source.reset_prefix_cache()
         return time.perf_counter()
 
     def _values(self, scorer: RowScorer, answers: Sequence[Sequence[Completion]]) -> FloatArray:
@@ -235,22 +202,6 @@ class Auditor:
                 for group in answers
             ]
         )
-
-    def _rewards(self, rows: Sequence[Any], answers: Sequence[Sequence[Completion]]) -> FloatArray:
-        """Rewards of answers, shape (P, S); NaN for an answer without one."""
-        if self.reward is None:
-            return np.full((len(rows), len(answers[0])), np.nan)
-        repeated = [row for row, group in zip(rows, answers, strict=True) for _ in group]
-        texts = self.tokenizer.batch_decode(
-            [answer.token_ids for group in answers for answer in group], skip_special_tokens=True
-        )
-        completions = [
-            text if isinstance(row["prompt"], str) else [{"role": "assistant", "content": text}]
-            for row, text in zip(repeated, texts, strict=True)
-        ]
-        columns = {name: [row[name] for row in repeated] for name in self.columns if name != "prompt"}
-        values = self.reward(prompts=[row["prompt"] for row in repeated], completions=completions, **columns)
-        return np.array([np.nan if value is None else value for value in values]).reshape(len(rows), -1)
 
 
 def _measurement(candidate: Candidate, runs: Sequence[Arrays]) -> Measurement:

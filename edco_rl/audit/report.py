@@ -93,7 +93,7 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
 
 
 def save_plot(result: dict[str, Any], cost_limit: float, path: Path) -> None:
-    """Agreement with the reference against cost, as SVG, PNG or PDF."""
+    """Agreement with the reference against cost, as SVG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -124,7 +124,7 @@ def save_plot(result: dict[str, Any], cost_limit: float, path: Path) -> None:
     )
     axes.set_xscale("symlog", linthresh=0.01)
     figure.legend(loc="outside right upper", fontsize="small")
-    figure.savefig(path)
+    figure.savefig(path, format="svg")
 
 
 def _interval(interval: dict[str, float]) -> str:

@@ -20,21 +20,23 @@ from rich.table import Table
 from transformers import AutoTokenizer
 
 from ..config import DataConfig, EngineConfig, EvaluateConfig
-from ..errors import ConfigurationError
 from ..data.load import iter_rows, load_prompts, to_dataset
 from ..data.tasks import is_generated
-from ..engine.protocol import GenerationBackend, Sampling
 from ..engine.launch import adapter_engine, scoring_engine
-from ..rewards import RewardFunction, default_reward, get_reward
+from ..engine.protocol import GenerationBackend, Sampling
+from ..errors import ConfigurationError
+from ..rewards import RewardFunction, default_reward, get_rewards
+from ..statistics import pass_at_k, wilson_interval, with_interval
+from ..store import write_json
 from .grading import GradedAnswers, grade_answers
 from .provenance import versions
 from .settings import check_model
-from ..statistics import bootstrap_interval, pass_at_k, wilson_interval, without_nan
 
 logger = logging.getLogger(__name__)
 
 # Prompts sent, graded and reported on at a time.
 _PROMPTS_AT_ONCE = 256
+_RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def run_evaluate(evaluate: EvaluateConfig, engine: EngineConfig, data: DataConfi
     reward_name = evaluate.reward_func or default_reward(rows.column_names)
     if reward_name is None:
         raise ConfigurationError(f"dataset_name {evaluate.dataset_name!r} has no column 'answer' to compare with.")
-    reward = get_reward(reward_name)
+    [reward] = get_rewards([reward_name], evaluate.reward_kwargs)  # type: ignore[arg-type]
     tokenizer = AutoTokenizer.from_pretrained(model.adapter if _has_tokenizer(model.adapter) else model.path)
     folder = Path(evaluate.output).expanduser().parent if evaluate.output else Path()
     with model.engine(engine, folder / "engine.log") as backend:
@@ -95,9 +97,7 @@ def run_evaluate(evaluate: EvaluateConfig, engine: EngineConfig, data: DataConfi
     }
     print_evaluation(result)
     if evaluate.output:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(without_nan(result), indent=2, ensure_ascii=False)
-        Path(evaluate.output).expanduser().write_text(text + "\n")
+        write_json(Path(evaluate.output).expanduser(), result)
     return result
 
 
@@ -226,8 +226,8 @@ def _measure(
         measured["pass_at"] = {}
         for k in evaluate.pass_at or []:
             values = pass_at_k(sampled.right[chosen], k)
-            interval = bootstrap_interval(values, level, evaluate.seed)
-            measured["pass_at"][str(k)] = {"value": float(values.mean()), "interval": interval}
+            found = with_interval(np.mean, values, confidence_level=level, seed=evaluate.seed, resamples=_RESAMPLES)
+            measured["pass_at"][str(k)] = {"value": found.value, "interval": (found.low, found.high)}
     return measured
 
 

@@ -1,5 +1,6 @@
 """Answers of what the engine serves, and which of them are right."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..data.prompts import tokenize_prompt
-from ..engine.protocol import GenerationBackend, Sampling
+from ..engine.protocol import Completion, GenerationBackend, Sampling
 from ..rewards import RewardFunction
 
 
@@ -47,38 +48,49 @@ def grade_answers(
             Answers the prompts.
         tokenizer (`PreTrainedTokenizerBase`):
             The policy's tokenizer.
-        dataset (`datasets.Dataset`):
-            Rows with a column `prompt` and those the reward needs.
-        reward (`RewardFunction`):
-            A reward of 1 or more is a right answer.
+        dataset (`datasets.Dataset`), reward (`RewardFunction`):
+            As in [`grade`].
         sampling (`Sampling`):
             How prompts are answered.
         chat_template_kwargs (`dict`, *optional*):
             Arguments of the chat template.
     """
-    prompts = dataset["prompt"]
-    groups = backend.generate(
-        [tokenize_prompt(prompt, tokenizer, chat_template_kwargs) for prompt in prompts], sampling
-    )
+    prompts = [tokenize_prompt(prompt, tokenizer, chat_template_kwargs) for prompt in dataset["prompt"]]
+    return grade(backend.generate(prompts, sampling), tokenizer, dataset, reward)
+
+
+def grade(
+    groups: Sequence[Sequence[Completion]], tokenizer: Any, dataset: Dataset, reward: RewardFunction | None
+) -> GradedAnswers:
+    """Grade answers to prompts.
+
+    Args:
+        groups (`Sequence[Sequence[Completion]]`):
+            Answers to each prompt, the same number of them.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The policy's tokenizer.
+        dataset (`datasets.Dataset`):
+            Rows with a column `prompt` and those the reward needs.
+        reward (`RewardFunction`, *optional*):
+            A reward of 1 or more is a right answer. Without one, nothing is known of any answer.
+    """
+    shape = len(groups), len(groups[0])
     answers = [answer for group in groups for answer in group]
-    texts = tokenizer.batch_decode([answer.token_ids for answer in answers], skip_special_tokens=True)
-    repeated = dataset.select(np.repeat(np.arange(len(dataset)), sampling.n))
-    completions = [
-        text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
-        for prompt, text in zip(repeated["prompt"], texts, strict=True)
-    ]
-    columns = {name: repeated[name] for name in repeated.column_names if name not in ("prompt", "completion")}
-    rewards = reward(
-        prompts=repeated["prompt"],
-        completions=completions,
-        completion_ids=[answer.token_ids for answer in answers],
-        **columns,
-    )
-    shape = len(dataset), sampling.n
-    earned = np.array([np.nan if value is None else value for value in rewards], dtype=np.float64).reshape(shape)
+    ids = [answer.token_ids for answer in answers]
+    rewards: Sequence[float | None] = [None] * len(answers)
+    if reward is not None:
+        repeated = dataset.select(np.repeat(np.arange(shape[0]), shape[1]))
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        completions = [
+            text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+            for prompt, text in zip(repeated["prompt"], texts, strict=True)
+        ]
+        columns = {name: repeated[name] for name in repeated.column_names if name not in ("prompt", "completion")}
+        rewards = reward(prompts=repeated["prompt"], completions=completions, completion_ids=ids, **columns)
+    earned = np.array(rewards, dtype=np.float64).reshape(shape)
     return GradedAnswers(
         right=np.where(np.isnan(earned), np.nan, earned >= 1.0),
         rewards=earned,
-        tokens=np.array([len(answer.token_ids) for answer in answers]).reshape(shape),
+        tokens=np.array(list(map(len, ids))).reshape(shape),
         truncated=np.array([not answer.finished for answer in answers]).reshape(shape),
     )

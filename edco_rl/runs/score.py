@@ -15,17 +15,16 @@ from rich.console import Console
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..config import DataConfig, EngineConfig, EstimatorConfig, ScoreConfig
-from ..errors import ConfigurationError
 from ..data.load import iter_rows
 from ..data.tasks import DEFAULT_TRAIN_PROMPTS, is_generated
-from ..engine.protocol import EngineError, GenerationBackend
 from ..engine.launch import scoring_engine
+from ..engine.protocol import EngineError, GenerationBackend
+from ..engine.transformers_backend import TransformersBackend
+from ..errors import ConfigurationError
 from ..scoring import RowScorer
-from ..store import model_fingerprint
 from ..scoring.job import score_rows
 from ..scoring.progress import ScoringMeter, scoring_progress
-from ..scoring.store import ScoreStore
-from ..engine.transformers_backend import TransformersBackend
+from ..store import Parts, file_checksum, model_fingerprint
 from .settings import check_model
 
 
@@ -39,25 +38,13 @@ def run_score(score: ScoreConfig, estimator: EstimatorConfig, engine: EngineConf
         ConfigurationError: A setting or row to be changed, or scores of other settings in the way.
     """
     assert score.model_name_or_path and score.dataset_name and score.output
-    model = model_path(score.model_name_or_path)
+    model = os.path.expanduser(score.model_name_or_path)
     check_model(model)
     if data.train_prompts is not None:
         raise ConfigurationError("train_prompts is a setting of training; max_prompts limits what is scored.")
     tokenizer = AutoTokenizer.from_pretrained(model)
     width = AutoConfig.from_pretrained(model).get_text_config().vocab_size
     scorer = RowScorer(tokenizer, estimator, vocabulary_size=width)
-    settings = {
-        **asdict(score),
-        **asdict(estimator),
-        **asdict(data),
-        "edco_rl": version("edco-rl"),
-        "engine_mode": engine.engine_mode,
-        "engine_dtype": engine.engine_dtype,
-        "model": model_fingerprint(model),
-    }
-    for name in ("output", "skipped_rows_file"):  # where things go, not what they are
-        settings.pop(name)
-    console = Console(stderr=True)
     rows = iter_rows(
         score.dataset_name,
         config_name=score.dataset_config,
@@ -67,35 +54,45 @@ def run_score(score: ScoreConfig, estimator: EstimatorConfig, engine: EngineConf
     )
     first = next(rows)  # what is wrong with the data set as a whole is found before an engine is started
     scorer.check_columns(list(first))
-    with ScoreStore(score.output, settings) as store:
-        if store.is_finished():
-            console.print(f"{store.output} is complete already.", soft_wrap=True)
+    output, dataset = Path(score.output).expanduser(), Path(score.dataset_name).expanduser()
+    made_from = {
+        **asdict(score),
+        **asdict(estimator),
+        **asdict(data),
+        "edco_rl": version("edco-rl"),
+        "engine_mode": engine.engine_mode,
+        "engine_dtype": engine.engine_dtype,
+        "model": model_fingerprint(model),
+        "dataset_checksum": file_checksum(dataset) if dataset.is_file() else None,
+    }
+    for name in ("output", "skipped_rows_file"):  # where things go, not what they are
+        made_from.pop(name)
+    console = Console(stderr=True)
+    with Parts(output, made_from) as parts:
+        if parts.finished() is not None:
+            console.print(f"{output} is complete already.", soft_wrap=True)
             return ScoringMeter()
         total = _count(score.dataset_name, score.max_prompts)
-        with open_backend(engine, model, tokenizer, store.folder.with_name("engine.log")) as source:
-            with scoring_progress(total) as (meter, report):
-                score_rows(
-                    itertools.chain([first], rows),
-                    scorer,
-                    source,
-                    store,
-                    policy_version=policy_version(source),
-                    part_prompts=score.part_prompts,
-                    in_flight=source.requests_in_flight,
-                    report=report,
-                )
-            count = store.merge()
+        log_path = output.with_name("engine.log")
+        with open_backend(engine, model, tokenizer, log_path) as source, scoring_progress(total) as (meter, report):
+            score_rows(
+                itertools.chain([first], rows),
+                scorer,
+                source,
+                parts,
+                policy_version=_policy_version(source),
+                part_prompts=score.part_prompts,
+                in_flight=source.requests_in_flight,
+                report=report,
+            )
         meter.stop()
+        parts.merge(seconds=meter.seconds)
     console.print(
-        f"{store.output}: {count} prompts, {meter.resumed} of them from an earlier run; {meter.rates()}.",
+        f"{output}: {meter.prompts + meter.resumed} prompts, {meter.resumed} of them from an earlier run; "
+        f"{meter.rates()}.",
         soft_wrap=True,
     )
     return meter
-
-
-def model_path(name: str) -> str:
-    """A model folder with its `~` resolved; a hub id as it is."""
-    return os.path.expanduser(name)
 
 
 @contextmanager
@@ -108,10 +105,10 @@ def open_backend(config: EngineConfig, model: str, tokenizer: Any, log_path: Pat
         yield engine
 
 
-def policy_version(source: GenerationBackend) -> str:
+def _policy_version(source: GenerationBackend) -> str:
     """Version of the weights as the engine reports it; `"unknown"` where it does not."""
     try:
-        return str(source.weight_version()) if hasattr(source, "weight_version") else "unknown"
+        return source.weight_version()
     except EngineError:  # a server without the routes of weight sync
         return "unknown"
 

@@ -1,7 +1,5 @@
 """How difficult each prompt is for a student, from several rankings, kept in a file for as long as nothing changes."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,12 +15,11 @@ from ..curriculum.fusion import reciprocal_rank_fusion
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import rouge_l
-from ..store import write_whole
+from ..store import Artefact, fingerprint, load_same, rows_fingerprint, save_file
 from .row_scorer import Row, RowScorer, reference_text
 
 ROUGE_L = "rouge_l"
 CROSS_ENTROPY = "cross_entropy"
-_METADATA_KEY = b"edco_rl.difficulty"
 _ROWS_AT_A_TIME = 512
 
 
@@ -87,7 +84,7 @@ class DifficultyMeasurer:
         if ROUGE_L in self.rankings:
             self._prompts.check_columns(columns)
 
-    def settings(self, rows: Sequence[Row], model: Any, *, constant: float) -> dict[str, Any]:
+    def made_from(self, rows: Sequence[Row], model: Any, *, constant: float) -> dict[str, Any]:
         """All that the difficulties depend on, as JSON values.
 
         Args:
@@ -98,16 +95,15 @@ class DifficultyMeasurer:
             constant (`float`):
                 Of the fusion.
         """
-        values = {
+        return {
             "rankings": self.rankings,
             "constant": constant,
             "max_tokens": self.max_tokens,
             "estimator": asdict(self.config) if self._scorers.keys() - {CROSS_ENTROPY} else None,
             "model": model,
-            "chat_template": _digest([getattr(self.tokenizer, "chat_template", None), self.chat_template_kwargs]),
-            "rows": _digest([dict(row) for row in rows]),
+            "chat_template": fingerprint([self.tokenizer.chat_template, self.chat_template_kwargs]),
+            "rows": rows_fingerprint(rows),
         }
-        return json.loads(json.dumps(values, sort_keys=True, default=str))
 
     def measure(self, rows: Sequence[Row], backend: GenerationBackend) -> list[dict[str, Any]]:
         """For each row, what it is ranked by, and the student's `output` where that was needed.
@@ -171,50 +167,37 @@ def fuse(measured: Sequence[Mapping[str, Any]], rankings: Sequence[str], constan
     return rankdata((-reciprocal_rank_fusion(ranks, constant=constant)).round(15)).tolist()
 
 
-class DifficultyFile:
-    """Difficulties on disk, in a Parquet file whose name and metadata hold a hash of all they depend on.
+def difficulty_path(folder: Path, made_from: dict[str, Any]) -> Path:
+    """The file of these difficulties; those made from something else lie beside it."""
+    return folder / f"difficulty_{fingerprint(made_from)[:16]}.parquet"
+
+
+def load_difficulty(folder: Path, made_from: dict[str, Any]) -> tuple[list[float], float] | None:
+    """Difficulties in the order of the rows, and the seconds measuring took; `None` where they are not in the folder.
 
     Args:
         folder (`Path`):
-            Where it is kept. Files of other settings lie beside it.
-        settings (`dict`):
-            What [`~DifficultyMeasurer.settings`] gave.
+            Where they are kept.
+        made_from (`dict`):
+            All they depend on: [`~DifficultyMeasurer.made_from`].
+
+    Raises:
+        ConfigurationError: The file was altered.
     """
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.settings = settings
-        self.digest = _digest(settings)
-        self.path = folder / f"difficulty_{self.digest[:16]}.parquet"
-
-    def read(self) -> tuple[list[float], float] | None:
-        """Difficulties in the order of the rows and the seconds measuring took; `None` where there is no such file.
-
-        Raises:
-            ConfigurationError: The file holds something else.
-        """
-        if not self.path.exists():
-            return None
-        try:
-            table = pq.read_table(self.path)
-            manifest = json.loads(table.schema.metadata[_METADATA_KEY])
-        except (KeyError, TypeError, OSError, pa.ArrowException):
-            raise ConfigurationError(f"{self.path} holds no difficulties. Remove it.") from None
-        if manifest["digest"] != self.digest:
-            raise ConfigurationError(f"{self.path} holds difficulties of other settings. Remove it.")
-        return table["difficulty"].to_pylist(), manifest["seconds"]
-
-    def write(
-        self, ids: Sequence[str], measured: Sequence[Mapping[str, Any]], difficulty: Sequence[float], seconds: float
-    ) -> None:
-        """Write the file, whole or not at all."""
-        names = list(measured[0])
-        columns = {name: [entry[name] for entry in measured] for name in names}
-        table = pa.table({"id": list(ids), "difficulty": list(difficulty), **columns})
-        manifest = {"digest": self.digest, "settings": self.settings, "seconds": seconds}
-        table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(manifest, sort_keys=True)})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, lambda path: pq.write_table(table, path))
+    found = load_same(difficulty_path(folder, made_from), made_from)
+    return None if found is None else (pq.read_table(found.path)["difficulty"].to_pylist(), found.seconds)
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+def save_difficulty(
+    folder: Path,
+    made_from: dict[str, Any],
+    ids: Sequence[str],
+    measured: Sequence[Mapping[str, Any]],
+    difficulty: Sequence[float],
+    seconds: float,
+) -> Artefact:
+    """Write difficulties, and what they were fused from, whole or not at all."""
+    columns = {name: [entry[name] for entry in measured] for name in measured[0]}
+    table = pa.table({"id": list(ids), "difficulty": list(difficulty), **columns})
+    path = difficulty_path(folder, made_from)
+    return save_file(path, made_from, lambda draft: pq.write_table(table, draft), seconds)

@@ -2,18 +2,32 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from ..engine.protocol import GenerationBackend
 from ..entropy import Score
 from ..errors import ConfigurationError
+from ..store import Parts
 from .row_scorer import EncodedRows, Row, RowScorer
-from .store import ScoreStore
 
 T = TypeVar("T")
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("score", pa.float64()),
+        ("standard_error", pa.float64()),
+        ("lower", pa.float64()),
+        ("upper", pa.float64()),
+        ("tokens", pa.int64()),
+        ("policy_version", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -47,14 +61,14 @@ def score_rows(
     rows: Iterable[Row],
     scorer: RowScorer,
     backend: GenerationBackend,
-    store: ScoreStore,
+    parts: Parts,
     *,
     policy_version: str,
     part_prompts: int,
     in_flight: int,
     report: Callable[[Progress], Any] = lambda progress: None,
 ) -> None:
-    """Score rows into a store, after those an earlier run has done.
+    """Score rows into parts, after those an earlier run has done.
 
     While the engine works on a part, the next one is read and encoded. Memory holds `in_flight + 2` parts, however
     many rows there are.
@@ -66,8 +80,8 @@ def score_rows(
             Encodes and scores them.
         backend (`GenerationBackend`):
             Gives log-probabilities.
-        store (`ScoreStore`):
-            Takes the scores; it has been entered.
+        parts (`Parts`):
+            Takes tables of `SCHEMA`; it has been entered.
         policy_version (`str`):
             Version of the weights the backend serves.
         part_prompts (`int`):
@@ -81,28 +95,28 @@ def score_rows(
         ConfigurationError: A row is invalid, or those done before are not the first of these.
     """
     rows = iter(rows)
-    done = store.parts()
+    done = len(parts)
     for number in range(done):
-        ids = store.part_ids(number)
-        found = [row["id"] for row in itertools.islice(rows, len(ids))]
+        ids = parts.read(number)["id"].to_pylist()
+        found = [str(row["id"]) for row in itertools.islice(rows, len(ids))]
         if found != ids:
             raise ConfigurationError(
-                f"The rows have changed since {store.folder} was begun (part {number}). Remove it to start anew."
+                f"The rows have changed since {parts.folder} was begun (part {number}). Remove it to start anew."
             )
         report(Progress(len(ids), 0, resumed=True))
 
     def write(part: Part, scores: list[Score]) -> None:
-        store.write_part(part.number, part.ids, scores, policy_version)
+        parts.write(part.number, scores_table(part.ids, scores, policy_version))
         report(Progress(len(part.ids), part.encoded.tokens() + _generated(scorer, scores)))
 
-    parts = _prefetch(_parts(rows, scorer, done, part_prompts))
+    coming = _prefetch(_encoded_parts(rows, scorer, done, part_prompts))
     if in_flight == 1:
-        for part in parts:
+        for part in coming:
             write(part, scorer.score(part.encoded, backend))
         return
     waiting: deque[tuple[Part, Future[list[Score]]]] = deque()
     with ThreadPoolExecutor(in_flight) as pool:
-        for part in parts:
+        for part in coming:
             waiting.append((part, pool.submit(scorer.score, part.encoded, backend)))
             if len(waiting) == in_flight:
                 first, scores = waiting.popleft()
@@ -111,11 +125,25 @@ def score_rows(
             write(part, scores.result())
 
 
+def scores_table(ids: Sequence[str], scores: Sequence[Score], policy_version: str) -> pa.Table:
+    """A table of `SCHEMA`."""
+    names = ("standard_error", "lower", "upper", "tokens")
+    return pa.table(
+        {
+            "id": ids,
+            "score": [score.value for score in scores],
+            **{name: [getattr(score, name) for score in scores] for name in names},
+            "policy_version": [policy_version] * len(ids),
+        },
+        schema=SCHEMA,
+    )
+
+
 def _generated(scorer: RowScorer, scores: list[Score]) -> int:
     return 0 if scorer.request.evidence == "reference" else sum(score.tokens for score in scores)
 
 
-def _parts(rows: Iterator[Row], scorer: RowScorer, first: int, size: int) -> Iterator[Part]:
+def _encoded_parts(rows: Iterator[Row], scorer: RowScorer, first: int, size: int) -> Iterator[Part]:
     for number in itertools.count(first):
         chunk = list(itertools.islice(rows, size))
         if not chunk:

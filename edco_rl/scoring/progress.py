@@ -1,7 +1,7 @@
 """The progress bar of scoring."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -52,12 +52,15 @@ class ScoringMeter:
 
 
 @contextmanager
-def scoring_progress(total: int | None) -> Iterator[tuple[ScoringMeter, "ReportToBar"]]:
+def scoring_progress(total: int | None) -> Iterator[tuple[ScoringMeter, Callable[[Progress], None]]]:
     """A progress bar on standard error with prompts and tokens a second and the time left.
 
     Args:
         total (`int`, *optional*):
             Rows there are; without it there is no time left to tell.
+
+    Returns:
+        The meter, and what takes the progress of each part to meter and bar.
     """
     meter = ScoringMeter()
     columns = (
@@ -70,21 +73,13 @@ def scoring_progress(total: int | None) -> Iterator[tuple[ScoringMeter, "ReportT
         TimeRemainingColumn(),
     )
     with RichProgress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bar:
-        yield meter, ReportToBar(meter, bar, total)
+        task = bar.add_task("", total=total, rates="")
 
+        def report(progress: Progress) -> None:
+            meter.add(progress)
+            if progress.resumed:
+                bar.reset(task, completed=meter.resumed)
+            else:
+                bar.update(task, advance=progress.prompts, rates=meter.rates())
 
-class ReportToBar:
-    """Passes what was scored on to the meter and the bar."""
-
-    def __init__(self, meter: ScoringMeter, bar: RichProgress, total: int | None) -> None:
-        self._meter = meter
-        self._bar = bar
-        self._task = bar.add_task("", total=total, rates="")
-
-    def __call__(self, progress: Progress) -> None:
-        self._meter.add(progress)
-        if progress.resumed:
-            self._bar.update(self._task, completed=self._meter.resumed)
-            self._bar.reset(self._task, completed=self._meter.resumed)
-            return
-        self._bar.update(self._task, advance=progress.prompts, rates=self._meter.rates())
+        yield meter, report

@@ -11,7 +11,7 @@ from edco_rl.audit.report import recommend
 from edco_rl.cli import main
 
 
-def audit(model, folder, **changes):
+def audit(model, folder, estimators=("answer_entropy", "perplexity"), **changes):
     settings = {
         "model_name_or_path": model,
         "dataset_name": "reasoning_gym:chain_sum",
@@ -23,9 +23,9 @@ def audit(model, folder, **changes):
         "reward_func": f"{__name__}:even_sum",
         **changes,
     }
-    arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    arguments = [word for name, value in settings.items() if value for word in (f"--{name}", str(value))]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        main(["audit", *arguments, "--estimators", "answer_entropy", "perplexity", "--json"])
+        main(["audit", *arguments, "--estimators", *estimators, "--json"])
     return json.loads(printed.getvalue())  # nothing else is printed
 
 
@@ -60,9 +60,15 @@ def test_the_json_lists_every_estimator_with_its_statistics(audited):
     assert (folder / "audit.svg").read_text().lstrip().startswith("<?xml")
 
 
+def step(folder, name):
+    """What a step of the audit gave."""
+    value = json.loads((folder / "measurements" / f"{name}.json").read_text())["value"]
+    return {key: np.array(values, dtype=float) for key, values in value.items()}
+
+
 def values(folder, label, column="values"):
     """What both runs of an estimator gave."""
-    return [np.load(folder / "measurements" / f"{label}-{run}.npz")[column] for run in range(2)]
+    return [step(folder, f"{label}-{run}")[column] for run in range(2)]
 
 
 def runs(folder):
@@ -77,8 +83,8 @@ def runs(folder):
 
 def test_the_statistics_are_those_of_the_raw_measurements(audited):
     result, folder = audited
-    reference = np.load(folder / "measurements" / "reference-0.npz")
-    wrong = np.load(folder / "measurements" / "greedy-answers.npz")["rewards"] < 1
+    reference = step(folder, "reference-0")
+    wrong = step(folder, "greedy-answers")["rewards"] < 1
     assert reference["values"].shape == (12, 4)
     for entry, (first, second) in zip(result["estimators"], runs(folder), strict=True):
         expected = spearmanr(first, reference["values"].mean(axis=1)).statistic
@@ -105,7 +111,7 @@ def test_sampled_estimators_are_measured_anew_and_deterministic_ones_under_other
 def test_an_audit_that_was_interrupted_keeps_what_it_had_measured(audited, tiny_model_path):
     before, folder = audited
     (folder / "audit.json").unlink()
-    (folder / "measurements" / "reference-0.npz").unlink()
+    (folder / "measurements" / "reference-0.json").unlink()
     after = audit(tiny_model_path, folder)
     assert after["reference"] != before["reference"]  # drawn anew
     for old, new in zip(before["estimators"], after["estimators"], strict=True):
@@ -116,6 +122,23 @@ def test_an_audit_with_other_settings_does_not_use_the_measurements(audited, tin
     with pytest.raises(SystemExit):
         audit(tiny_model_path, audited[1], reference_samples=5)
     assert "made with reference_samples 4; now it is 5" in capsys.readouterr().err
+
+
+def test_a_reward_of_the_tokens_of_an_answer_can_be_audited(tiny_model_path, tmp_path):
+    bounds = json.dumps({"length": {"maximum": 3, "inside": 1.0, "outside": 0.0}})
+    result = audit(tiny_model_path, tmp_path, reward_func="length", reward_kwargs=bounds)
+    reference, greedy = step(tmp_path, "reference-0"), step(tmp_path, "greedy-answers")
+    assert (reference["rewards"] == (reference["lengths"] <= 3)).all() and reference["lengths"].max() == 4
+    assert result["wrong_answers"] == (greedy["rewards"] < 1).mean() > 0
+
+
+def test_without_a_reward_nothing_is_known_of_answers(tiny_model_path, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"{number} + {number} ="}) + "\n" for number in range(12)))
+    result = audit(tiny_model_path, tmp_path / "out", ["answer_entropy"], dataset_name=rows, reward_func=None)
+    assert result["reward"] is result["wrong_answers"] is result["groups_with_reward_variance"] is None
+    assert {entry["wrong_answer_auc"]["value"] for entry in result["estimators"]} == {None}
+    assert result["recommendation"].startswith("Use ")
 
 
 def entry(label, agreement, cost, auc=0.6):

@@ -21,7 +21,7 @@ from edco_rl.config import EstimatorConfig
 from edco_rl.data.load import iter_rows
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.job import Progress, score_rows
-from edco_rl.scoring.store import ScoreStore
+from edco_rl.store import Parts
 from tests.benchmarks.stand_in import StandInEngine
 
 _MIB = 1 << 20
@@ -96,7 +96,7 @@ def measure(config: MemoryConfig, folder: Path) -> list[tuple[int, float, float]
     entries: list[tuple[int, float, float]] = []
     scored = 0
     started = time.perf_counter()
-    with MemoryOverTime() as memory, ScoreStore(folder / "scores.parquet", {"rows": config.rows}) as store:
+    with MemoryOverTime() as memory, Parts(folder / "scores.parquet", {"rows": config.rows}) as parts:
 
         def report(progress: Progress) -> None:
             nonlocal scored
@@ -108,14 +108,14 @@ def measure(config: MemoryConfig, folder: Path) -> list[tuple[int, float, float]
             iter_rows(str(source)),
             scorer,
             StandInEngine(),
-            store,
+            parts,
             policy_version="stand-in",
             part_prompts=config.part_prompts,
             in_flight=1,
             report=report,
         )
-        merged = store.merge()
-        entries.append((merged, time.perf_counter() - started, memory.take() / _MIB))
+        parts.merge()
+        entries.append((scored, time.perf_counter() - started, memory.take() / _MIB))
     return entries
 
 

@@ -11,7 +11,6 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -20,15 +19,14 @@ from transformers import AutoTokenizer
 from trl import TrlParser
 
 from edco_rl.config import DataConfig, EstimatorConfig, InputConfig, ScoringEngineConfig
-from edco_rl.errors import ConfigurationError
 from edco_rl.data.load import iter_rows
-from edco_rl.engine.client import EngineClient
 from edco_rl.engine.colocate import ColocatedEngine
-from edco_rl.engine.protocol import Generator
+from edco_rl.engine.protocol import GenerationBackend
+from edco_rl.errors import ConfigurationError
+from edco_rl.runs.score import open_backend
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.job import score_rows
-from edco_rl.scoring.store import ScoreStore
-from edco_rl.runs.score import SERVER_PARTS_IN_FLIGHT, generator
+from edco_rl.store import Parts, remove
 
 
 @dataclass
@@ -41,14 +39,14 @@ class ThroughputConfig(InputConfig):
 
 
 def time_score(
-    config: ThroughputConfig, data: DataConfig, scorer: RowScorer, source: Any, output: Path
+    config: ThroughputConfig, data: DataConfig, scorer: RowScorer, source: GenerationBackend, output: Path
 ) -> tuple[float, list[int]]:
     """Seconds `score` takes from the first row read to the file complete, and the tokens generated for each row."""
-    output.unlink(missing_ok=True)
+    remove(output)
     source.reset_prefix_cache()
     started = time.perf_counter()
     assert config.dataset_name
-    with ScoreStore(output, {}) as store:
+    with Parts(output, {}) as parts:
         rows = iter_rows(
             config.dataset_name,
             config_name=config.dataset_config,
@@ -60,21 +58,28 @@ def time_score(
             rows,
             scorer,
             source,
-            store,
+            parts,
             policy_version="0",
             part_prompts=config.part_prompts,
-            in_flight=SERVER_PARTS_IN_FLIGHT if isinstance(source, EngineClient) else 1,
+            in_flight=source.requests_in_flight,
         )
-        store.merge()
+        parts.merge()
     return time.perf_counter() - started, pq.read_table(output, columns=["tokens"])["tokens"].to_pylist()
 
 
 def time_vllm(engine: ColocatedEngine, prompts: list[list[int]], tokens: list[int], samples: int) -> float:
     """Seconds vLLM's `LLM.generate` takes for as many tokens, without log-probabilities."""
+    from vllm import SamplingParams
+
     engine.reset_prefix_cache()
     lengths = [max(round(count / samples), 1) for count in tokens]
     started = time.perf_counter()
-    engine.generate_lengths(prompts, lengths, n=samples, temperature=0.0 if samples == 1 else 1.0)
+    temperature = 0.0 if samples == 1 else 1.0
+    engine._llm.generate(
+        [{"prompt_token_ids": prompt} for prompt in prompts],
+        [SamplingParams(n=samples, temperature=temperature, max_tokens=most, ignore_eos=True) for most in lengths],
+        use_tqdm=False,
+    )
     return time.perf_counter() - started
 
 
@@ -101,7 +106,7 @@ def main() -> None:
 
         tokens: list[int] = []
 
-        def score_on(source: Generator) -> float:
+        def score_on(source: GenerationBackend) -> float:
             nonlocal tokens
             seconds, tokens = time_score(config, data, scorer, source, output)
             return seconds
@@ -109,11 +114,11 @@ def main() -> None:
         scored: list[float] = []
         alone: list[float] = []
         if engine.engine_mode == "server":  # two engines at a time would share the cores
-            with generator(engine, model, tokenizer, Path(folder) / "engine.log") as source:
+            with open_backend(engine, model, tokenizer, Path(folder) / "engine.log") as source:
                 score_on(source)  # the first requests compile and allocate
                 scored = [score_on(source) for _ in range(config.rounds)]
         offline = ScoringEngineConfig(**asdict(engine) | {"engine_mode": "colocate", "engine_url": None})
-        with generator(offline, model, tokenizer, Path(folder) / "engine.log") as source:
+        with open_backend(offline, model, tokenizer, Path(folder) / "engine.log") as source:
             assert isinstance(source, ColocatedEngine)
             score_on(source)
             for _ in range(config.rounds):

@@ -5,34 +5,31 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edco_rl.engine.protocol import Completion
+from edco_rl.engine.protocol import Completion, GenerationBackend, Sampling
 
 
-class StandInEngine:
+class StandInEngine(GenerationBackend):
     """Answers at once, with log-probabilities that depend on the prompt's tokens alone and mean nothing."""
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_tokens: int,
-        n: int = 1,
-        temperature: float = 1.0,
-        top_logprobs: int = 0,
-        logprob_token_ids: Sequence[int] | None = None,
-    ) -> list[list[Completion]]:
-        """See [`~edco_rl.engine.protocol.Generator.generate`]."""
-        width = top_logprobs if logprob_token_ids is None else len(logprob_token_ids)
+    requests_in_flight = 1
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """As many tokens as there may be, each of them 0."""
         groups = []
         for prompt in prompts:
             slope = 0.1 + sum(prompt) % 1009 / 1009  # of a geometric distribution over the tokens
-            top = np.log1p(-np.exp(-slope)) - slope * np.arange(max(width, 1))
-            rows = np.tile(top, (max_tokens, 1))
-            groups.append([Completion([0] * max_tokens, rows[:, 0], rows[:, :width], finished=False)] * n)
+            top = np.log1p(-np.exp(-slope)) - slope * np.arange(max(sampling.width, 1))
+            rows = np.tile(top, (sampling.max_tokens, 1))
+            completion = Completion([0] * len(rows), rows[:, 0], rows[:, : sampling.width], finished=False)
+            groups.append([completion] * sampling.n)
         return groups
 
     def completion_logprobs(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
-        """See [`~edco_rl.engine.protocol.Generator.completion_logprobs`]."""
+        """The same for each token of a completion."""
         return [np.full(len(completion), -1.0 - sum(completion) % 7) for completion in completions]
+
+    def weight_version(self) -> str:
+        """There are no weights."""
+        return "stand-in"

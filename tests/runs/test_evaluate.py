@@ -4,15 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
-from edco_rl.runs.evaluate import evaluate_model, find_model
 from edco_rl.cli import main
-from edco_rl.config import EvaluateConfig
-from edco_rl.errors import ConfigurationError
+from edco_rl.config import AuditConfig, EvaluateConfig, ScoreConfig
 from edco_rl.data.load import to_dataset
-from edco_rl.engine.protocol import Completion
-from edco_rl.rewards import multiple_choice_reward
+from edco_rl.engine.protocol import Completion, Sampling
+from edco_rl.engine.transformers_backend import TransformersBackend
+from edco_rl.errors import ConfigurationError
+from edco_rl.rewards import get_reward, multiple_choice_reward
+from edco_rl.runs.evaluate import evaluate_model, find_model
+from edco_rl.runs.grading import grade_answers
 
 ROWS = [
     {"prompt": f"{i}", "answer": "A" if i % 2 else "B", "options": ["x", "y"], "subject": ["odd", "even"][i % 2 == 0]}
@@ -26,11 +29,11 @@ class Scripted:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
 
-    def generate(self, prompts, *, max_tokens, n=1, temperature=1.0, top_logprobs=0, **sampling):
+    def generate(self, prompts, sampling):
         groups = []
         for prompt in prompts:
-            right = 1 if temperature == 0 else int(self.tokenizer.decode(prompt)) % 4
-            texts = [" A" if sample < right else " C or so" for sample in range(n)]
+            right = 1 if sampling.temperature == 0 else int(self.tokenizer.decode(prompt)) % 4
+            texts = [" A" if sample < right else " C or so" for sample in range(sampling.n)]
             ids = [self.tokenizer(text)["input_ids"] for text in texts]
             groups.append([Completion(i, np.zeros(len(i)), np.zeros((len(i), 0)), len(i) == 1) for i in ids])
         return groups
@@ -73,6 +76,48 @@ def test_rows_without_a_judgeable_answer_are_left_out_and_counted(tokenizer, cap
         evaluate_model(Scripted(tokenizer), tokenizer, to_dataset("d", rows[-1:]), multiple_choice_reward, settings())
 
 
+@pytest.fixture(scope="module")
+def backend(tiny_model_path, tokenizer):
+    """A real model, whose next token is not certain."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_path)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(8)
+    return TransformersBackend.of(model, tokenizer)
+
+
+def even(completions, **kwargs):
+    return [float(sum(map(ord, completion)) % 2 == 0) for completion in completions]
+
+
+def test_samples_from_the_largest_token_alone_are_the_greedy_answer(backend, tokenizer):
+    rows = to_dataset("d", ROWS)
+    result = {
+        top_p: evaluate_model(
+            backend, tokenizer, rows, even, settings(samples=4, pass_at=[1], top_p=top_p, max_completion_length=3)
+        )
+        for top_p in (1e-6, 1.0)
+    }
+    assert 0 < result[1.0]["greedy"]["accuracy"] < 1
+    assert result[1e-6]["pass_at"]["1"]["value"] == result[1e-6]["greedy"]["accuracy"]
+    assert result[1.0]["pass_at"]["1"]["value"] != result[1.0]["greedy"]["accuracy"]
+
+
+def test_a_reward_is_given_the_tokens_of_each_answer(backend, tokenizer):
+    reward = get_reward("length", minimum=2, maximum=2, inside=1.0, outside=0.0)
+    for most in (2, 3):
+        graded = grade_answers(backend, tokenizer, to_dataset("d", ROWS), reward, sampling=Sampling(most, 3))
+        assert (graded.tokens == most).any() and graded.rewards.shape == (10, 3)
+        assert (graded.right == (graded.tokens == 2)).all() and (graded.truncated == (graded.tokens == most)).any()
+
+
+def test_every_command_sees_the_generated_rows_of_a_training_run():
+    given = {"model_name_or_path": "m", "dataset_name": "reasoning_gym:chain_sum"}
+    seeds = [
+        config(**given).seed for config in (EvaluateConfig, AuditConfig, lambda **g: ScoreConfig(output="o", **g))
+    ]
+    assert seeds == 3 * [TrainingArguments("runs").seed]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -82,6 +127,7 @@ def test_rows_without_a_judgeable_answer_are_left_out_and_counted(tokenizer, cap
         ({"samples": 2, "pass_at": [3]}, "pass_at 3: must be between 1 and samples, which is 2"),
         ({"top_p": 0.0}, "top_p must be in"),
         ({"max_prompts": 0}, "max_prompts must be at least 1"),
+        ({"reward_kwargs": "[]"}, "reward_kwargs must be a JSON object"),
         ({"chat_template_kwargs": "{"}, "chat_template_kwargs must be a JSON object"),
     ],
 )
@@ -108,6 +154,7 @@ def test_a_lora_adapter_names_its_base_model(tmp_path, tiny_model_path):
         ({"dataset_name": "/nowhere/rows.jsonl"}, "there is no such file"),
         ({"engine_mode": "none"}, "engine_mode none: evaluate answers through an engine"),
         ({"reward_func": "maths"}, "Unknown reward 'maths'"),
+        ({"reward_kwargs": '{"length": {}}'}, "reward_kwargs names length"),
         ({"train_prompts": 3}, "train_prompts is a setting of training"),
         ({"text": True}, "has no column 'answer' to compare with"),
         ({"engine_url": "http://127.0.0.1:9"}, "No answer from the vLLM server"),

@@ -9,6 +9,8 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edco_rl.cli import main
 
@@ -64,12 +66,38 @@ def test_the_number_of_prompts_can_be_limited(tiny_model_path, rows, tmp_path, c
     main(arguments(tiny_model_path, rows, output, max_prompts=6, estimator="option_entropy"))
     table = pq.read_table(output)
     assert table.num_rows == 6
+    assert set(table["policy_version"].to_pylist()) == {"unknown"}
     assert table.column_names == ["id", "score", "standard_error", "lower", "upper", "tokens", "policy_version"]
     assert "6 prompts, 0 of them from an earlier run" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(SystemExit):
         main(arguments(tiny_model_path, rows, output, max_prompts=6, estimator="perplexity"))
     error = capsys.readouterr().err
     assert "was made with estimator 'option_entropy'; now it is 'perplexity'" in " ".join(error.split())
+
+
+def test_scores_of_another_model_or_of_changed_rows_do_not_end_in_the_same_file(tiny_model_path, tmp_path, capsys):
+    model, rows, output = tmp_path / "model", tmp_path / "rows.jsonl", tmp_path / "scores.parquet"
+    policy = AutoModelForCausalLM.from_pretrained(tiny_model_path)
+    policy.save_pretrained(model)
+    AutoTokenizer.from_pretrained(tiny_model_path).save_pretrained(model)
+    rows.write_text('{"id": "a", "prompt": "1 + 1 ="}\n{"id": "b", "prompt": "2 + 2 ="}\n')
+    command = arguments(model, rows, output, scoring_quick_answer=False)
+    main(command)
+    before = output.read_bytes()
+    rows.write_text('{"id": "a", "prompt": "1 + 1 ="}\n{"id": "b", "prompt": "3 + 3 ="}\n')
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "was made with dataset_checksum" in capsys.readouterr().err
+    rows.write_text('{"id": "a", "prompt": "1 + 1 ="}\n{"id": "b", "prompt": "2 + 2 ="}\n')
+    with torch.no_grad():
+        policy.get_input_embeddings().weight.mul_(2)
+    policy.save_pretrained(model)
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "was made with model." in capsys.readouterr().err and output.read_bytes() == before
+    output.unlink()
+    main(command)
+    assert output.read_bytes() != before
 
 
 @pytest.mark.parametrize(

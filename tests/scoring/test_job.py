@@ -1,14 +1,17 @@
+import math
+
 import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from tests.benchmarks.stand_in import StandInEngine
 from edco_rl.config import EstimatorConfig
-from edco_rl.errors import ConfigurationError
 from edco_rl.data.prompts import tokenize_prompt, with_instruction
+from edco_rl.entropy import Score
+from edco_rl.errors import ConfigurationError
 from edco_rl.scoring import RowScorer
-from edco_rl.scoring.job import score_rows
-from edco_rl.scoring.store import ScoreStore
+from edco_rl.scoring.job import score_rows, scores_table
+from edco_rl.store import Parts
+from tests.benchmarks.stand_in import StandInEngine
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +34,10 @@ def run(path, scorer, source, in_flight=1, stop_after=None):
         if len(reports) == stop_after:
             raise KeyboardInterrupt
 
-    with ScoreStore(path, {}) as store:
+    with Parts(path, {}) as parts:
         options = {"policy_version": "0", "part_prompts": 7, "in_flight": in_flight, "report": report}
-        score_rows(source, scorer, StandInEngine(), store, **options)
-        store.merge()
+        score_rows(source, scorer, StandInEngine(), parts, **options)
+        parts.merge()
     return reports
 
 
@@ -58,6 +61,12 @@ def test_every_row_is_scored_once_and_in_order(tmp_path, scorer):
     assert [row["score"] for row in table] == [score.value for score in expected]
 
 
+def test_a_table_has_all_that_a_score_says():
+    [row] = scores_table(["a"], [Score(2.0, math.nan, 1.0, 3.0, tokens=4)], "step-7").to_pylist()
+    assert math.isnan(row.pop("standard_error"))
+    assert row == {"id": "a", "score": 2.0, "lower": 1.0, "upper": 3.0, "tokens": 4, "policy_version": "step-7"}
+
+
 def test_rows_that_changed_in_between_are_noticed(tmp_path, scorer):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "scores", scorer, rows(20), stop_after=1)
@@ -74,13 +83,13 @@ def test_rows_are_read_no_further_than_two_parts_ahead(tmp_path, scorer):
             assert read[0] <= written[0] + 3 * 7 + 1
             yield row
 
-    with ScoreStore(tmp_path / "scores", {}) as store:
+    with Parts(tmp_path / "scores", {}) as parts:
 
         def report(progress):
             written[0] += progress.prompts
 
         score_rows(
-            counted(), scorer, StandInEngine(), store, policy_version="0", part_prompts=7, in_flight=1, report=report
+            counted(), scorer, StandInEngine(), parts, policy_version="0", part_prompts=7, in_flight=1, report=report
         )
     assert written == [100]
 
@@ -92,7 +101,7 @@ def test_a_bad_row_ends_the_run_and_leaves_what_was_done(tmp_path, scorer):
 
     with pytest.raises(ConfigurationError, match="row 15"):
         run(tmp_path / "scores", scorer, broken())
-    assert ScoreStore(tmp_path / "scores", {}).parts() == 2
+    assert len(Parts(tmp_path / "scores", {})) == 2
 
 
 def test_prompts_encoded_together_are_the_same_as_one_by_one(scorer):

@@ -8,11 +8,12 @@ from tokenizers.models import WordPiece
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from edco_rl.config import EstimatorConfig
-from edco_rl.errors import ConfigurationError
 from edco_rl.data.prompts import tokenize_prompt, with_instruction
+from edco_rl.engine.protocol import Sampling
+from edco_rl.engine.transformers_backend import TransformersBackend
+from edco_rl.errors import ConfigurationError
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.labels import LabelTokens
-from edco_rl.engine.transformers_backend import ModelGenerator
 
 ROWS = [
     {"prompt": "2 + 2 =", "options": ["3", "4"], "answer": " 4"},
@@ -41,8 +42,8 @@ def model(tiny_model_path):
 
 def score(model, tokenizer, name, rows=ROWS, batch_size=2, **settings):
     scorer = RowScorer(tokenizer, EstimatorConfig(estimator=name, **settings))
-    generator = ModelGenerator(model, tokenizer.pad_token_id, [tokenizer.eos_token_id], batch_size)
-    return scorer.score(scorer.encode(rows), generator)
+    backend = TransformersBackend(model, tokenizer.pad_token_id, [tokenizer.eos_token_id], batch_size)
+    return scorer.score(scorer.encode(rows), backend)
 
 
 def distributions(model, ids, count):
@@ -185,7 +186,7 @@ def test_a_label_without_a_token_of_its_own_is_refused_by_name():
 
 
 def test_samples_differ_from_call_to_call(model, tokenizer):
-    generator = ModelGenerator(model, tokenizer.pad_token_id, [tokenizer.eos_token_id])
+    backend = TransformersBackend(model, tokenizer.pad_token_id, [tokenizer.eos_token_id])
     prompts = tokenizer(["Once upon a time"])["input_ids"]
-    first, second = (generator.generate(prompts, max_tokens=8, temperature=1.0)[0][0].token_ids for _ in range(2))
+    first, second = (backend.generate(prompts, Sampling(8))[0][0].token_ids for _ in range(2))
     assert first != second
