@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 
@@ -54,3 +55,18 @@ class CurriculumCallback(TrainerCallback):
         due = step % self.interval == 0 and step < state.max_steps
         if due and self.trainer.curriculum.renewed_at != step:
             self.trainer.renew_curriculum()
+
+
+class ValueFunctionCallback(TrainerCallback):
+    """Clips and clears the value function's gradients, as the trainer does with those of its model."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.max_grad_norm > 0:  # apart from the policy's: neither is to shrink the other's
+            torch.nn.utils.clip_grad_norm_(self.trainer.value_function.parameters(), args.max_grad_norm)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.optimizer.zero_grad()
+        self.trainer.repeat_value_steps()

@@ -5,18 +5,20 @@ from typing import Any, ClassVar
 
 import torch
 from accelerate.utils import gather_object
-from transformers import TrainerCallback
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id, use_adapter
 
 from ..errors import ConfigurationError
 from ..models import check_model_path
+from .callbacks import ValueFunctionCallback
 from .grpo import CurriculumGRPOTrainer
 from .ppo_config import CurriculumPPOConfig
 from .ppo_functions import (
     explained_variance,
     generalized_advantages,
     masked_moments,
+    policy_mask,
+    sequences,
     token_rewards,
     value_losses,
     whiten,
@@ -107,7 +109,7 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
             raise
         # Several processes average the gradients of each module in its own wrapper.
         self._value_function_wrapped = self.accelerator.prepare_model(self.value_function)
-        self.add_callback(_ValueFunctionCallback(self))
+        self.add_callback(ValueFunctionCallback(self))
 
     def _make_value_function(self) -> ValueFunction:
         if self._is_vlm:
@@ -182,7 +184,7 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
         unscored = rewards_per_func.isnan().all(dim=1)
         if unscored.any():
             output["completion_mask"] = output["completion_mask"] * (~unscored).unsqueeze(1)
-        mask = _policy_mask(output)
+        mask = policy_mask(output)
         output["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
         scores = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
@@ -193,7 +195,7 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
         self, output: dict[str, Any], scores: torch.Tensor, mask: torch.Tensor, mode: str
     ) -> None:
         """Replace TRL's advantages in a generation batch by those of each token, and add what the losses need."""
-        input_ids, attention_mask, length = _sequences(output)
+        input_ids, attention_mask, length = sequences(output)
         batch_size = self.args.per_device_train_batch_size if mode == "train" else self.args.per_device_eval_batch_size
         if "old_per_token_logps" not in output:  # where TRL has needed them, its forward pass gives the values too
             output["old_per_token_logps"], _, _ = self._get_per_token_logps_and_entropies(
@@ -244,10 +246,10 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
         with torch.no_grad() if self._warms_up else nullcontext():
             policy_loss = super()._compute_loss(model, inputs)
         logprobs = self._logprobs
-        mask = _policy_mask(inputs)
+        mask = policy_mask(inputs)
         if mode == "train" and self.args.num_value_epochs > 1 and self._hidden_states is not None:
             self._value_batches.append((self._hidden_states.detach(), inputs["values"], inputs["returns"], mask))
-        values = self._values(*_sequences(inputs))
+        values = self._values(*sequences(inputs))
         losses, clipped = value_losses(values, inputs["values"], inputs["returns"], self.args.cliprange_value)
         # The mean over the tokens of an optimizer step, on all processes: TRL's own normalizer.
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
@@ -295,31 +297,3 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
     def _load_best_model(self) -> None:
         super()._load_best_model()
         self.value_function.load(self.state.best_model_checkpoint)
-
-
-def _sequences(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Ids and attention mask of prompts with their completions, and the length of the completions."""
-    input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-    return input_ids, attention_mask, batch["completion_ids"].shape[1]
-
-
-def _policy_mask(batch: dict[str, Any]) -> torch.Tensor:
-    """1 for the tokens the policy chose, shape (B, T)."""
-    mask = batch["completion_mask"]
-    return mask * batch["tool_mask"] if "tool_mask" in batch else mask
-
-
-class _ValueFunctionCallback(TrainerCallback):
-    """Clips and clears the value function's gradients, as the trainer does with those of its model."""
-
-    def __init__(self, trainer: CurriculumPPOTrainer) -> None:
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if args.max_grad_norm > 0:  # apart from the policy's: neither is to shrink the other's
-            torch.nn.utils.clip_grad_norm_(self.trainer.value_function.parameters(), args.max_grad_norm)
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.optimizer.zero_grad()
-        self.trainer.repeat_value_steps()

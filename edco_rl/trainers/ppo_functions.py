@@ -6,6 +6,7 @@ which sums a tensor over them.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -128,3 +129,16 @@ def value_losses(
     clipped = values.clamp(old_values - cliprange, old_values + cliprange)
     plain_error, clipped_error = (values - returns).square(), (clipped - returns).square()
     return 0.5 * torch.maximum(plain_error, clipped_error), clipped_error > plain_error
+
+
+def sequences(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Ids and attention mask of prompts with their completions, and the length of the completions."""
+    input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    return input_ids, attention_mask, batch["completion_ids"].shape[1]
+
+
+def policy_mask(batch: dict[str, Any]) -> torch.Tensor:
+    """1 for the tokens the policy chose, shape (B, T)."""
+    mask = batch["completion_mask"]
+    return mask * batch["tool_mask"] if "tool_mask" in batch else mask
