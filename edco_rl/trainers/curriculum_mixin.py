@@ -104,8 +104,8 @@ class CurriculumMixin(EngineMixin):
         rows = self._rows_with_prompts(given.get("train_dataset"))
         check_prompts(rows)
         self._check_given(given, config)
-        if engine_config is not None and getattr(given.get("args"), "use_vllm", False):
-            given["args"].use_vllm = False  # TRL would start, or look for, a vLLM of its own
+        if engine_config is not None:
+            self._check_engine(given, engine_config)
         self.stopwatch = Stopwatch()
         self.tokens = Counter()
         self.outcome_observers = []

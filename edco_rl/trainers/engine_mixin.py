@@ -1,12 +1,13 @@
 """What a trainer does with an engine: start or reach it, keep its weights current, score and evaluate with it."""
 
 import atexit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from accelerate.utils import broadcast_object_list, gather_object, is_peft_model
+from torch.nn import Module
 from transformers import Trainer
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
@@ -14,7 +15,8 @@ from trl.models import unwrap_model_for_generation
 from ..config import EngineConfig
 from ..curriculum.pool import IndexArray
 from ..engine.generation import EngineGeneration
-from ..engine.launch import EngineConnection, open_engine
+from ..engine.hardware import has_cuda
+from ..engine.launch import EngineConnection, open_engine, resolve_engine
 from ..engine.protocol import GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
 from ..errors import ConfigurationError
@@ -32,6 +34,22 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     _connection: EngineConnection | None
     _last_loaded_step: int
     _scores_on_every_rank: bool
+
+    @staticmethod
+    def _check_engine(given: Mapping[str, Any], config: EngineConfig) -> None:
+        """Refuse an engine or a transport that cannot work before a model is loaded, and have TRL start none.
+
+        Args:
+            given (`Mapping[str, Any]`):
+                Arguments of TRL's constructor.
+            config (`EngineConfig`):
+                Settings.
+        """
+        model, args = given.get("model"), given.get("args")
+        lora = given.get("peft_config") is not None or (isinstance(model, Module) and is_peft_model(model))
+        resolve_engine(config, lora=lora, cuda=has_cuda())
+        if getattr(args, "use_vllm", False):
+            args.use_vllm = False  # TRL would start, or look for, a vLLM of its own
 
     def _open_engine(self, config: EngineConfig, **sampling: Any) -> None:
         """Start or reach the engine, and put it behind TRL's generation interface as `self.vllm_generation`.

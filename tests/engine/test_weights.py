@@ -3,9 +3,10 @@
 import pytest
 import torch
 from accelerate import Accelerator
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edco_rl import ConfigurationError, EngineConfig
+from edco_rl import ConfigurationError, CurriculumSFTTrainer, EngineConfig
 from edco_rl.engine import Sampling, WeightVersionError
 from edco_rl.engine.generation import EngineGeneration
 from edco_rl.engine.launch import open_engine, resolve_engine, scoring_engine
@@ -72,6 +73,13 @@ def test_what_cannot_work_is_named_before_anything_is_started(mode, transport, c
     with pytest.raises(ConfigurationError, match=message):
         open_engine(config, "nowhere", cuda=cuda)
     assert not new_children()
+
+
+def test_a_trainer_says_so_before_it_loads_a_model():
+    engine = EngineConfig(engine_transport="nowhere.at:All")
+    rows = Dataset.from_dict({"prompt": ["1 + 1 ="], "completion": ["2"]})
+    with pytest.raises(ConfigurationError, match="Cannot import engine_transport"):
+        CurriculumSFTTrainer("no/such/model", train_dataset=rows, engine=engine)
 
 
 @pytest.fixture
