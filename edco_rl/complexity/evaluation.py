@@ -14,7 +14,7 @@ from ..engine.protocol import Sampling
 from ..runs.grading import grade_answers
 from ..statistics import wilson_interval
 from ..store import Artefact
-from .stage import Questions, StageInParts
+from .stage import StageInParts
 
 FORMS = ("direct", "reasoning")
 
@@ -37,35 +37,32 @@ class Evaluation(StageInParts):
     folder: Path | None
 
     columns = ("id", "form", "right", "tokens", "truncated")
+    line_a_row = False
 
     @property
     def name(self) -> str:
         return f"evaluation/{self.method}"
 
     @property
-    def questions(self) -> Questions:
+    def rows(self) -> Dataset:
         return self.given.held_out
 
     def made_from(self) -> dict[str, Any]:
-        config = self.given.config
         return {
             "model": self.model and self.model.fingerprint,
             "student": self.given.student.identity,
-            "rows": self.given.held_out.digest,
+            "rows": self.given.held_out_digest,
             "judge": asdict(self.given.judge),
-            "reasoning_instruction": config.reasoning_instruction,
-            "answer_max_tokens": config.answer_max_tokens,
-            "reasoning_max_tokens": config.reasoning_max_tokens,
-            "chat_template_kwargs": config.chat_template_kwargs,
+            **self.given.some("reasoning_instruction", "answer_max_tokens", "reasoning_max_tokens"),
+            **self.given.some("chat_template_kwargs"),
         }
 
     def make_part(self, rows: Dataset) -> pa.Table:
-        instruction = self.given.config.reasoning_instruction
-        prompts = [with_instruction(prompt, instruction) for prompt in rows["prompt"]]
-        asking = rows.remove_columns("prompt").add_column("prompt", prompts)
         config = self.given.config
-        answered = self._answers("direct", rows, config.answer_max_tokens)
-        return pa.concat_tables([answered, self._answers("reasoning", asking, config.reasoning_max_tokens)])
+        prompts = [with_instruction(prompt, config.reasoning_instruction) for prompt in rows["prompt"]]
+        asking = rows.remove_columns("prompt").add_column("prompt", prompts)
+        direct = self._answers("direct", rows, config.answer_max_tokens)
+        return pa.concat_tables([direct, self._answers("reasoning", asking, config.reasoning_max_tokens)])
 
     def _answers(self, form: str, rows: Dataset, max_tokens: int) -> pa.Table:
         graded = grade_answers(

@@ -8,18 +8,12 @@ from typing import Any, Self
 from ..config import RunConfig
 from ..errors import ConfigurationError
 from ..rewards import RewardFunction, default_reward, get_reward
+from ..runs.held_out import reward_kwargs
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A reward by name, with its settings.
-
-    Args:
-        name (`str`):
-            The reward's; 1 is a right answer.
-        kwargs (`dict`, *optional*):
-            Its keyword arguments.
-    """
+    """A reward by name, whose 1 is a right answer, and its keyword arguments."""
 
     name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -31,13 +25,12 @@ class Judge:
         Raises:
             ConfigurationError: The rows have no right answer.
         """
-        name = run.held_out_reward or default_reward(list(columns))
+        name = run.held_out_reward or default_reward(columns)
         if name is None or "completion" not in columns:
             raise ConfigurationError(
                 f"complexity-aware needs rows with a right answer; the data set has the columns {list(columns)}."
             )
-        assert not isinstance(run.reward_kwargs, str)  # the configuration has parsed it
-        return cls(name, (run.reward_kwargs or {}).get(name, {}))
+        return cls(name, reward_kwargs(run).get(name, {}))
 
     @cached_property
     def reward(self) -> RewardFunction:

@@ -1,6 +1,7 @@
 """How the stages of a run hang together: what each is given, and by which of those before it was made."""
 
 import copy
+import json
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
@@ -16,17 +17,19 @@ from transformers import AutoConfig, AutoTokenizer
 from ..config import ComplexityConfig
 from ..runs.recorder import Spent
 from ..runs.settings import RunSettings, plain_values
+from ..runs.train import SUMMARY_FILE
 from ..store import Artefact, once_value
+from .baselines import METHOD, SCORE_METHODS, TEACHER_METHODS, curriculum_of
 from .connection import TeacherConnection
 from .evaluation import Evaluation, accuracies
 from .judge import Judge
 from .reasoning import Reasoning, account, read_chains
 from .scores import ComplexityScorer, Scores, prediction
-from .split import Split, describe_split, read_split
-from .stage import Given, Questions, Shelf
+from .split import Split, describe_split
+from .stage import Given, Shelf
 from .student import Student
 from .training import Training
-from .training_data import METHOD, TrainingData, curriculum_of, rows_for_teacher, with_scores, with_teacher
+from .training_data import TrainingData
 
 BASELINES_FOLDER = "baselines"
 _SHARED = ("scores", "split")
@@ -76,7 +79,7 @@ class Pipeline:
         self.scorer = ComplexityScorer(tokenizer, config, width, judge)
         self.scorer.check(train)
         student = Student(name, settings.engine, tokenizer, self.folder / "engine.log")
-        self.given = Given(config, settings.training.seed, Questions(train), Questions(held_out), student, judge)
+        self.given = Given(config, settings.training.seed, train, held_out, student, judge)
         self.teacher = TeacherConnection(config, settings.engine, student, self.folder)
         self.reasoning: dict[str, Artefact] = {}
         self.rows: dict[str, Artefact] = {}
@@ -107,14 +110,12 @@ class Pipeline:
 
     def classes(self) -> dict[str, Any]:
         """Rows of each class, and their complexity."""
-        return describe_split(*read_split(self.split.path, self.config), self.config)
+        return describe_split(self.split.path, self.config)
 
     def ask(self) -> None:
         """Get the chains of thought of the methods that want some."""
-        _, classes = read_split(self.split.path, self.config)
-        for method in filter(with_teacher, self.methods):
-            rows = self.given.train.rows.select(rows_for_teacher(method, classes, self.given.seed))
-            stage = Reasoning(self.given, method, rows, self.teacher)
+        for method in (method for method in self.methods if method in TEACHER_METHODS):
+            stage = Reasoning(self.given, method, self.split, self.teacher)
             self.reasoning[method] = self.shelf.get(stage)
             self.console.print(stage.outcome(self.reasoning[method].path), soft_wrap=True)
         self.teacher.close()
@@ -133,7 +134,7 @@ class Pipeline:
         """
         for method in self.methods:
             self.models[method] = self._training(method).artefact()
-        return self._training(METHOD).summary()
+        return json.loads((self.folder / SUMMARY_FILE).read_text())
 
     def table(self) -> list[dict[str, Any]]:
         """What the untrained student and each method's model are worth, and have cost: the lines of the table."""
@@ -164,7 +165,7 @@ class Pipeline:
 
     def _spent(self, method: str) -> Spent:
         tokens, parts = Counter[str](), {}
-        if with_scores(method):
+        if method in SCORE_METHODS:
             tokens["scored"] = pc.sum(pq.read_table(self.scores.path, columns=["tokens"])["tokens"]).as_py()
             parts["scoring"] = self.scores.seconds
         if method in self.reasoning:
@@ -180,7 +181,7 @@ class Pipeline:
         reasoning = [] if rows is None else pq.read_table(rows.path)["reasoning"].to_pylist()
         return {
             "method": method,
-            "reasoning_share": rows and sum(reasoning) / len(self.given.train.rows),
+            "reasoning_share": rows and sum(reasoning) / len(self.given.train),
             "rows": rows and {"trained_on": len(reasoning), **(rows.value or {})},
             "teacher": chains and account(read_chains(chains.path), self.config),
             "evaluation": accuracies(pq.read_table(evaluation.path)),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from ..config import ComplexityConfig
 from ..data.prompts import Prompt, with_instruction
 from ..errors import ConfigurationError
 from ..rewards import RewardFunction
-from ..store import rows_fingerprint
+from ..store import Artefact, rows_fingerprint
+from .baselines import rows_for_teacher
 from .budget import price_of
 from .connection import TeacherConnection
 from .replies import Messages, Reply
-from .stage import Stage
+from .split import read_split
+from .stage import StageAtOnce
 from .teacher import Asked, Teacher, TeacherError
 
 STATUSES = ("right", "wrong", "failed", "pending")
@@ -201,28 +204,31 @@ def _judged(right: bool) -> tuple[str, str]:
 
 
 def _right(rows: Dataset, texts: Sequence[str], reward: RewardFunction) -> list[bool]:
-    columns: Mapping[str, Any] = {
-        name: rows[name] for name in rows.column_names if name not in ("prompt", "completion")
-    }
-    rewards = reward(prompts=rows["prompt"], completions=list(texts), completion_ids=None, **columns)
+    columns = {name: rows[name] for name in rows.column_names if name not in ("prompt", "completion")}
+    prompts = rows["prompt"]
+    completions = [
+        text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
+    rewards = reward(prompts=prompts, completions=completions, completion_ids=None, **columns)
     return [value is not None and value >= 1.0 for value in rewards]
 
 
 @dataclass
-class Reasoning(Stage):
+class Reasoning(StageAtOnce):
     """The chains of thought a method wants, each right, wrong, failed or pending.
 
     Args:
         method (`str`):
             The method.
-        rows (`datasets.Dataset`):
-            The rows it wants them for.
+        split (`Artefact`):
+            Of the stage of that name.
         teacher (`TeacherConnection`):
             The teacher, where it is no column.
     """
 
     method: str
-    rows: Dataset
+    split: Artefact
     teacher: TeacherConnection
 
     columns = SCHEMA.names
@@ -231,8 +237,11 @@ class Reasoning(Stage):
     def name(self) -> str:
         return f"reasoning/{self.method}"
 
-    def row_ids(self) -> Sequence[str]:
-        return self.rows["id"]
+    @cached_property
+    def rows(self) -> Dataset:
+        """The rows it wants them for."""
+        _, classes = read_split(self.split.path, self.given.config)
+        return self.given.train.select(rows_for_teacher(self.method, classes, self.given.seed))
 
     def made_from(self) -> dict[str, Any]:
         settings = {name: value for name, value in asdict(self.given.config).items() if name.startswith("teacher")}
@@ -240,9 +249,8 @@ class Reasoning(Stage):
             "rows": rows_fingerprint(self.rows),
             "teacher": {name: value for name, value in settings.items() if name not in _MANNERS},
             "identity": self.teacher.identity,
-            "reasoning_if_pending": self.given.config.reasoning_if_pending,
-            "reasoning_instruction": self.given.config.reasoning_instruction,
             "judge": asdict(self.given.judge),
+            **self.given.some("reasoning_if_pending", "reasoning_instruction"),
         }
 
     def make(self) -> tuple[pa.Table, Any]:

@@ -41,14 +41,7 @@ def run_complexity_aware(settings: RunSettings) -> dict[str, Any]:
     if held_out is None:
         raise ConfigurationError("held_out_prompts is 0: complexity-aware measures methods on held-out prompts.")
     console = Console(stderr=True)
-    result: dict[str, Any] = {
-        "model": settings.model.model_name_or_path,
-        "dataset": settings.script.dataset_name,
-        "rows": len(train),
-        "held_out_prompts": len(held_out),
-        "versions": versions(),
-        "config": described,
-    }
+    result: dict[str, Any] = {"rows": len(train), "held_out_prompts": len(held_out), "versions": versions()}
     with Pipeline(settings, config, train, held_out, described, console) as run:
         for stage in _run_stages(run, result):
             if stage == config.complexity_last_stage:
@@ -88,6 +81,5 @@ def _run_stages(run: Pipeline, result: dict[str, Any]) -> Iterator[Stage]:
     yield "training_data"
     result["summary"] = run.fine_tune()
     yield "model"
-    table = {name: value for name, value in result.items() if name != "summary"}
-    write_table_of_methods(table | {"methods": run.table()}, run.folder)
+    write_table_of_methods({**result, "methods": run.table(), "config": run.described}, run.folder)
     yield "evaluation"

@@ -19,7 +19,7 @@ from ..scoring import RowScorer
 from ..scoring.labels import LabelTokens
 from ..statistics import roc_auc, with_interval
 from .judge import Judge
-from .stage import Questions, StageInParts
+from .stage import StageInParts
 
 SCHEMA = pa.schema(
     [
@@ -162,22 +162,13 @@ class Scores(StageInParts):
     name = "scores"
     columns = SCHEMA.names
 
-    @property
-    def questions(self) -> Questions:
-        return self.given.train
-
-    def row_ids(self) -> Sequence[str]:
-        return self.given.train.rows["id"]
-
     def made_from(self) -> dict[str, Any]:
-        config = self.given.config
         return {
             "student": self.given.student.identity,
-            "rows": self.given.train.digest,
-            "estimator": {field.name: getattr(config, field.name) for field in fields(EstimatorConfig)},
+            "rows": self.given.train_digest,
             "judge": asdict(self.given.judge),
-            "answer_max_tokens": config.answer_max_tokens,
-            "chat_template_kwargs": config.chat_template_kwargs,
+            **self.given.some(*(field.name for field in fields(EstimatorConfig))),
+            **self.given.some("answer_max_tokens", "chat_template_kwargs"),
         }
 
     def make_part(self, rows: Dataset) -> pa.Table:

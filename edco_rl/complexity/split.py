@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..config import ComplexityConfig
 from ..errors import ConfigurationError
 from ..store import Artefact
-from .stage import Stage
+from .stage import StageAtOnce
 
 CLASSES = {1: ("easy", "hard"), 2: ("easy", "medium", "hard")}  # by the number of cuts
 
@@ -86,7 +86,7 @@ def _without_empty(classes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 @dataclass
-class Split(Stage):
+class Split(StageAtOnce):
     """Class of each training row, with its complexity.
 
     Args:
@@ -99,12 +99,8 @@ class Split(Stage):
     name = "split"
     columns = ("id", "score", "class")
 
-    def row_ids(self) -> Sequence[str]:
-        return self.given.train.rows["id"]
-
     def made_from(self) -> dict[str, Any]:
-        config = self.given.config
-        return {"scores": self.scores.fingerprint, "by": config.split_by, "points": config.split_points}
+        return {"scores": self.scores.fingerprint, **self.given.some("split_by", "split_points")}
 
     def make(self) -> tuple[pa.Table, Any]:
         table = pq.read_table(self.scores.path)
@@ -130,13 +126,11 @@ def read_split(path: Path, config: ComplexityConfig) -> tuple[NDArray[np.float64
     return np.array(table["score"].to_pylist(), dtype=np.float64), classes
 
 
-def describe_split(
-    scores: NDArray[np.float64], classes: NDArray[np.int64], config: ComplexityConfig
-) -> dict[str, Any]:
+def describe_split(path: Path, config: ComplexityConfig) -> dict[str, Any]:
     """Rows of each class, and the lowest and highest complexity among them."""
-    found = {}
-    for number, name in enumerate(CLASSES[len(config.split_points)]):
-        chosen = scores[classes == number]
-        lowest, highest = (float(chosen.min()), float(chosen.max())) if len(chosen) else (None, None)
-        found[name] = {"rows": len(chosen), "lowest": lowest, "highest": highest}
-    return found
+    scores, classes = read_split(path, config)
+    parts = {name: scores[classes == number] for number, name in enumerate(CLASSES[len(config.split_points)])}
+    return {
+        name: {"rows": len(part), "lowest": min(part, default=None), "highest": max(part, default=None)}
+        for name, part in parts.items()
+    }

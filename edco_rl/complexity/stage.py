@@ -23,50 +23,45 @@ from .student import Student
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Rows with a right answer.
-
-    Args:
-        rows (`datasets.Dataset`):
-            As of [`~edco_rl.data.load.load_prompts`].
-    """
-
-    rows: Dataset
-
-    @cached_property
-    def digest(self) -> str:
-        """What stands for their content."""
-        return rows_fingerprint(self.rows)
-
-
-@dataclass(frozen=True)
 class Given:
     """What all stages of a run are given.
 
     Args:
         config (`ComplexityConfig`), seed (`int`):
             Settings.
-        train (`Questions`), held_out (`Questions`):
-            Training and held-out rows.
-        student (`Student`):
-            The student.
-        judge (`Judge`):
-            Says which answers are right.
+        train (`datasets.Dataset`), held_out (`datasets.Dataset`):
+            Rows with a right answer, as of [`~edco_rl.data.load.load_prompts`].
+        student (`Student`), judge (`Judge`):
+            Whose complexity it is, and what says which answers are right.
     """
 
     config: ComplexityConfig
     seed: int
-    train: Questions
-    held_out: Questions
+    train: Dataset
+    held_out: Dataset
     student: Student
     judge: Judge
+
+    @cached_property
+    def train_digest(self) -> str:
+        """What stands for the content of the training rows."""
+        return rows_fingerprint(self.train)
+
+    @cached_property
+    def held_out_digest(self) -> str:
+        """What stands for the content of the held-out rows."""
+        return rows_fingerprint(self.held_out)
+
+    def some(self, *names: str) -> dict[str, Any]:
+        """Settings by name."""
+        return {name: getattr(self.config, name) for name in names}
 
 
 @dataclass
 class Stage(ABC):
-    """A table, what it is made from, and how.
+    """A table over rows, what it is made from, and how.
 
-    Subclasses have the `columns` that are read from the table.
+    Subclasses have the `columns` that are read from the table; where it has no `line_a_row`, they say so.
 
     Args:
         given (`Given`):
@@ -76,59 +71,60 @@ class Stage(ABC):
     given: Given
 
     columns: ClassVar[Sequence[str]]
+    line_a_row: ClassVar[bool] = True
 
     @property
     @abstractmethod
     def name(self) -> str:
         """Name of the table: that of its file in the run's folder, without its suffix."""
 
-    def row_ids(self) -> Sequence[str] | None:
-        """Ids of the table's rows in their order, where they are known beforehand."""
-        return None
+    @property
+    def rows(self) -> Dataset:
+        """The rows it is made over; by default those of training."""
+        return self.given.train
 
     @abstractmethod
     def made_from(self) -> dict[str, Any]:
         """All that the table depends on, as JSON values."""
 
     @abstractmethod
+    def save(self, path: Path) -> Artefact:
+        """Make the table, and keep it at a path."""
+
+
+class StageAtOnce(Stage):
+    """A table that is made at once."""
+
+    @abstractmethod
     def make(self) -> tuple[pa.Table, Any]:
         """The table, and what to note beside it, as a JSON value."""
 
-    def save(self, path: Path, made_from: dict[str, Any]) -> Artefact:
-        """Make the table, and keep it at a path."""
-
-        def write(unfinished: Path) -> Any:
+    def save(self, path: Path) -> Artefact:
+        def write(draft: Path) -> Any:
             table, noted = self.make()
-            pq.write_table(table, unfinished)
+            pq.write_table(table, draft)
             return noted
 
-        return save_file(path, made_from, write)
+        return save_file(path, self.made_from(), write)
 
 
 class StageInParts(Stage):
-    """A table over questions that is made part after part; a killed run goes on after its last part."""
-
-    @property
-    @abstractmethod
-    def questions(self) -> Questions:
-        """The questions."""
+    """A table that is made part after part; a killed run goes on after its last part."""
 
     @abstractmethod
     def make_part(self, rows: Dataset) -> pa.Table:
-        """The table for some of their rows."""
+        """The table for some of the rows."""
 
-    def make(self) -> tuple[pa.Table, Any]:
-        return self.make_part(self.questions.rows), None
-
-    def save(self, path: Path, made_from: dict[str, Any]) -> Artefact:
+    def save(self, path: Path) -> Artefact:
         """Make the table, and keep it at a path. Its seconds are those since it was last continued."""
-        started, rows, size = time.perf_counter(), self.questions.rows, self.given.config.complexity_part_prompts
-        with Parts(path, made_from, "remake") as parts:
+        started, size = time.perf_counter(), self.given.config.complexity_part_prompts
+        with Parts(path, self.made_from(), "remake") as parts:
             count = len(parts)
             done = sum(len(parts.read(number)["id"].unique()) for number in range(count))
-            starts = list(enumerate(range(done, len(rows), size), count))
+            starts = list(enumerate(range(done, len(self.rows), size), count))
             for number, start in track(starts, self.name, console=Console(stderr=True), transient=True):
-                parts.write(number, self.make_part(rows.select(range(start, min(start + size, len(rows))))))
+                part = range(start, min(start + size, len(self.rows)))
+                parts.write(number, self.make_part(self.rows.select(part)))
             return parts.merge(seconds=time.perf_counter() - started)
 
 
@@ -177,18 +173,16 @@ class Shelf:
         return artefact
 
     def _kept(self, stage: Stage) -> Artefact:
-        path, made_from = self.folder / f"{stage.name}.parquet", stage.made_from()
+        path = self.folder / f"{stage.name}.parquet"
         if path.exists() and not manifest_of(path).exists():
             raise ConfigurationError(
                 f"{path} exists, and nothing says what made it. Remove it, or move it away and name it in "
                 f"complexity_replace_artefacts, as {{{stage.name}: path}}."
             )
-        kept = load_same(path, made_from, "remake")
-        if kept is not None:
-            self.console.print(f"{stage.name}: skipped, its inputs did not change", style="dim")
-            return kept
-        self.console.print(f"{stage.name}: begun", style="dim")
-        return stage.save(path, made_from)
+        kept = load_same(path, stage.made_from(), "remake")
+        state = "begun" if kept is None else "skipped, its inputs did not change"
+        self.console.print(f"{stage.name}: {state}", style="dim")
+        return kept or stage.save(path)
 
 
 def _check_table(path: Path, stage: Stage) -> None:
@@ -196,15 +190,9 @@ def _check_table(path: Path, stage: Stage) -> None:
     missing = [name for name in stage.columns if name not in columns]
     if missing:
         raise ConfigurationError(f"{path} has no column {missing[0]!r}; expected {', '.join(stage.columns)}.")
-    ids = stage.row_ids()
-    if ids is None:
-        return
-    found, expected = pq.read_table(path, columns=["id"])["id"].to_pylist(), list(ids)
-    if found != expected:
-        differing = next((i for i, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
-        where = (
-            f"row {differing} is {found[differing]!r}, not {expected[differing]!r}"
-            if differing is not None
-            else f"{len(found)} instead of {len(expected)}"
-        )
-        raise ConfigurationError(f"{path} does not have the rows it should: {where}.")
+    found, expected = pq.read_table(path, columns=["id"])["id"].to_pylist(), list(stage.rows["id"])
+    if stage.line_a_row and found != expected:
+        pairs = enumerate(zip(found, expected, strict=False))
+        where = (f"row {row} is {was!r}, not {wanted!r}" for row, (was, wanted) in pairs if was != wanted)
+        problem = next(where, f"{len(found)} instead of {len(expected)}")
+        raise ConfigurationError(f"{path} does not have the rows it should: {problem}.")

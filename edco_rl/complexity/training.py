@@ -1,7 +1,6 @@
 """The student fine-tuned on a method's rows: a run like any other, that is not repeated once it is complete."""
 
 import gc
-import json
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,19 +20,8 @@ from .stage import Given
 from .training_data import check_lengths, read_rows
 
 ARTEFACT = "training"
-# Where things go and what is told of them: none of it changes what is trained.
-_WITHOUT_EFFECT = (
-    "output_dir",
-    "run_name",
-    "report_to",
-    "disable_tqdm",
-    "resume_from_checkpoint",
-    "hub_token",
-    "save_strategy",
-    "save_steps",
-    "save_total_limit",
-)
-_WITHOUT_EFFECT_PREFIXES = ("logging_", "push_to_hub", "hub_")
+# Where things go, and what is told and kept of them: none of it changes what is trained.
+_WITHOUT_EFFECT = ("output_", "run_name", "report_to", "disable_tqdm", "resume_", "save_", "logging_", "hub_", "push_")
 
 
 @dataclass
@@ -73,12 +61,12 @@ class Training:
         curriculum = {one.name for one in fields(CurriculumConfig)}
         return {
             "rows": self.rows.fingerprint,
-            "held_out": self.given.held_out.digest,
+            "held_out": self.given.held_out_digest,
             "student": self.given.student.identity,
             "training": {
                 name: value
                 for name, value in self.described["training"].items()
-                if name not in _WITHOUT_EFFECT and not name.startswith(_WITHOUT_EFFECT_PREFIXES)
+                if not name.startswith(_WITHOUT_EFFECT)
             },
             "curriculum": {name: self.described["curriculum"][name] for name in curriculum},
             "model": self.described["model"],
@@ -98,7 +86,11 @@ class Training:
         path, made_from = self.folder / ARTEFACT, self.made_from()
         begun = load_same(path, made_from, "remake")
         if begun is not None and begun.value["complete"]:
-            self._check_unaltered(begun)
+            altered = {name for name, _ in begun.value["files"].items() ^ self._checksums().items()}
+            if altered:
+                raise ConfigurationError(
+                    f"{self.folder / min(altered)} was altered since it was made. Remove {path}.json to train again."
+                )
             self.console.print(f"model/{self.method}: skipped, its inputs did not change", style="dim")
             return begun
         training = self.settings.training
@@ -110,15 +102,11 @@ class Training:
         how = f"continued from {training.resume_from_checkpoint}" if training.resume_from_checkpoint else "begun"
         self.console.print(f"model/{self.method}: {how}", style="dim")
         settings = replace(self.settings, engine=self.given.student.lend())
-        summary = fine_tune(settings, rows, self.given.held_out.rows, self.described, self.spent)
+        summary = fine_tune(settings, rows, self.given.held_out, self.described, self.spent)
         gc.collect()  # trainers hold cycles, and two models at once may be too much
         seconds = summary["seconds"]["training"] - sum(self.spent.parts.values())
         value = {"complete": True, "steps": summary["steps"], "tokens": summary["tokens"].get("trained", 0)}
         return save_value(path, made_from, {**value, "seconds": seconds, "files": self._checksums()}, seconds)
-
-    def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds."""
-        return json.loads((self.folder / SUMMARY_FILE).read_text())
 
     def _last_checkpoint(self, begun: Artefact | None) -> str | None:
         """The last checkpoint that was written whole: the curriculum's state is the last file of one."""
@@ -137,12 +125,3 @@ class Training:
     def _checksums(self) -> dict[str, str]:
         paths = [self.folder / SUMMARY_FILE, *sorted(self.folder.glob("*model*.safetensors"))]
         return {path.name: file_checksum(path) for path in paths if path.is_file()}
-
-    def _check_unaltered(self, artefact: Artefact) -> None:
-        kept, found = artefact.value["files"], self._checksums()
-        for name in sorted(kept.keys() | found.keys()):
-            if kept.get(name) != found.get(name):
-                raise ConfigurationError(
-                    f"{self.folder / name} was altered since it was made. Remove {self.folder / ARTEFACT}.json to "
-                    "train again."
-                )

@@ -1,7 +1,7 @@
-"""The methods that are compared: which rows get reasoning, and what they are trained on."""
+"""What each method is trained on: plain answers, and chains of thought."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,42 +16,7 @@ from ..errors import ConfigurationError
 from ..store import Artefact
 from .reasoning import Chain, read_chains
 from .split import random_split, read_split
-from .stage import Stage
-
-METHOD = "complexity-aware"
-# Methods that ask a teacher, and those whose rows depend on complexity.
-_TEACHER_METHODS = (METHOD, "distillation", "random_split")
-_SCORE_METHODS = (METHOD, "curriculum")
-
-
-def with_teacher(method: str) -> bool:
-    """Whether a method trains on chains of thought."""
-    return method in _TEACHER_METHODS
-
-
-def with_scores(method: str) -> bool:
-    """Whether what a method trains on, or in which order, depends on complexity."""
-    return method in _SCORE_METHODS
-
-
-def rows_for_teacher(method: str, classes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Positions of the rows a method wants reasoning for.
-
-    Args:
-        method (`str`):
-            `complexity-aware`: the hardest class. `distillation`: all. `random_split`: as many as the hardest class
-            has, drawn at random. Others: none.
-        classes (`NDArray[np.int64]`):
-            Class of each row, 0 for the easiest, shape (N,).
-        seed (`int`):
-            Seed of the random split.
-    """
-    if not with_teacher(method):
-        return np.empty(0, dtype=np.int64)
-    if method == "distillation":
-        return np.arange(len(classes))
-    split = random_split(classes, seed) if method == "random_split" else classes
-    return np.flatnonzero(split == classes.max())
+from .stage import StageAtOnce
 
 
 def training_rows(
@@ -97,7 +62,7 @@ def training_rows(
             counts["reasoning"] += 1
             prompt = with_instruction(prompt, config.reasoning_instruction)
             completion = make_completion(prompt, chain.text)
-        elif _fallback(chain, config) == "drop":
+        elif (config.reasoning_if_pending if chain.status == "pending" else config.reasoning_if_unusable) == "drop":
             counts["dropped"] += 1
             continue
         else:
@@ -108,15 +73,6 @@ def training_rows(
             new["chat_template_kwargs"] = config.chat_template_kwargs
         made.append(new)
     return made, counts
-
-
-def curriculum_of(method: str, config: ComplexityConfig) -> ComplexityConfig:
-    """The settings with the curriculum of a method: that of the run where its rows have classes, else its own."""
-    if method in (METHOD, "random_split"):
-        return config
-    if method == "curriculum":
-        return replace(config, strategy="easy_to_hard", strategy_kwargs={"column": "complexity"})
-    return replace(config, strategy="random", strategy_kwargs=None)
 
 
 def check_lengths(method: str, rows: Dataset, tokenizer: Any, max_length: int | None) -> None:
@@ -144,12 +100,8 @@ def _length(row: Mapping[str, Any], tokenizer: Any) -> int:
     return len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **settings)["input_ids"])
 
 
-def _fallback(chain: Chain, config: ComplexityConfig) -> str:
-    return config.reasoning_if_pending if chain.status == "pending" else config.reasoning_if_unusable
-
-
 @dataclass
-class TrainingData(Stage):
+class TrainingData(StageAtOnce):
     """What a method trains on, with the counts of [`training_rows`] beside it.
 
     Args:
@@ -164,31 +116,29 @@ class TrainingData(Stage):
     reasoning: Artefact | None
 
     columns = ("id", "prompt", "completion", "reasoning", "complexity", "stage")
+    line_a_row = False
 
     @property
     def name(self) -> str:
         return f"training_data/{self.method}"
 
     def made_from(self) -> dict[str, Any]:
-        config = self.given.config
         return {
-            "rows": self.given.train.digest,
+            "rows": self.given.train_digest,
             "split": self.split.fingerprint,
             "reasoning": self.reasoning and self.reasoning.fingerprint,
             "seed": self.given.seed,
-            "reasoning_instruction": config.reasoning_instruction,
-            "reasoning_if_unusable": config.reasoning_if_unusable,
-            "reasoning_if_pending": config.reasoning_if_pending,
-            "chat_template_kwargs": config.chat_template_kwargs,
+            **self.given.some("reasoning_instruction", "reasoning_if_unusable", "reasoning_if_pending"),
+            **self.given.some("chat_template_kwargs"),
         }
 
     def make(self) -> tuple[pa.Table, Any]:
-        config, rows = self.given.config, self.given.train.rows
+        config = self.given.config
         chains = {} if self.reasoning is None else {chain.id: chain for chain in read_chains(self.reasoning.path)}
         split = read_split(self.split.path, config)
-        made, counts = training_rows(self.method, rows, *split, chains, config, self.given.seed)
+        made, counts = training_rows(self.method, self.rows, *split, chains, config, self.given.seed)
         if not made:
-            raise ConfigurationError(f"{self.method}: none of the {len(rows)} rows is left to train on ({counts}).")
+            raise ConfigurationError(f"{self.method}: none of {len(self.rows)} rows is left to train on ({counts}).")
         return pa.Table.from_pylist(made), counts
 
 

@@ -58,6 +58,8 @@ class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
                 )
 
     def _init_curriculum(self, config: CurriculumConfig, rows: Dataset) -> None:
+        if "chat_template_kwargs" in rows.column_names:  # TRL's column: prompts are scored and asked as trained on
+            self.chat_template_kwargs = rows[0]["chat_template_kwargs"]
         self.add_callback(ObserveCallback(self))
         super()._init_curriculum(config, rows)
         self.accelerator.unwrap_model(self.model).register_forward_hook(self._keep_output)

@@ -9,8 +9,27 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from datasets import Dataset
 
 TOKENS = {"prompt_tokens": 40, "completion_tokens": 10}
+
+
+def question_rows(count):
+    """Multiple-choice rows as they are loaded: "Question i." is A where i is even, else B; one in three explanations
+    is missing, and one ends with an answer that is wrong."""
+    return Dataset.from_list(
+        [
+            {
+                "id": f"q{i}",
+                "prompt": [{"role": "user", "content": f"Question {i}. Is it even?\nA. yes\nB. no"}],
+                "completion": [{"role": "assistant", "content": "AB"[i % 2]}],
+                "answer": "AB"[i % 2],
+                "options": ["yes", "no"],
+                "explanation": ["Because.", "", f"So it is.\nAnswer: {'BA'[i % 2]}"][i % 3],
+            }
+            for i in range(count)
+        ]
+    )
 
 
 def completion(content, finish_reason="stop"):

@@ -12,9 +12,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
+from edco_rl import CurriculumSFTTrainer
 from edco_rl.cli import main
-from edco_rl.complexity.training_data import METHOD
+from edco_rl.complexity.baselines import METHOD
 from edco_rl.config.complexity import Baseline
 from edco_rl.report.load import load as load_runs
 from edco_rl.runs.recorder import read_records
@@ -215,6 +217,19 @@ def test_a_killed_run_goes_on_and_no_call_is_paid_twice(tiny_model_path, questio
         assert len(teacher.requests) == count + 1 and columns(folder, "reasoning/distillation") == chains
 
 
+def test_every_prompt_goes_through_the_chat_template_as_it_is_set(tiny_model_path, questions, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model_path, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    refusal = "{% if thinking is not defined %}{{ raise_exception('no thinking') }}{% endif %}"
+    tokenizer.chat_template = refusal + tokenizer.chat_template
+    tokenizer.save_pretrained(model)
+    settings = {"chat_template_kwargs": '{"thinking": false}', "strategy": "edco"}
+    settings |= {"complexity_baselines": [], "complexity_last_stage": "evaluation"}
+    run(model, questions, tmp_path / "run", **settings)  # scores, curriculum, training and both evaluations
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["accuracy_after"] is not None
+
+
 STAGED = {"strategy": "easy_to_hard", "strategy_kwargs": '{"column": "stage"}'}
 
 
@@ -225,7 +240,7 @@ def test_an_interrupted_training_goes_on_from_its_last_checkpoint(
     run(tiny_model_path, questions, tmp_path / "whole", **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr("edco_rl.trainers.CurriculumSFTTrainer.save_model", _save_until(1))
+        patch.setattr(CurriculumSFTTrainer, "save_model", _save_until(1))
         with pytest.raises(SystemExit) as error:
             run(tiny_model_path, questions, tmp_path / "part", **settings)
     assert error.value.code == 130
@@ -254,8 +269,6 @@ def test_an_interrupted_training_goes_on_from_its_last_checkpoint(
 
 def _save_until(step):
     """TRL's `save_model`, interrupted when it is called after this optimizer step."""
-    from edco_rl import CurriculumSFTTrainer
-
     save = CurriculumSFTTrainer.save_model
 
     def save_model(trainer, *arguments, **settings):

@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 from rich.console import Console
 
-from edco_rl.complexity.stage import Given, Questions, Shelf, Stage, StageInParts
+from edco_rl.complexity.stage import Given, Shelf, StageAtOnce, StageInParts
 from edco_rl.config import ComplexityConfig
 from edco_rl.errors import ConfigurationError
 
@@ -17,11 +17,11 @@ ROWS = Dataset.from_dict({"id": [f"q{i}" for i in range(10)], "x": list(range(10
 
 
 def given_rows(**settings):
-    return Given(ComplexityConfig(**settings), 0, Questions(ROWS), Questions(ROWS), None, None)
+    return Given(ComplexityConfig(**settings), 0, ROWS, ROWS, None, None)
 
 
 @dataclass
-class Numbers(Stage):
+class Numbers(StageAtOnce):
     """A table of a number, that counts how often it was made."""
 
     inputs: dict[str, Any] = field(default_factory=lambda: {"a": 1})
@@ -31,8 +31,9 @@ class Numbers(Stage):
     name = "numbers/first"
     columns = ("id", "number")
 
-    def row_ids(self):
-        return ["q0"]
+    @property
+    def rows(self):
+        return ROWS.select([0])
 
     def made_from(self):
         return self.inputs
@@ -53,12 +54,8 @@ class Squares(StageInParts):
         super().__init__(given)
         self.computed = []
 
-    @property
-    def questions(self):
-        return self.given.train
-
     def made_from(self):
-        return {"rows": self.questions.digest}
+        return {"rows": self.given.train_digest}
 
     def make_part(self, rows):
         if rows["x"][0] == self.stop:

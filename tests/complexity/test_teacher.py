@@ -18,21 +18,9 @@ from edco_rl.config import ComplexityConfig
 from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
 
+from .conftest import question_rows
+
 QUESTION = [{"role": "user", "content": "Question 1."}]
-
-
-def rows(count):
-    return Dataset.from_list(
-        [
-            {
-                "id": f"q{i}",
-                "prompt": [{"role": "user", "content": f"Question {i}. Is it even?\nA. yes\nB. no"}],
-                "answer": "AB"[i % 2],
-                "options": ["yes", "no"],
-            }
-            for i in range(count)
-        ]
-    )
 
 
 def ask(url, folder, dataset, **settings):
@@ -73,7 +61,7 @@ BEHAVIOURS = {
 def test_every_row_of_a_misbehaving_teacher_is_accounted_for_and_nothing_is_paid_twice(scripted_teacher, tmp_path):
     teacher = scripted_teacher({question: behaviours for question, (behaviours, _, _) in BEHAVIOURS.items()})
     with teacher.serve() as url:
-        chains, asked, _ = ask(url, tmp_path / "replies", rows(len(BEHAVIOURS)))
+        chains, asked, _ = ask(url, tmp_path / "replies", question_rows(len(BEHAVIOURS)))
         for question, (_, status, sent) in BEHAVIOURS.items():
             assert (chains[question].status, teacher.sent(question)) == (status, sent), question
         assert not asked.pending and asked.sent == len(teacher.requests)
@@ -83,7 +71,7 @@ def test_every_row_of_a_misbehaving_teacher_is_accounted_for_and_nothing_is_paid
 
         # A restart asks again for what was never answered, and for nothing else.
         before, teacher.script[10] = len(teacher.requests), ["right"]
-        again, _, _ = ask(url, tmp_path / "replies", rows(len(BEHAVIOURS)))
+        again, _, _ = ask(url, tmp_path / "replies", question_rows(len(BEHAVIOURS)))
         assert {question for question, _, _ in teacher.requests[before:]} == {9, 10, 11, 13}
         assert max(teacher.paid.values()) == 1 and again[10].status == "right"
         del chains[10], again[10]
@@ -93,25 +81,25 @@ def test_every_row_of_a_misbehaving_teacher_is_accounted_for_and_nothing_is_paid
 def test_a_teacher_that_dies_half_way_leaves_the_rest_pending_and_is_continued(scripted_teacher, tmp_path):
     teacher = scripted_teacher()
     with teacher.serve() as url:
-        half = rows(40).select(range(7))
+        half = question_rows(40).select(range(7))
         ask(url, tmp_path / "replies", half)
     chains, asked, _ = ask(
-        url, tmp_path / "replies", rows(40), teacher_concurrency=2, teacher_max_failures=3, teacher_attempts=2
+        url, tmp_path / "replies", question_rows(40), teacher_concurrency=2, teacher_max_failures=3, teacher_attempts=2
     )
     counts = count(chains)
     assert counts["right"] == 7 and 3 <= counts["failed"] <= 4 and counts["pending"] == 40 - 7 - counts["failed"]
     assert "questions in a row failed" in asked.stopped and "APIConnectionError" in asked.stopped
     with teacher.serve() as url:
-        chains, _, _ = ask(url, tmp_path / "replies", rows(40))
+        chains, _, _ = ask(url, tmp_path / "replies", question_rows(40))
     assert count(chains)["right"] == 40 and set(teacher.paid.values()) == {1}
 
 
 def test_a_teacher_that_dies_while_answers_are_under_way_loses_none_of_those_that_came(scripted_teacher, tmp_path):
     teacher = scripted_teacher({i: ["hang up", "right"] for i in range(9, 30)})
     with teacher.serve() as url:
-        first, _, _ = ask(url, tmp_path / "replies", rows(30), teacher_attempts=1, teacher_max_failures=5)
+        first, _, _ = ask(url, tmp_path / "replies", question_rows(30), teacher_attempts=1, teacher_max_failures=5)
         assert count(first)["right"] == 9 and count(first)["pending"] > 0
-        second, _, _ = ask(url, tmp_path / "replies", rows(30))
+        second, _, _ = ask(url, tmp_path / "replies", question_rows(30))
     assert count(second)["right"] == 30 and set(teacher.paid.values()) == {1}
 
 
@@ -120,7 +108,7 @@ def test_a_token_budget_is_never_exceeded_and_what_is_left_is_pending(scripted_t
     teacher.seconds = 0.02
     with teacher.serve() as url:
         for budget, least in ((600, 5), (1200, 14), (10_000, 30)):
-            chains, asked, paid = ask(url, tmp_path / "replies", rows(30), teacher_token_budget=budget)
+            chains, asked, paid = ask(url, tmp_path / "replies", question_rows(30), teacher_token_budget=budget)
             counts = count(chains)
             assert paid == 50 * counts["right"] <= budget and counts["right"] >= least
             assert counts["pending"] == 30 - counts["right"] == len(asked.pending)
@@ -131,7 +119,7 @@ def test_a_token_budget_is_never_exceeded_and_what_is_left_is_pending(scripted_t
 def test_a_price_budget_counts_prompts_and_answers_at_their_price(scripted_teacher, tmp_path):
     prices = {"teacher_prompt_price": 1.0, "teacher_answer_price": 100.0, "teacher_price_budget": 0.01}
     with scripted_teacher().serve() as url:
-        chains, _, _ = ask(url, tmp_path / "replies", rows(30), **prices)
+        chains, _, _ = ask(url, tmp_path / "replies", question_rows(30), **prices)
     right = count(chains)["right"]
     each = (40 * 1.0 + 10 * 100.0) / 1e6
     assert right * each <= 0.01 < (right + 3) * each
@@ -139,12 +127,12 @@ def test_a_price_budget_counts_prompts_and_answers_at_their_price(scripted_teach
 
 def test_answers_without_a_token_count_still_use_up_the_budget(scripted_teacher, tmp_path):
     with scripted_teacher({i: ["no usage"] for i in range(30)}).serve() as url:
-        chains, _, paid = ask(url, tmp_path / "replies", rows(30), teacher_token_budget=2000)
+        chains, _, paid = ask(url, tmp_path / "replies", question_rows(30), teacher_token_budget=2000)
     assert 0 < count(chains)["right"] < 30 and paid <= 2000
 
 
 def test_rows_with_the_same_question_are_asked_about_once(scripted_teacher, tmp_path):
-    same = Dataset.from_list([{**row, "id": f"{row['id']}-{copy}"} for row in rows(3) for copy in range(3)])
+    same = Dataset.from_list([{**row, "id": f"{row['id']}-{copy}"} for row in question_rows(3) for copy in range(3)])
     teacher = scripted_teacher()
     with teacher.serve() as url:
         chains, _, _ = ask(url, tmp_path / "replies", same)
@@ -155,14 +143,14 @@ def test_requests_in_flight_are_bounded(scripted_teacher, tmp_path):
     teacher = scripted_teacher()
     teacher.seconds = 0.1
     with teacher.serve() as url:
-        ask(url, tmp_path / "replies", rows(12), teacher_concurrency=3)
+        ask(url, tmp_path / "replies", question_rows(12), teacher_concurrency=3)
     assert 1 < teacher.most_in_flight <= 3
 
 
 def test_the_rate_limit_holds_for_repeated_requests_too(scripted_teacher, tmp_path):
     teacher = scripted_teacher({1: [500, "right"], 2: [502, "right"]})
     with teacher.serve() as url:
-        ask(url, tmp_path / "replies", rows(4), teacher_requests_per_minute=600)
+        ask(url, tmp_path / "replies", question_rows(4), teacher_requests_per_minute=600)
     times = [arrived for _, _, arrived in teacher.requests]
     assert len(times) == 6 and times[-1] - times[0] > 0.4  # five intervals of 0.1 s, less what threads are late
 
@@ -170,7 +158,7 @@ def test_the_rate_limit_holds_for_repeated_requests_too(scripted_teacher, tmp_pa
 def test_a_retry_after_holds_all_requests(scripted_teacher, tmp_path):
     teacher = scripted_teacher({0: [429, "right"]})
     with teacher.serve() as url:
-        ask(url, tmp_path / "replies", rows(4), teacher_concurrency=1)
+        ask(url, tmp_path / "replies", question_rows(4), teacher_concurrency=1)
     times = [arrived for _, _, arrived in teacher.requests]
     assert times[1] - times[0] >= 0.29
 
@@ -181,7 +169,7 @@ def test_an_endpoint_that_refuses_everything_is_not_asked_on_and_what_it_gave_is
 ):
     teacher = scripted_teacher({i: [status] for i in range(9, 30)})
     with teacher.serve() as url:
-        chains, asked, _ = ask(url, tmp_path / "replies", rows(30), teacher_concurrency=2)
+        chains, asked, _ = ask(url, tmp_path / "replies", question_rows(30), teacher_concurrency=2)
     assert asked.refused and f"answers HTTP {status}" in asked.stopped
     assert count(chains) == {"right": 9, "wrong": 0, "failed": 0, "pending": 21}
     assert len(teacher.requests) <= 9 + 2
@@ -198,8 +186,9 @@ def test_another_request_or_teacher_is_another_question(tmp_path):
 def test_several_runs_share_the_replies_and_what_was_paid(scripted_teacher, tmp_path):
     teacher = scripted_teacher()
     with teacher.serve() as url:
-        ask(url, tmp_path / "replies", rows(4))
-        chains, asked, paid = ask(url, tmp_path / "replies", rows(10).select(range(2, 10)), teacher_token_budget=450)
+        ask(url, tmp_path / "replies", question_rows(4))
+        later = question_rows(10).select(range(2, 10))
+        chains, asked, paid = ask(url, tmp_path / "replies", later, teacher_token_budget=450)
     assert set(teacher.paid.values()) == {1} and paid == sum(teacher.paid.values()) * 50 <= 450
     assert {chain.id for chain in chains if chain.status == "right"} >= {"q2", "q3"}
     assert asked.stopped == "the budget is used up"
@@ -208,12 +197,12 @@ def test_several_runs_share_the_replies_and_what_was_paid(scripted_teacher, tmp_
 def test_a_reply_that_was_altered_is_refused_by_name_and_not_paid_for_again(scripted_teacher, tmp_path):
     teacher = scripted_teacher()
     with teacher.serve() as url:
-        ask(url, tmp_path / "replies", rows(1))
+        ask(url, tmp_path / "replies", question_rows(1))
         [path] = (tmp_path / "replies").glob("??/*.json")
         assert "Question 0." in path.read_text()
         path.write_text(path.read_text().replace("Answer: A", "Answer: B"))
         with pytest.raises(ConfigurationError, match=rf"{path} was altered"):
-            ask(url, tmp_path / "replies", rows(1))
+            ask(url, tmp_path / "replies", question_rows(1))
     assert len(teacher.requests) == 1
 
 

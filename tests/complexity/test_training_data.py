@@ -2,25 +2,16 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from edco_rl.complexity.baselines import METHOD, curriculum_of, rows_for_teacher
 from edco_rl.complexity.reasoning import Chain, chains_of_column
-from edco_rl.complexity.training_data import METHOD, curriculum_of, longest, rows_for_teacher, training_rows
+from edco_rl.complexity.training_data import longest, training_rows
 from edco_rl.config import ComplexityConfig
 from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
 
-ROWS = Dataset.from_list(
-    [
-        {
-            "id": f"q{i}",
-            "prompt": [{"role": "user", "content": f"Question {i}?"}],
-            "completion": [{"role": "assistant", "content": "A"}],
-            "answer": "A",
-            "options": ["yes", "no"],
-            "explanation": ["Because.", "", "So it is.\nAnswer: B"][i % 3],
-        }
-        for i in range(9)
-    ]
-)
+from .conftest import question_rows
+
+ROWS = question_rows(9)
 CLASSES = np.array([2, 0, 1, 2, 0, 1, 2, 0, 1])
 SCORES = np.arange(9.0)
 CONFIG = ComplexityConfig()
@@ -56,12 +47,14 @@ def test_every_row_is_trained_on_as_configured_and_counted(unusable, pending):
     dropped = ({"q3", "q1"} if unusable == "drop" else set()) | ({"q6"} if pending == "drop" else set())
     assert {row["id"] for row in rows} == set(ROWS["id"]) - dropped
     assert counts == {"reasoning": 1, "answer": 5, "instead": 3 - len(dropped), "dropped": len(dropped)}
-    ids_of = {row["id"]: row for row in rows}
-    assert ids_of["q0"]["completion"][0]["content"] == "text 0"
-    assert ids_of["q0"]["prompt"][0]["content"] == f"Question 0?\n\n{CONFIG.reasoning_instruction}"
+    by_id = {row["id"]: row for row in rows}
+    assert by_id["q0"]["completion"][0]["content"] == "text 0"
+    asked = by_id["q0"]["prompt"][0]["content"]
+    assert asked == f"{ROWS[0]['prompt'][0]['content']}\n\n{CONFIG.reasoning_instruction}"
     for row in rows:
         if row["id"] != "q0":
-            assert (row["prompt"], row["completion"]) == (ROWS[int(row["id"][1])]["prompt"], ROWS[0]["completion"])
+            given = ROWS[int(row["id"][1])]
+            assert (row["prompt"], row["completion"]) == (given["prompt"], given["completion"])
 
 
 def test_the_order_of_rows_is_the_runs_where_they_have_classes_and_else_the_methods():
@@ -81,7 +74,7 @@ def test_a_column_teaches_with_the_right_answer_put_below_its_texts():
 
 
 def test_a_column_that_states_its_answer_is_judged_by_it():
-    rows = ROWS.map(lambda row: {"explanation": row["explanation"] and f"{row['explanation']}\nAnswer: A"})
+    rows = ROWS.map(lambda row: {"explanation": row["explanation"] and f"Thus.\nAnswer: {row['answer']}"})
     config = ComplexityConfig(teacher_column_states_answer=True)
     assert [c.status for c in chains_of_column(rows, config, multiple_choice_reward, len)[:3]] == [
         "right",
