@@ -107,8 +107,10 @@ def _report(prog: str, arguments: list[str]) -> None:
 def _serve(prog: str, arguments: list[str]) -> None:
     [serve] = _parse(prog, arguments, config.ServeConfig)
 
+    from .engine.launch import resolve_engine
     from .engine.server import VLLMServer
 
+    resolve_engine(serve, lora=True, cuda=True)  # the trainer may have both
     model = os.path.expanduser(serve.model_name_or_path)
     with VLLMServer(model, serve, serve.engine_log or "engine.log") as server:
         print(f"{server.url} serves {model}. Ctrl-C stops it; its log is {server.log_path}.", flush=True)

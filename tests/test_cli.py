@@ -140,6 +140,13 @@ def test_a_port_in_use_is_named(capsys, tiny_model_path, new_children):
     assert code == 2 and f"Cannot listen on 127.0.0.1:{port}" in error and not new_children()
 
 
+def test_a_transport_that_no_server_takes_is_named_before_it_starts(capsys, tiny_model_path, new_children):
+    options = ("--model_name_or_path", tiny_model_path, "--engine_transport", "ipc")
+    code, error = run(capsys, "serve", *options)
+    assert code == 2 and "engine_transport ipc needs engine_mode colocate" in error
+    assert not new_children()
+
+
 def test_a_server_that_is_never_healthy_ends_with_its_log(capsys, tiny_model_path, new_children, tmp_path):
     settings = {
         "model_name_or_path": tiny_model_path,
