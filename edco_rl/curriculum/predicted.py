@@ -43,7 +43,7 @@ class PredictedPassRate(MoPPS):
     def __init__(
         self, context: StrategyContext, *, target: float = 0.5, discount: float = 0.5, strength: float = 8.0
     ) -> None:
-        super().__init__(context, target=target, discount=discount)
+        super().__init__(context, target=target, discount=discount, candidates=None)
         if strength <= 0:
             raise ConfigurationError(f"{self.name} needs a strength above 0; got {strength}.")
         self.strength = strength

@@ -1,35 +1,44 @@
 """Strategies that train on the prompts a signal, or several fused ones, ranks first."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ConfigurationError
 from .fusion import reciprocal_rank_fusion
 from .pool import IndexArray
-from .signals import SIGNALS, Entropy, PassRate, RewardVariance, Signal
+from .signals import SIGNALS, EstimatorScore, PassRate, RewardVariance, Signal
 from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
+
+PASS_ORDERS = ("ranked_first", "ranked", "shuffled")
 
 
 class Ranked(Strategy):
     """Base of strategies that train on the first `curriculum_size` prompts of a ranking, made anew at each renewal.
 
-    They are used in that order; where an interval needs more prompts, further passes over them are shuffled. A batch
-    never holds one prompt twice.
+    Where an interval needs more prompts, it passes over them again. A batch never holds one prompt twice.
 
     Args:
         signals (`Mapping[str, Signal]`):
             What prompts are ranked by, under the names it is logged by; more than one need a [`~Ranked.rank`] of one's
             own.
+        pass_order (`str`, *optional*, defaults to `"ranked_first"`):
+            `"ranked_first"`: the first pass in the order of the ranking, further ones shuffled. `"ranked"`: every pass
+            in that order. `"shuffled"`: none.
 
     Attributes:
         ranked_first (`IndexArray`): The prompts trained on until the next renewal, the first of the ranking first.
     """
 
-    def __init__(self, context: StrategyContext, signals: Mapping[str, Signal]) -> None:
+    def __init__(
+        self, context: StrategyContext, signals: Mapping[str, Signal], *, pass_order: str = "ranked_first"
+    ) -> None:
         super().__init__(context)
+        if pass_order not in PASS_ORDERS:
+            raise ConfigurationError(f"pass_order must be one of {', '.join(PASS_ORDERS)}; got {pass_order!r}.")
         self.signals = dict(signals)
+        self.pass_order = pass_order
         self.ranked_first: IndexArray = np.empty(0, dtype=np.int64)
         self._step = 0
 
@@ -51,14 +60,17 @@ class Ranked(Strategy):
     def renew(self, step: int) -> None:
         ranking = self.rank(step)
         self.ranked_first = ranking[self.pool.eligible()[ranking]][: self.size]
-        self.queue = self.ranked_first
+        self.queue = self._shuffled() if self.pass_order == "shuffled" else self.ranked_first
         self._step = step
+
+    def _shuffled(self) -> IndexArray:
+        return self.rng.permutation(self.ranked_first)
 
     def select(self, n: int) -> IndexArray:
         batch = self.take(n)
         missing = n - len(batch)
         if missing:
-            following = self.rng.permutation(self.ranked_first)
+            following = self.ranked_first if self.pass_order == "ranked" else self._shuffled()
             held = np.isin(following, batch)
             if np.count_nonzero(~held) < missing:  # few are left under the cap on visits: any others
                 others = np.setdiff1d(np.arange(len(self.pool)), np.concatenate([self.ranked_first, batch]))
@@ -100,17 +112,41 @@ class Ranked(Strategy):
 class EDCO(Ranked):
     """The prompts of highest inference entropy under the current policy (EDCO, arXiv 2601.03725).
 
-    Without a half-life, scores of this renewal come before older ones, and prompts never scored come last.
+    Without a half-life, scores of this renewal come before older ones, and prompts never scored come last. Ties are in
+    a random order of the run's seed; in the released code, in that in which its workers finish. It passes over a
+    round's prompts in ranked order in reinforcement learning, and shuffled in fine-tuning.
+
+    Args:
+        pass_order (`str`, *optional*, defaults to `"ranked_first"`):
+            `ranked_first`, `ranked` or `shuffled`: see [`Ranked`].
     """
 
-    def __init__(self, context: StrategyContext) -> None:
-        super().__init__(context, {"entropy": Entropy(context)})
+    def __init__(self, context: StrategyContext, *, pass_order: str = "ranked_first") -> None:
+        super().__init__(context, {"entropy": EstimatorScore(context)}, pass_order=pass_order)
+
+
+class Loss(Ranked):
+    """The prompts whose reference answer has the highest cross-entropy a token under the current policy.
+
+    EDCO's baseline that selects by loss anew in each round. Its released code calls a script for this that was not
+    released: whether the loss there is a mean or a sum, on which prompt, and highest or lowest first, is not known.
+
+    Args:
+        pass_order (`str`, *optional*, defaults to `"ranked_first"`):
+            As of `edco`.
+    """
+
+    estimator: ClassVar[str | None] = "perplexity"  # its logarithm is the cross-entropy
+
+    def __init__(self, context: StrategyContext, *, pass_order: str = "ranked_first") -> None:
+        super().__init__(context, {"loss": EstimatorScore(context)}, pass_order=pass_order)
 
 
 class HighRewardVariance(Ranked):
     """The prompts whose group of rewards varied most when last seen (after VCRL, arXiv 2509.19803).
 
-    A prompt not seen yet counts as the average one. It needs no rollouts of its own.
+    VCRL itself is a filter after rollouts: the gate `reward_variance`. This needs no rollouts of its own. A prompt not
+    seen yet counts as the average one.
     """
 
     def __init__(self, context: StrategyContext) -> None:
@@ -120,7 +156,8 @@ class HighRewardVariance(Ranked):
 class TargetPassRate(Ranked):
     """The prompts whose mean reward was nearest a target when last seen (after arXiv 2504.03380).
 
-    A prompt not seen yet counts as the average one. It needs no rollouts of its own.
+    Online difficulty filtering itself is a filter after rollouts: the gate `pass_rate_band`. This needs no rollouts of
+    its own. A prompt not seen yet counts as the average one.
 
     Args:
         target (`float`, *optional*, defaults to `0.5`):

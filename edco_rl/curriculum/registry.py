@@ -3,7 +3,7 @@
 from ..plugins import Registry
 from .orders import POCL, BabyStep, EasyToHard, HardToEasy, Length, Perplexity, Random
 from .predicted import PredictedPassRate
-from .ranked import EDCO, Combined, HighRewardVariance, TargetPassRate
+from .ranked import EDCO, Combined, HighRewardVariance, Loss, TargetPassRate
 from .strategy import Strategy
 from .success import AdaRFT, MoPPS
 
@@ -18,6 +18,7 @@ STRATEGIES = Registry(
         "edco": EDCO,
         "hard_to_easy": HardToEasy,
         "length": Length,
+        "loss": Loss,
         "mopps": MoPPS,
         "perplexity": Perplexity,
         "pocl": POCL,

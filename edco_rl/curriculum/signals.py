@@ -54,8 +54,8 @@ class Signal(ABC):
         self.buffer.load_state_dict(state["buffer"])
 
 
-class Entropy(Signal):
-    """The estimator's score (EDCO, arXiv 2601.03725)."""
+class EstimatorScore(Signal):
+    """The estimator's score: entropy (EDCO, arXiv 2601.03725), or with `perplexity` the loss on the reference."""
 
     needs_scores = True
     newest_first = True
@@ -131,7 +131,7 @@ SIGNALS = Registry(
     "signal",
     Signal,  # type: ignore[type-abstract]
     {
-        "entropy": Entropy,
+        "entropy": EstimatorScore,
         "pass_rate": PassRate,
         "reward_variance": RewardVariance,
         "rollout_entropy": RolloutEntropy,

@@ -63,6 +63,11 @@ class Outcome:
     admitted: bool = True
 
 
+def success_rates(rewards: Sequence[float], success_at: float | None) -> Sequence[float]:
+    """1 for each reward that reaches `success_at` and 0 for the others; the rewards themselves where it is `None`."""
+    return rewards if success_at is None else [float(reward >= success_at) for reward in rewards]
+
+
 class Strategy(ABC):
     """Base class of strategies. Every method but [`~Strategy.select`] has a default that does nothing.
 

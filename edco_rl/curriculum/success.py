@@ -8,29 +8,42 @@ import numpy as np
 from ..errors import ConfigurationError
 from .orders import ByDifficulty
 from .pool import FloatArray, IndexArray
-from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
+from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, success_rates
 
 
 class MoPPS(Strategy):
     """Thompson sampling of each prompt's chance of success (MoPPS, arXiv 2507.04632).
 
     A prompt's success rate has a Beta posterior, updated with every group it was trained on. For each batch a rate is
-    drawn for every prompt, and the prompts with a rate nearest the target are taken: no rollout is spent on choosing.
+    drawn for every candidate, and those with a rate nearest the target are taken: no rollout is spent on choosing.
 
     Args:
         target (`float`, *optional*, defaults to `0.5`):
             Success rate to be near.
-        discount (`float`, *optional*, defaults to `0.5`):
+        discount (`float`, *optional*, defaults to `1.0`):
             What is kept of earlier evidence, beyond the prior, each time a prompt is seen: below 1 for a policy that
-            changes.
+            changes. The authors take 1 for mathematics and 0.5 for two other tasks.
         prior (`float`, *optional*, defaults to `1.0`):
             Both parameters of the Beta prior.
+        candidates (`int`, *optional*, defaults to `16`):
+            Candidates for each prompt taken: the next ones of a shuffled pass over the pool. The authors take 16 for
+            mathematics and 8 for other tasks; with `None` the whole pool is looked at.
+        success_at (`float`, *optional*):
+            Reward from which on a completion is a success, else a failure. By default the reward is the success, from
+            0 to 1, in parts too.
     """
 
     name: ClassVar[str] = "mopps"
 
     def __init__(
-        self, context: StrategyContext, *, target: float = 0.5, discount: float = 0.5, prior: float = 1.0
+        self,
+        context: StrategyContext,
+        *,
+        target: float = 0.5,
+        discount: float = 1.0,
+        prior: float = 1.0,
+        candidates: int | None = 16,
+        success_at: float | None = None,
     ) -> None:
         super().__init__(context)
         if not (0 <= target <= 1 and 0 <= discount <= 1 and prior > 0):
@@ -38,9 +51,13 @@ class MoPPS(Strategy):
                 f"{self.name} needs target and discount between 0 and 1 and a prior above 0; got {target}, {discount} "
                 f"and {prior}."
             )
+        if candidates is not None and candidates < 1:
+            raise ConfigurationError(f"{self.name} needs at least 1 of candidates; got {candidates}.")
         self.target = target
         self.discount = discount
         self.prior = prior
+        self.candidates = candidates
+        self.success_at = success_at
         # Successes and failures, discounted, of each prompt.
         self.evidence: FloatArray = np.zeros((len(self.pool), 2))
 
@@ -48,12 +65,13 @@ class MoPPS(Strategy):
         for outcome in outcomes:
             if outcome.rewards is None:
                 continue
-            if min(outcome.rewards) < 0 or max(outcome.rewards) > 1:
+            rates = success_rates(outcome.rewards, self.success_at)
+            if min(rates) < 0 or max(rates) > 1:
                 raise ConfigurationError(
                     f"{self.name} needs rewards between 0 and 1; prompt {self.pool.ids[outcome.index]!r} got "
-                    f"{list(outcome.rewards)}."
+                    f"{list(rates)}. success_at says from which reward on an answer is right."
                 )
-            successes = sum(outcome.rewards)
+            successes = sum(rates)
             self.evidence[outcome.index] *= self.discount
             self.evidence[outcome.index] += successes, len(outcome.rewards) - successes
 
@@ -61,10 +79,20 @@ class MoPPS(Strategy):
         """Both parameters of each prompt's Beta prior, shape (N, 2)."""
         return np.full((len(self.pool), 2), self.prior)
 
+    def _looked_at(self, n: int) -> IndexArray:
+        """The candidates for `n` places. As in the authors' loader, the rest of a pass is left for the next one."""
+        wanted = len(self.pool) if self.candidates is None else self.candidates * n
+        if wanted >= len(self.pool):
+            return np.arange(len(self.pool))
+        if len(self.queue) < wanted:
+            self.queue = self.rng.permutation(len(self.pool))
+        return self.take(wanted)
+
     def select(self, n: int) -> IndexArray:
-        distance = np.abs(self.rng.beta(*(self.evidence + self.priors()).T) - self.target)
-        distance[~self.pool.eligible()] = np.inf
-        return np.argsort(distance, kind="stable")[:n]
+        candidates = self._looked_at(n)
+        rates = self.rng.beta(*(self.evidence + self.priors())[candidates].T)
+        distance = np.where(self.pool.eligible()[candidates], np.abs(rates - self.target), np.inf)
+        return candidates[np.argsort(distance, kind="stable")[:n]]
 
     def metrics(self) -> dict[str, float]:
         posterior = self.evidence + self.priors()
@@ -83,17 +111,22 @@ class MoPPS(Strategy):
 class AdaRFT(ByDifficulty):
     """Prompts nearest a target difficulty that follows the reward (AdaRFT, arXiv 2504.05520).
 
-    After each batch the target moves by step_size * tanh(sensitivity * (mean reward - target_reward)). Difficulty is
-    the prompt's quantile in the pool, 0 to 1, so that the constants do not depend on its scale. Of the
-    `curriculum_size` prompts nearest the target, those visited least are taken.
+    The target begins at the easiest, 0, and moves after each batch by step_size * tanh(sensitivity * (mean reward -
+    target_reward)), between 0 and 1. The nearest prompts are taken, of equally near ones the first in the pool, used
+    ones again.
 
     Args:
         column (`str`, *optional*):
             Difficulty, as of `easy_to_hard`.
+        difficulty_range (`Sequence[float]`, *optional*):
+            Lowest and highest difficulty of the column, as `[0, 100]` for the authors' 100 minus success rate. By
+            default a prompt's difficulty is its quantile in the pool, so that the constants do not depend on a scale.
         target_reward (`float`, *optional*, defaults to `0.5`):
             Mean reward at which the target stays.
-        step_size (`float`, *optional*, defaults to `0.05`), sensitivity (`float`, *optional*, defaults to `2.0`):
-            As above.
+        step_size (`float`, *optional*, defaults to `0.5`), sensitivity (`float`, *optional*, defaults to `2.0`):
+            As above. The authors' step is 50 on their scale of 0 to 100.
+        least_visited (`bool`, *optional*, defaults to `False`):
+            Whether, of the `curriculum_size` prompts nearest the target, those visited least are taken instead.
     """
 
     def __init__(
@@ -101,11 +134,17 @@ class AdaRFT(ByDifficulty):
         context: StrategyContext,
         *,
         column: str | None = None,
+        difficulty_range: Sequence[float] | None = None,
         target_reward: float = 0.5,
-        step_size: float = 0.05,
+        step_size: float = 0.5,
         sensitivity: float = 2.0,
+        least_visited: bool = False,
     ) -> None:
         super().__init__(context, column=column)
+        if difficulty_range is not None and not (len(difficulty_range) == 2 and np.diff(difficulty_range)[0] > 0):
+            raise ConfigurationError(f"difficulty_range must be lowest and highest; got {difficulty_range}.")
+        self.difficulty_range = difficulty_range
+        self.least_visited = least_visited
         self.target_reward = target_reward
         self.step_size = step_size
         self.sensitivity = sensitivity
@@ -118,14 +157,23 @@ class AdaRFT(ByDifficulty):
             change = self.step_size * np.tanh(self.sensitivity * (np.mean(rewards) - self.target_reward))
             self.target = float(np.clip(self.target + change, 0.0, 1.0))
 
-    def select(self, n: int) -> IndexArray:
+    def difficulties(self) -> FloatArray:
+        """Difficulty of each prompt, 0 to 1, shape (N,)."""
+        if self.difficulty_range is not None:
+            lowest, highest = self.difficulty_range
+            return (self.buffer.filled() - lowest) / (highest - lowest)
         size = len(self.pool)
         quantiles = np.empty(size)
         quantiles[self.difficulty_order()] = np.arange(size) / max(size - 1, 1)
-        distance = np.abs(quantiles - self.target)
-        distance[~self.pool.eligible()] = np.inf
-        near = np.lexsort((self.rng.permutation(size), distance))[: max(self.size, n)]
-        return near[np.argsort(self.pool.visits[near], kind="stable")][:n]
+        return quantiles
+
+    def select(self, n: int) -> IndexArray:
+        distance = np.where(self.pool.eligible(), np.abs(self.difficulties() - self.target), np.inf)
+        near = np.argsort(distance, kind="stable")
+        if self.least_visited:
+            near = near[: max(self.size, n)]
+            near = near[np.argsort(self.pool.visits[near], kind="stable")]
+        return near[:n]
 
     def metrics(self) -> dict[str, float]:
         return super().metrics() | {"target_difficulty": self.target}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edco_rl.curriculum import Outcome, Signal
+from edco_rl.curriculum import STRATEGIES, Outcome, Signal
 from edco_rl.curriculum.fusion import reciprocal_rank_fusion
 
 from .drawing import draw, flat, make, reward, score
@@ -38,6 +38,38 @@ def test_a_curriculum_that_is_used_up_is_shuffled_and_used_again():
     flat = functools.reduce(operator.iadd, drawn, [])
     assert set(flat) == {0, 1, 2, 3, 4}
     assert max(map(flat.count, set(flat))) - min(map(flat.count, set(flat))) <= 1
+
+
+def test_passes_in_ranked_order_are_all_the_same():
+    """As EDCO's released code: 200 prompts in batches of 8 are passed over four times in 100 steps."""
+    curriculum = make("edco", pool_size=500, batch_size=8, size=200, strategy_kwargs={"pass_order": "ranked"})
+    values = np.random.default_rng(0).random(500)
+    score(curriculum, values)
+    ranking = sorted(range(500), key=lambda i: -values[i])[:200]
+    assert flat(draw(curriculum, 100)) == ranking * 4
+
+
+def test_passes_in_ranked_order_go_on_within_a_batch():
+    curriculum = make("edco", size=5, strategy_kwargs={"pass_order": "ranked"})
+    score(curriculum, np.linspace(1, 0, 12))
+    assert draw(curriculum, 4) == [[0, 1, 2], [3, 4, 0], [1, 2, 3], [4, 0, 1]]
+
+
+def test_passes_can_all_be_shuffled():
+    curriculum = make("edco", pool_size=100, batch_size=4, size=40, strategy_kwargs={"pass_order": "shuffled"})
+    score(curriculum, np.linspace(1, 0, 100))
+    first, second = flat(draw(curriculum, 10)), flat(draw(curriculum, 10))
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first != sorted(first) and second not in (first, sorted(second))
+
+
+def test_loss_takes_the_prompts_whose_reference_is_least_likely_each_time_anew():
+    assert STRATEGIES.find("loss").estimator == "perplexity"
+    curriculum = make("loss", pool_size=6, batch_size=2, size=2)
+    for version, losses in enumerate([[0.1, 2.0, 0.5, 0.3, 1.0, 0.2], [0.1, 0.2, 0.5, 3.0, 0.1, 0.6]]):
+        assert sorted(curriculum.wants(None)) == list(range(6))
+        score(curriculum, losses, version)
+        assert curriculum.next_batch().tolist() == sorted(range(6), key=lambda i: -losses[i])[:2]
 
 
 def test_a_pool_smaller_than_the_curriculum_is_used_whole():

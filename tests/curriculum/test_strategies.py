@@ -89,7 +89,10 @@ def test_a_data_set_that_grew_and_was_reordered_resumes(strategy):
         ("baby_step", {"stage_batches": 2, "stage_passes": 2}, "both say how long a stage lasts"),
         ("baby_step", {"patience": 0}, "patience must be at least 1; got 0"),
         ("pocl", {}, "column 'difficulty', which the data set has not"),
+        ("edco", {"pass_order": "sorted"}, "pass_order must be one of ranked_first, ranked, shuffled; got 'sorted'"),
         ("mopps", {"discount": 2}, "discount between 0 and 1"),
+        ("mopps", {"candidates": 0}, "at least 1 of candidates; got 0"),
+        ("adarft", {"difficulty_range": [1, 0]}, r"difficulty_range must be lowest and highest; got \[1, 0\]"),
         ("predicted_pass_rate", {"strength": 0}, "strength above 0"),
     ],
 )
