@@ -41,6 +41,7 @@ def run_audit(
         ConfigurationError: A setting or row to be changed.
     """
     assert audit.model_name_or_path and audit.dataset_name
+    estimator = estimator.for_prompts_with(data.system_prompt)
     console = Console(stderr=True)
     model = os.path.expanduser(audit.model_name_or_path)
     check_model(model)

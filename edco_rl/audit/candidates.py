@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..config import EstimatorConfig
 from ..entropy import make_estimator
@@ -41,6 +42,25 @@ _PREFIXES = [
 ]
 
 
+# The score of EDCO's released code: recipes/communication/grpo_edco_released.yaml says where each part comes from.
+EDCO_RELEASED: dict[str, Any] = {
+    "estimator": "prefix_entropy",
+    "scoring_prefix_tokens": 128,
+    "scoring_samples": 1,
+    "scoring_temperature": 0.7,
+    "scoring_top_p": 0.7,
+    "scoring_top_logprobs": 20,
+    "scoring_logprobs": "model",
+    "scoring_tail": "renormalised",
+    "scoring_largest_share": 0.2,
+    "scoring_chat_template": False,
+    "scoring_quick_answer": True,
+    "scoring_quick_answer_place": "before",
+    "scoring_quick_answer_instruction": "Answer in at most three sentences. Where reasoning is needed, keep it as "
+    "short as it can be. The question:",
+}
+
+
 def full_sequence(config: EstimatorConfig) -> Candidate:
     """One full sequence a prompt: the unit of cost."""
     return _describe(replace(config, estimator="sequence_entropy", scoring_samples=1, scoring_temperature=1.0))
@@ -59,6 +79,7 @@ def default_candidates(config: EstimatorConfig, columns: Sequence[str]) -> list[
         )
         for tokens, samples, temperature, quick in _PREFIXES
     ]
+    candidates.append(replace(config, **EDCO_RELEASED))
     single = replace(config, scoring_samples=1, scoring_temperature=0.0)
     if "options" in columns:
         candidates.append(replace(single, estimator="option_entropy"))
@@ -82,7 +103,13 @@ def _describe(config: EstimatorConfig) -> Candidate:
     words = [config.estimator]
     if request.evidence == "continuation":
         words.append(f"{request.max_tokens} token{'s' * (request.max_tokens > 1)}")
-        words.append("greedy" if request.temperature == 0 else f"{request.samples} at T={request.temperature:g}")
+        nucleus = f", top-p {request.top_p:g}" * (request.top_p < 1)
+        sampled = f"{request.samples} at T={request.temperature:g}{nucleus}"
+        words.append("greedy" if request.temperature == 0 else sampled)
+        if config.scoring_largest_share < 1:
+            words.append(f"largest {config.scoring_largest_share:.0%}")
     if request.quick_answer:
         words.append("quick answer")
+    if not config.scoring_chat_template:
+        words.append("no chat template")
     return Candidate(f"{words[0]} ({', '.join(words[1:])})" if words[1:] else words[0], config)

@@ -4,16 +4,19 @@ Fields stand beside TRL's in one YAML file, so each begins with what it belongs 
 `curriculum_*`, `gate_*`, `scoring_*`. The name of a plug-in is its kind alone (`strategy`, `gates`, `estimator`).
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from ..errors import ConfigurationError
-from .checks import as_dict, check_at_least
+from .checks import as_dict, check_at_least, check_choice
 
 
 @dataclass
 class EstimatorConfig:
-    """How a prompt is scored. The default is EDCO's: prefix entropy with quick-answer prompting (arXiv 2601.03725)."""
+    """How a prompt is scored. The default is EDCO's: prefix entropy with quick-answer prompting (arXiv 2601.03725).
+
+    What EDCO's released code does is in recipes/communication/grpo_edco_released.yaml.
+    """
 
     estimator: str = field(
         default="prefix_entropy",
@@ -41,9 +44,42 @@ class EstimatorConfig:
             "has to sample, then takes 1."
         },
     )
+    scoring_top_p: float = field(
+        default=1.0, metadata={"help": "Probability mass the scored continuation is sampled from, above 0 up to 1."}
+    )
     scoring_top_logprobs: int = field(
         default=20,
         metadata={"help": "Log-probabilities a token the entropy is computed from; the engine's cap bounds it."},
+    )
+    scoring_logprobs: str = field(
+        default="sampled",
+        metadata={
+            "help": "Whose log-probabilities the entropy is computed from. sampled: those of the distribution the "
+            "continuation was sampled from, after temperature and top-p. model: those before. Greedily it is the "
+            "same; otherwise an engine reads the continuation a second time for model."
+        },
+    )
+    scoring_tail: str = field(
+        default="bounds",
+        metadata={
+            "help": "What is made of the probability that scoring_top_logprobs leaves out. bounds: an estimate "
+            "between the least and the largest entropy it allows. renormalised: nothing, the probabilities that are "
+            "known are scaled to one."
+        },
+    )
+    scoring_largest_share: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of a continuation's token entropies, the largest ones and at least one, whose mean is the "
+            "score. 1 takes all."
+        },
+    )
+    scoring_chat_template: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether prompts of messages are scored through the chat template. false: the text of the user's "
+            "last message alone, as plain text. Training prompts stay as they are."
+        },
     )
     scoring_quick_answer: bool = field(
         default=True,
@@ -54,7 +90,18 @@ class EstimatorConfig:
     )
     scoring_quick_answer_instruction: str = field(
         default="Give only the final answer, at once, without any reasoning.",
-        metadata={"help": "What scoring_quick_answer appends to the prompt."},
+        metadata={"help": "What scoring_quick_answer adds to the prompt."},
+    )
+    scoring_quick_answer_place: str = field(
+        default="after", metadata={"help": "Where it is added to the question: after or before."}
+    )
+    scoring_quick_answer_replaces: str | None = field(
+        default=None,
+        metadata={
+            "help": "What scoring_quick_answer leaves out of the prompt: a system message of this text, or, of plain "
+            "text, its beginning. By default the run's system_prompt, which would have it reason first; '' leaves "
+            "nothing out."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -63,11 +110,23 @@ class EstimatorConfig:
         check_at_least("scoring_samples", self.scoring_samples, 1)
         check_at_least("scoring_temperature", self.scoring_temperature, 0.0)
         check_at_least("scoring_top_logprobs", self.scoring_top_logprobs, 2)
+        for name in ("scoring_top_p", "scoring_largest_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigurationError(f"{name} must be above 0 and at most 1; got {getattr(self, name)}.")
+        check_choice("scoring_logprobs", self.scoring_logprobs, ("sampled", "model"))
+        check_choice("scoring_tail", self.scoring_tail, ("bounds", "renormalised"))
+        check_choice("scoring_quick_answer_place", self.scoring_quick_answer_place, ("after", "before"))
         if self.scoring_samples > 1 and self.scoring_temperature == 0 and self.estimator != "rollout_entropy":
             raise ConfigurationError(
                 f"scoring_samples is {self.scoring_samples} but scoring_temperature is 0: greedy continuations are "
                 "all the same. Set scoring_temperature above 0, or scoring_samples to 1."
             )
+
+    def for_prompts_with(self, system_prompt: str | None) -> Self:
+        """These settings for prompts with the run's `system_prompt`, of which a quick answer takes the place."""
+        if system_prompt is None or self.scoring_quick_answer_replaces is not None:
+            return self
+        return replace(self, scoring_quick_answer_replaces=system_prompt)
 
 
 @dataclass
@@ -95,6 +154,17 @@ class CurriculumConfig(EstimatorConfig):
         default=None,
         metadata={"help": "Prompts of the pool, drawn at random, that are scored each time. By default all of them."},
     )
+    curriculum_reset_optimizer: bool = field(
+        default=False,
+        metadata={"help": "Whether the optimizer forgets its moments at each renewal of the curriculum."},
+    )
+    curriculum_lr_schedule_per_round: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the learning-rate schedule, its warm-up included, begins anew every curriculum_interval "
+            "steps. By default it runs over all steps."
+        },
+    )
     curriculum_exploration: float = field(
         default=0.0, metadata={"help": "Share of the prompts that is drawn from the whole pool at random, 0 to 1."}
     )
@@ -108,8 +178,9 @@ class CurriculumConfig(EstimatorConfig):
     gates: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Which groups the optimizer gets to see: equal_rewards drops groups without signal, truncated "
-            "those cut off by the token limit; or import paths of your own (package.module:Class)."
+            "help": "Which groups the optimizer gets to see: equal_rewards drops groups without signal, "
+            "pass_rate_band and reward_variance those with little of it, truncated those cut off by the token limit; "
+            "or import paths of your own (package.module:Class)."
         },
     )
     gate_kwargs: dict[str, Any] | str | None = field(
@@ -118,8 +189,15 @@ class CurriculumConfig(EstimatorConfig):
     gate_max_refills: int = field(
         default=3,
         metadata={
-            "help": "Times a generation batch is filled up with new prompts after gates dropped groups. What is then "
-            "still missing is filled with dropped groups, so that the batch stays full."
+            "help": "Times a generation batch is filled up with new prompts after gates dropped groups; "
+            "gate_if_short says what is done about what is then still missing."
+        },
+    )
+    gate_if_short: str = field(
+        default="fill",
+        metadata={
+            "help": "What happens to a batch that is short after all refills. fill: dropped groups make it full. "
+            "error: training ends with an error."
         },
     )
 
@@ -138,6 +216,7 @@ class CurriculumConfig(EstimatorConfig):
             raise ConfigurationError(f"curriculum_half_life must be above 0; got {self.curriculum_half_life}.")
         check_at_least("curriculum_max_visits", self.curriculum_max_visits, 1)
         check_at_least("gate_max_refills", self.gate_max_refills, 0)
+        check_choice("gate_if_short", self.gate_if_short, ("fill", "error"))
         check_at_least("curriculum_interval", self.curriculum_interval, 1)
         check_at_least("curriculum_size", self.curriculum_size, 1)
         check_at_least("curriculum_candidates", self.curriculum_candidates, 1)

@@ -30,6 +30,16 @@ def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
     return [{"role": "system", "content": system_prompt}, *prompt]
 
 
+def without_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
+    """The prompt as it was before [`with_system_prompt`]; one that does not begin with this text stays as it is."""
+    if not system_prompt:
+        return prompt
+    if isinstance(prompt, str):
+        return prompt.removeprefix(f"{system_prompt}\n\n")
+    begins = prompt[0]["role"] == "system" and prompt[0]["content"] == system_prompt
+    return prompt[1:] if begins and len(prompt) > 1 else prompt
+
+
 def make_completion(prompt: Prompt, text: str) -> Prompt:
     """What the model should continue a prompt with, in TRL's prompt-completion form.
 
@@ -106,24 +116,39 @@ def content_id(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def with_instruction(prompt: Prompt, instruction: str) -> Prompt:
+def with_instruction(prompt: Prompt, instruction: str, place: str = "after") -> Prompt:
     """A prompt with an instruction added: one that asks for the answer at once makes EDCO's quick-answer form.
 
     Args:
         prompt (`str` or `list[dict]`):
             Text, or messages; it is not changed.
         instruction (`str`):
-            Appended to the text, before a last line of `Answer:` or `Response:`, or to the last message of the user.
+            Added to the text, or to the last message of the user.
+        place (`str`, *optional*, defaults to `"after"`):
+            `"after"` what is there, but before a last line of `Answer:` or `Response:`; or `"before"` it.
     """
     if isinstance(prompt, str):
+        if place == "before":
+            return f"{instruction}\n\n{prompt}"
         text, _, last_line = prompt.rpartition("\n")
         if last_line in _CUES:
             return f"{text}\n{instruction}\n{last_line}"
         return f"{prompt}\n{instruction}\n"
-    last_user = max((i for i, message in enumerate(prompt) if message["role"] == "user"), default=len(prompt) - 1)
+    last_user = _last_of_user(prompt)
+    content = prompt[last_user]["content"]
+    parts = (instruction, content) if place == "before" else (content, instruction)
     messages = list(prompt)
-    messages[last_user] = {**prompt[last_user], "content": f"{prompt[last_user]['content']}\n\n{instruction}"}
+    messages[last_user] = {**prompt[last_user], "content": "\n\n".join(parts)}
     return messages
+
+
+def plain_text(prompt: Prompt) -> str:
+    """The text of a prompt, of messages that of the user's last one."""
+    return prompt if isinstance(prompt, str) else prompt[_last_of_user(prompt)]["content"]
+
+
+def _last_of_user(messages: list[dict[str, Any]]) -> int:
+    return max((i for i, message in enumerate(messages) if message["role"] == "user"), default=len(messages) - 1)
 
 
 def tokenize_prompt(prompt: Prompt, tokenizer: Any, chat_template_kwargs: dict[str, Any] | None = None) -> list[int]:

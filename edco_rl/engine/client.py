@@ -151,21 +151,21 @@ class EngineClient(VLLMEngine):
         if sampling.logprob_token_ids is not None:
             body["logprob_token_ids"] = list(sampling.logprob_token_ids)
         choices = self._complete(prompts, body, per_prompt=sampling.n)
-        flat = [_parse_choice(choice, sampling) for choice in choices]
-        return [flat[i : i + sampling.n] for i in range(0, len(flat), sampling.n)]
+        return self._completed(prompts, [_parse_choice(choice, sampling) for choice in choices], sampling)
 
-    def completion_logprobs(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> list[NDArray[np.float64]]:
+    def read(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-        # A server always generates a token; those of the prompt come with their own log-probability alone.
-        body = {"model": self.model, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+        # A server always generates a token.
+        body = {"model": self.model, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": top_logprobs}
         choices = self._complete(sequences, body)
         found = []
         for completion, choice in zip(completions, choices, strict=True):
             positions = choice["prompt_logprobs"][-len(completion) :]
-            values = [position[str(token)]["logprob"] for token, position in zip(completion, positions, strict=True)]
-            found.append(np.array(values, dtype=np.float64))
+            values = [{token: entry["logprob"] for token, entry in position.items()} for position in positions]
+            own = [position[str(token)] for token, position in zip(completion, values, strict=True)]
+            found.append((np.array(own, dtype=np.float64), _top(values, len(values), top_logprobs)))
         return found
 
     def _complete(
@@ -246,7 +246,7 @@ def _parse_choice(choice: dict[str, Any], sampling: Sampling) -> Completion:
     )
 
 
-def _top(positions: list[dict[str, float] | None], length: int, k: int) -> NDArray[np.float64]:
+def _top(positions: Sequence[dict[str, float] | None], length: int, k: int) -> NDArray[np.float64]:
     # The server adds the generated token where it is not among the top k: only the k largest are wanted.
     top = np.full((length, k), -np.inf)
     if k:

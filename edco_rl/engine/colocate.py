@@ -60,15 +60,16 @@ class ColocatedEngine(VLLMEngine):
             logprob_token_ids=None if token_ids is None else list(token_ids),
             detokenize=bool(sampling.extra.get("stop")),  # text is needed to stop at it, and for nothing else
         )
-        return [[_to_completion(output, sampling.width) for output in request.outputs] for request in outputs]
+        flat = [_to_completion(output, sampling.width) for request in outputs for output in request.outputs]
+        return self._completed(prompts, flat, sampling)
 
-    def completion_logprobs(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> list[NDArray[np.float64]]:
+    def read(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-        outputs = self._run(sequences, max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        outputs = self._run(sequences, max_tokens=1, temperature=0.0, prompt_logprobs=top_logprobs, detokenize=False)
         return [
-            np.array(output.prompt_logprobs.logprobs[-len(completion) :], dtype=np.float64)
+            _own_and_top(output.prompt_logprobs.logprobs, len(completion), top_logprobs)
             for output, completion in zip(outputs, completions, strict=True)
         ]
 
@@ -134,11 +135,11 @@ class ColocatedEngine(VLLMEngine):
 
 
 def _to_completion(output: Any, width: int) -> Completion:
-    # Flat log-probabilities of a position: the sampled token's, then those asked for.
-    flat = np.array(output.logprobs.logprobs, dtype=np.float64).reshape(len(output.token_ids), width + 1)
-    return Completion(
-        token_ids=list(output.token_ids),
-        logprobs=flat[:, 0],
-        top_logprobs=flat[:, 1:],
-        finished=output.finish_reason == "stop",
-    )
+    own, top = _own_and_top(output.logprobs.logprobs, len(output.token_ids), width)
+    return Completion(list(output.token_ids), own, top, finished=output.finish_reason == "stop")
+
+
+def _own_and_top(flat: Sequence[float], length: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of the last positions: flat log-probabilities of one are its token's, then those asked for."""
+    positions = np.array(flat[-length * (width + 1) :], dtype=np.float64).reshape(length, width + 1)
+    return positions[:, 0], positions[:, 1:]

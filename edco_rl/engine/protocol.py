@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -17,14 +17,15 @@ class EngineError(EdcoRLError, RuntimeError):
     """The engine did not answer, or answered with an error."""
 
 
-_NOT_SAMPLED = ("top_logprobs", "logprob_token_ids", "extra")
+_NOT_SAMPLED = ("top_logprobs", "logprob_token_ids", "model_logprobs", "extra")
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How prompts are continued, and which log-probabilities come back; names and meanings are vLLM's.
 
-    Log-probabilities are those of the distribution sampled from, and of the model itself when greedy.
+    Log-probabilities are those of the distribution sampled from, and of the model itself when greedy or where
+    `model_logprobs` asks for them.
 
     Args:
         max_tokens (`int`):
@@ -45,6 +46,8 @@ class Sampling:
             Log-probabilities returned at each position beside the generated token's.
         logprob_token_ids (`tuple[int, ...]`, *optional*):
             Tokens whose log-probabilities are returned at each position instead of the largest.
+        model_logprobs (`bool`, *optional*, defaults to `False`):
+            Whether log-probabilities are those before temperature, top-p and all else.
         extra (`Mapping[str, Any]`, *optional*):
             Further sampling parameters of vLLM (`stop`, `min_tokens`, ...), passed on as they are.
     """
@@ -60,6 +63,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     top_logprobs: int = 0
     logprob_token_ids: tuple[int, ...] | None = None
+    model_logprobs: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -211,6 +215,35 @@ class Engine(GenerationBackend):
 
 class VLLMEngine(Engine):
     """An engine whose weights are set through vLLM's own API; its methods have the names of the trainer side's."""
+
+    @abstractmethod
+    def read(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Of each given completion, as the model has it, each token's log-probability (T,) and the largest (T, k)."""
+
+    def completion_logprobs(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        return [own for own, _ in self.read(prompts, completions, 0)]
+
+    def _completed(
+        self, prompts: Sequence[Sequence[int]], completions: list[Completion], sampling: Sampling
+    ) -> list[list[Completion]]:
+        """Completions by prompt. vLLM returns the distribution sampled from: another is read afterwards.
+
+        Raises:
+            ConfigurationError: Reading cannot look up `logprob_token_ids`.
+        """
+        if sampling.model_logprobs and sampling.logprob_token_ids is not None:
+            raise ConfigurationError("model_logprobs: vLLM reads the largest log-probabilities only.")
+        if sampling.model_logprobs:
+            repeated = [prompt for prompt in prompts for _ in range(sampling.n)]
+            found = self.read(repeated, [c.token_ids for c in completions], sampling.top_logprobs)
+            completions = [
+                replace(c, logprobs=own, top_logprobs=top) for c, (own, top) in zip(completions, found, strict=True)
+            ]
+        return [completions[i : i + sampling.n] for i in range(0, len(completions), sampling.n)]
 
     @abstractmethod
     def dtype(self) -> str:

@@ -129,7 +129,7 @@ class TransformersBackend:
 
     def _generate_batch(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Completion]:
         ids, mask = self._left_padded(prompts)
-        recorder = _LogprobRecorder(sampling)
+        recorder, processors = _LogprobRecorder(sampling), _processors(sampling, mask)
         sequences = self.model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -137,7 +137,9 @@ class TransformersBackend:
             pad_token_id=self.pad_token_id,
             eos_token_id=self.eos_token_ids,
             # transformers would apply its own after the recorder: they are all given here, in vLLM's order.
-            logits_processor=LogitsProcessorList([*_processors(sampling, mask), recorder]),
+            logits_processor=LogitsProcessorList(
+                [recorder, *processors] if sampling.model_logprobs else [*processors, recorder]
+            ),
             disable_compile=True,
             **_NEUTRAL,
             do_sample=sampling.temperature > 0,

@@ -13,7 +13,7 @@ from .estimators import (
     rollout_entropy,
 )
 from .registry import ESTIMATORS, available_estimators, make_estimator
-from .topk import TokenEntropy, entropy_from_top_logprobs
+from .topk import TokenEntropy, entropy_from_top_logprobs, renormalised_entropy
 
 __all__ = [
     "ESTIMATORS",
@@ -34,6 +34,7 @@ __all__ = [
     "available_estimators",
     "entropy_from_top_logprobs",
     "make_estimator",
+    "renormalised_entropy",
     "rollout_entropy",
     "standard_error",
 ]

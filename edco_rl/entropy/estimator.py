@@ -32,6 +32,10 @@ class Request:
             Log-probabilities at each position beside the token's own.
         quick_answer (`bool`, *optional*, defaults to `False`):
             Whether the prompt should ask for the answer at once.
+        top_p (`float`, *optional*, defaults to `1.0`):
+            Probability mass that is sampled from.
+        model_logprobs (`bool`, *optional*, defaults to `False`):
+            Whether log-probabilities are those before temperature and top-p.
     """
 
     evidence: Evidence = "continuation"
@@ -40,6 +44,8 @@ class Request:
     temperature: float = 0.0
     top_logprobs: int = 0
     quick_answer: bool = False
+    top_p: float = 1.0
+    model_logprobs: bool = False
 
 
 @dataclass(frozen=True)

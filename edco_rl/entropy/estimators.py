@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import log_softmax
 
 from .estimator import Estimator, Request, Score, TokenLogprobs, standard_error
-from .topk import FloatArray, entropy_from_top_logprobs
+from .topk import FloatArray, TokenEntropy, entropy_from_top_logprobs, renormalised_entropy
 
 # Rollouts are sampled: a configuration that scores greedily says nothing about their temperature.
 _ROLLOUT_TEMPERATURE = 1.0
@@ -16,8 +15,9 @@ _ROLLOUT_TEMPERATURE = 1.0
 class SequenceEntropy(Estimator):
     """Mean entropy of the next-token distribution over a whole answer: the reference other estimators approximate.
 
-    Each sample counts with its mean over tokens, whatever its length (EDCO, arXiv 2601.03725, inference entropy).
-    The prompt is left as it is. At most `scoring_sequence_tokens` tokens are generated.
+    Each sample counts with its mean over tokens, or over the largest of them (`scoring_largest_share`), whatever its
+    length (EDCO, arXiv 2601.03725, inference entropy). The prompt is left as it is. At most `scoring_sequence_tokens`
+    tokens are generated.
     """
 
     def request(self) -> Request:
@@ -26,13 +26,29 @@ class SequenceEntropy(Estimator):
             samples=self.config.scoring_samples,
             temperature=self.config.scoring_temperature,
             top_logprobs=self.config.scoring_top_logprobs,
+            top_p=self.config.scoring_top_p,
+            model_logprobs=self.config.scoring_logprobs == "model" and self.config.scoring_temperature > 0,
         )
+
+    def token_entropy(self, sample: TokenLogprobs, vocabulary_size: int) -> TokenEntropy:
+        """Entropy at each position of a sample."""
+        if self.config.scoring_tail == "bounds":
+            return entropy_from_top_logprobs(sample.top_logprobs, vocabulary_size)
+        # The generated token counts, also where it is not among the largest.
+        own = sample.logprobs[:, None]
+        known = np.hstack([sample.top_logprobs, np.where(own < sample.top_logprobs[:, -1:], own, -np.inf)])
+        entropy = renormalised_entropy(known)
+        return TokenEntropy(entropy, entropy, entropy)
+
+    def _mean_of_largest(self, values: FloatArray) -> float:
+        count = max(1, int(self.config.scoring_largest_share * len(values)))
+        return float(np.sort(values)[-count:].mean())
 
     def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
         per_sample = []
         for sample in samples:
-            entropy = entropy_from_top_logprobs(sample.top_logprobs, vocabulary_size)
-            per_sample.append((entropy.estimate.mean(), entropy.lower.mean(), entropy.upper.mean()))
+            entropy = self.token_entropy(sample, vocabulary_size)
+            per_sample.append(tuple(map(self._mean_of_largest, (entropy.estimate, entropy.lower, entropy.upper))))
         value, lower, upper = np.mean(per_sample, axis=0)
         return Score(
             value=float(value),
@@ -52,11 +68,9 @@ class PrefixEntropy(SequenceEntropy):
     """
 
     def request(self) -> Request:
-        return Request(
+        return replace(
+            super().request(),
             max_tokens=self.config.scoring_prefix_tokens,
-            samples=self.config.scoring_samples,
-            temperature=self.config.scoring_temperature,
-            top_logprobs=self.config.scoring_top_logprobs,
             quick_answer=self.config.scoring_quick_answer,
         )
 
@@ -83,8 +97,7 @@ class OptionEntropy(Estimator):
         return Request(evidence="labels", quick_answer=self.config.scoring_quick_answer)
 
     def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
-        logprobs = log_softmax(samples[0].top_logprobs[0])
-        value = max(float(-(np.exp(logprobs) * logprobs).sum()), 0.0)  # rounding can make a certain one negative
+        [value] = renormalised_entropy(samples[0].top_logprobs).tolist()
         return Score(value, float("nan"), lower=value, upper=value, tokens=1)
 
 
@@ -142,6 +155,7 @@ class RolloutEntropy(Estimator):
             max_tokens=self.config.scoring_sequence_tokens,
             samples=self.config.scoring_samples,
             temperature=self.config.scoring_temperature or _ROLLOUT_TEMPERATURE,
+            top_p=self.config.scoring_top_p,
         )
 
     def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 FloatArray = NDArray[np.float64]
 
@@ -26,6 +27,17 @@ class TokenEntropy:
     estimate: FloatArray
     lower: FloatArray
     upper: FloatArray
+
+
+def renormalised_entropy(logprobs: FloatArray) -> FloatArray:
+    """Entropy of each position over the tokens given alone, their probabilities scaled to one, shape (T,), in nats.
+
+    Args:
+        logprobs (`NDArray[np.float64]`):
+            Log-probabilities of the tokens, shape (T, k), in nats; -inf for none.
+    """
+    entropy = -_x_log_x(softmax(logprobs, axis=1)).sum(axis=1)
+    return np.maximum(entropy, 0.0)  # rounding can make a certain one negative
 
 
 def entropy_from_top_logprobs(top_logprobs: FloatArray, vocabulary_size: int) -> TokenEntropy:

@@ -38,6 +38,7 @@ def run_score(score: ScoreConfig, estimator: EstimatorConfig, engine: EngineConf
         ConfigurationError: A setting or row to be changed, or scores of other settings in the way.
     """
     assert score.model_name_or_path and score.dataset_name and score.output
+    estimator = estimator.for_prompts_with(data.system_prompt)
     model = os.path.expanduser(score.model_name_or_path)
     check_model(model)
     if data.train_prompts is not None:

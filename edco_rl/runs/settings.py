@@ -59,6 +59,9 @@ class RunSettings:
     data: DataConfig
     run: RunConfig
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "curriculum", self.curriculum.for_prompts_with(self.data.system_prompt))
+
     @cached_property
     def rows(self) -> tuple[Dataset, Dataset | None]:
         """The training pool and held-out rows, loaded once."""

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 from ..config import EstimatorConfig
 from ..data.formats import LABELS
-from ..data.prompts import Prompt, with_instruction
+from ..data.prompts import Prompt, plain_text, with_instruction, without_system_prompt
 from ..engine.protocol import GenerationBackend, Sampling
 from ..entropy import Score, TokenLogprobs, make_estimator
 from ..errors import ConfigurationError
@@ -47,7 +47,7 @@ class RowScorer:
         tokenizer (`PreTrainedTokenizerBase`):
             The policy's tokenizer.
         config (`EstimatorConfig`):
-            Estimator and quick-answer instruction.
+            Estimator, and the form of the prompts it scores.
         estimator (`str`, *optional*):
             Name of the estimator; by default `config.estimator`.
         chat_template_kwargs (`dict`, *optional*):
@@ -72,7 +72,7 @@ class RowScorer:
         self.estimator = make_estimator(config, estimator)
         self.name = config.estimator if estimator is None else estimator
         self.request = self.estimator.request()
-        self.instruction = config.scoring_quick_answer_instruction
+        self.config = config
         self.chat_template_kwargs = chat_template_kwargs
         self.vocabulary_size = vocabulary_size or len(tokenizer)
         self._label_tokens = LabelTokens(tokenizer)
@@ -104,16 +104,22 @@ class RowScorer:
         Raises:
             ConfigurationError: A row lacks what the estimator needs, or a label is no single token.
         """
-        prompts = [row["prompt"] for row in rows]
-        if self.request.quick_answer:
-            prompts = [with_instruction(prompt, self.instruction) for prompt in prompts]
         return EncodedRows(
-            prompts=self.tokenize(prompts),
+            prompts=self.tokenize([self._scored_form(row["prompt"]) for row in rows]),
             references=[tokenize_reference(row, self.tokenizer) for row in rows]
             if self.request.evidence == "reference"
             else [],
             labels=list(map(self._labels, rows)) if self.request.evidence == "labels" else [],
         )
+
+    def _scored_form(self, prompt: Prompt) -> Prompt:
+        config = self.config
+        if self.request.quick_answer:
+            prompt = without_system_prompt(prompt, config.scoring_quick_answer_replaces)
+            prompt = with_instruction(
+                prompt, config.scoring_quick_answer_instruction, config.scoring_quick_answer_place
+            )
+        return prompt if config.scoring_chat_template else plain_text(prompt)
 
     def score(self, encoded: EncodedRows, backend: GenerationBackend) -> list[Score]:
         """Scores of encoded rows, in their order."""
@@ -130,7 +136,9 @@ class RowScorer:
                     self.request.max_tokens,
                     self.request.samples,
                     self.request.temperature,
+                    self.request.top_p,
                     top_logprobs=self.request.top_logprobs,
+                    model_logprobs=self.request.model_logprobs,
                 ),
             )
             groups = [[TokenLogprobs(c.logprobs, c.top_logprobs) for c in group] for group in completions]

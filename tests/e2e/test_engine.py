@@ -60,6 +60,16 @@ def test_log_probabilities_are_those_of_the_distribution_sampled_from(client, mo
                     np.testing.assert_allclose(top[largest > -50], largest[largest > -50], atol=4 * TOLERANCE)
 
 
+def test_log_probabilities_can_be_those_before_temperature_and_top_p(client, model, tokenizer, tasks):
+    prompts = tokenizer(tasks["prompt"][:4])["input_ids"]
+    sampling = Sampling(4, n=2, temperature=0.7, top_p=0.7, top_logprobs=5, model_logprobs=True)
+    for prompt, group in zip(prompts, client.generate(prompts, sampling), strict=True):
+        for completion in group:
+            own, rows = transformers_logprobs(model, prompt, completion.token_ids)
+            np.testing.assert_allclose(completion.logprobs, own, atol=2 * TOLERANCE)
+            np.testing.assert_allclose(completion.top_logprobs, -np.sort(-rows)[:, :5], atol=2 * TOLERANCE)
+
+
 def test_many_prompts_come_back_in_order(client, tokenizer):
     prompts = tokenizer([f"{i} + 1 =" for i in range(150)])["input_ids"]
     few = client.generate(prompts[100:103], Sampling(2, temperature=0.0))

@@ -76,6 +76,21 @@ def test_log_probabilities_are_those_of_the_distribution_sampled_from(model, sam
                 assert np.isfinite(expected[token])
 
 
+@pytest.mark.parametrize("sampling", [{"temperature": 0.7, "top_p": 0.7}, {"repetition_penalty": 1.7, "top_k": 2}])
+def test_log_probabilities_can_be_those_before_temperature_and_the_rest(model, sampling):
+    torch.manual_seed(1)
+    every = Sampling(6, n=3, logprob_token_ids=tuple(range(VOCABULARY)), model_logprobs=True, **sampling)
+    for prompt, group in zip(PROMPTS, TransformersBackend(model, PAD, [1]).generate(PROMPTS, every), strict=True):
+        for completion in group:
+            for position, token in enumerate(completion.token_ids):
+                before = [*prompt, *completion.token_ids[:position]]
+                expected = sampled_logprobs(logits(model, before), before, Sampling(1, temperature=0.0))
+                np.testing.assert_allclose(completion.top_logprobs[position], expected, atol=1e-4)
+                assert completion.logprobs[position] == pytest.approx(expected[token], abs=1e-4)
+                # It was sampled from the same distribution as ever.
+                assert np.isfinite(sampled_logprobs(logits(model, before), before, every)[token])
+
+
 def test_padding_is_not_penalised(model):
     """The padding token is in the third prompt alone."""
     sampling = Sampling(1, temperature=1.0, repetition_penalty=3.0, logprob_token_ids=(PAD,))

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import optimize, stats
 
 from edco_rl.config import EstimatorConfig
 from edco_rl.entropy import (
@@ -32,18 +33,20 @@ def score(name, samples, vocabulary_size=4, **settings):
 @pytest.mark.parametrize(
     ("name", "request_"),
     [
-        ("prefix_entropy", Request("continuation", 16, 4, 0.7, 20, quick_answer=True)),
-        ("sequence_entropy", Request("continuation", 512, 4, 0.7, 20)),
+        ("prefix_entropy", Request("continuation", 16, 4, 0.7, 20, True, 0.9, True)),
+        ("sequence_entropy", Request("continuation", 512, 4, 0.7, 20, False, 0.9, True)),
         ("answer_entropy", Request("continuation", 1, 1, 0.0, 20, quick_answer=True)),
         ("option_entropy", Request("labels", 1, 1, 0.0, 0, quick_answer=True)),
         ("perplexity", Request("reference")),
         ("surprisal", Request("reference")),
         ("learnability", Request("reference")),
-        ("rollout_entropy", Request("continuation", 512, 4, 0.7, 0)),
+        ("rollout_entropy", Request("continuation", 512, 4, 0.7, 0, top_p=0.9)),
     ],
 )
 def test_each_estimator_says_what_it_asks_of_the_engine(name, request_):
-    config = EstimatorConfig(estimator=name, scoring_samples=4, scoring_temperature=0.7)
+    config = EstimatorConfig(
+        estimator=name, scoring_samples=4, scoring_temperature=0.7, scoring_top_p=0.9, scoring_logprobs="model"
+    )
     assert make_estimator(config).request() == request_
     assert make_estimator(EstimatorConfig(), name).request().evidence == request_.evidence
 
@@ -68,6 +71,48 @@ def test_an_average_over_tokens_and_samples_has_a_standard_error():
     assert found.value == pytest.approx(values.mean())
     assert found.standard_error == pytest.approx(values.std(ddof=1) / np.sqrt(2))
     assert found.tokens == 4
+
+
+def flat_entropies(*entropies, width=20):
+    """A sample of which token i has that entropy, in nats: some tokens equally likely, the others impossible."""
+    counts = np.exp(entropies).round().astype(int)
+    return sample([np.log(np.where(np.arange(width) < n, 1 / n, 0)) for n in counts])
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize(
+    ("tokens", "share", "counted"),
+    [(10, 0.2, 2), (4, 0.2, 1), (1, 0.2, 1), (14, 0.2, 2), (128, 0.2, 25), (10, 1.0, 10), (3, 0.5, 1)],
+)
+def test_the_mean_is_that_of_the_largest_share_of_the_token_entropies(tokens, share, counted):
+    """As EDCO's released code counts: the share of the tokens, rounded down, but at least one."""
+    entropies = np.log(np.random.default_rng(tokens).integers(1, 20, tokens))
+    found = score("prefix_entropy", [flat_entropies(*entropies)], 20, scoring_largest_share=share)
+    assert found.value == pytest.approx(np.mean(sorted(entropies)[-counted:]))
+    assert found.tokens == tokens
+
+
+def coin(bits):
+    """Log-probabilities of two tokens whose entropy is so many bits."""
+    p = optimize.brentq(lambda p: stats.entropy([p, 1 - p], base=2) - bits, 1e-9, 0.5) if bits < 1 else 0.5
+    return np.log([1 - p, p])
+
+
+def test_the_largest_fifth_of_ten_tokens_is_two_of_them():
+    top = [coin(tenths / 10) for tenths in range(1, 11)]
+    found = score("prefix_entropy", [sample(top)], 2, scoring_largest_share=0.2)
+    assert found.value / np.log(2) == pytest.approx(0.95)
+
+
+def test_a_renormalised_tail_leaves_nothing_open_and_counts_the_generated_token():
+    top = np.log([[0.5, 0.25], [0.6, 0.3]])
+    settings = {"vocabulary_size": 1000, "scoring_tail": "renormalised"}
+    among = score("prefix_entropy", [sample(top, np.log([0.25, 0.6]))], **settings)
+    expected = [stats.entropy([0.5, 0.25]), stats.entropy([0.6, 0.3])]
+    assert among.value == among.lower == among.upper == pytest.approx(np.mean(expected))
+    beyond = score("prefix_entropy", [sample(top, np.log([0.125, 0.6]))], **settings)
+    expected[0] = stats.entropy([0.5, 0.25, 0.125])
+    assert beyond.value == pytest.approx(np.mean(expected))
 
 
 def test_a_single_sample_has_no_standard_error():

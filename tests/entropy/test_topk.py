@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edco_rl.entropy import entropy_from_top_logprobs
+from edco_rl.entropy import entropy_from_top_logprobs, renormalised_entropy
 
 
 def exact_entropy(logits):
@@ -51,6 +51,17 @@ def test_the_bounds_are_reached():
 def test_positions_cut_off_by_top_p_have_no_tail():
     found = entropy_from_top_logprobs(np.array([[np.log(0.5), np.log(0.5), -np.inf]]), 1000)
     np.testing.assert_allclose(found.estimate, np.log(2))
+
+
+def test_renormalised_entropy_is_that_of_the_known_tokens_alone():
+    # 1/2 and 1/4 become 2/3 and 1/3: 0.9183 bits.
+    logprobs = np.log([[0.5, 0.25, 1e-300], [0.9, 0.09, 0.009]])
+    logprobs[0, 2] = -np.inf
+    found = renormalised_entropy(logprobs)
+    assert found[0] == pytest.approx(0.6365, abs=5e-5) and found[0] / np.log(2) == pytest.approx(0.9183, abs=5e-5)
+    p = np.array([0.9, 0.09, 0.009]) / 0.999
+    assert found[1] == pytest.approx(-(p * np.log(p)).sum())
+    assert renormalised_entropy(np.array([[-1e-9, -np.inf]])).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("bad", [np.zeros(3), np.zeros((2, 0))])
