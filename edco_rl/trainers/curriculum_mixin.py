@@ -25,6 +25,7 @@ from .checkpoint import load_state, save_state
 from .engine_mixin import EngineMixin
 from .pass_order import seedable_sampler_order
 from .progress import CurriculumProgressCallback
+from .rounds import RoundsMixin
 from .stopwatch import Stopwatch
 
 # What estimators read of a row.
@@ -50,7 +51,7 @@ class BatchLayout:
     repeat_count: int = 1
 
 
-class CurriculumMixin(EngineMixin):
+class CurriculumMixin(RoundsMixin, EngineMixin):
     """Gives any TRL trainer that draws rows from a sampler a curriculum; inherit from it before the trainer.
 
     The trainer takes two more arguments. What it knows of a prompt are scores; a subclass that knows more, such as
@@ -170,6 +171,7 @@ class CurriculumMixin(EngineMixin):
         return seedable_sampler_order(len(self.train_dataset), seed, epoch)
 
     def _init_curriculum(self, config: CurriculumConfig, rows: Dataset) -> None:
+        self._check_rounds(config)
         layout = self._batch_layout()
         self._curriculum_config = config
         self._prompt_rows = rows
@@ -246,6 +248,7 @@ class CurriculumMixin(EngineMixin):
         if len(wanted):
             self.observe(self._spread("scoring", wanted, self._score))
         self.curriculum.renew(step)
+        self._begin_round()
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """Tell the curriculum what became known, the same on every rank.

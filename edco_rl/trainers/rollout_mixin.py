@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import make_gates
 from ..curriculum.pool import IndexArray
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, EdcoRLError
 from .curriculum_mixin import BatchLayout, CurriculumMixin
 from .groups import Group, Rollout, has_signal, judge, make_groups, refill_size
 from .pass_order import repeat_sampler_order
@@ -192,6 +192,12 @@ class RolloutMixin(CurriculumMixin):
             indices = self.curriculum.draw(refill)
             share = refill * size // processes
             inputs = self._rows(np.repeat(indices, size)[rank * share :][:share])
+        if missing > 0 and self._curriculum_config.gate_if_short == "error":
+            raise EdcoRLError(
+                f"At optimizer step {self.state.global_step} the gates {', '.join(self.gates)} have admitted "
+                f"{batch_size - missing} of {batch_size} groups after {self._curriculum_config.gate_max_refills} "
+                "refills, and gate_if_short is error. Raise gate_max_refills, or let dropped groups fill the batch."
+            )
         # Groups that were dropped last come after the admitted ones: they fill what is missing after all refills.
         chosen = sorted(seen, key=lambda group: not group.outcome.admitted)[:batch_size]
         self._log_groups(seen, chosen)

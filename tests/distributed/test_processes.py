@@ -40,10 +40,11 @@ def record(folder, rank=0):
 
 
 def test_two_processes_train_on_the_prompts_of_one(tiny_model_path, tmp_path):
-    """With scores shared out over the ranks, and a gate that refills."""
-    run(tmp_path / "one", tiny_model_path, GATED, ONE_STEP | {"save_strategy": "no"})
+    """With scores shared out over the ranks, a gate that refills, and an optimizer that forgets each round."""
+    curriculum = GATED | {"curriculum_reset_optimizer": True}
+    run(tmp_path / "one", tiny_model_path, curriculum, ONE_STEP | {"save_strategy": "no"})
     two = ONE_STEP | {"per_device_train_batch_size": 4, "save_strategy": "no"}
-    run(tmp_path / "two", tiny_model_path, GATED, two, processes=2)
+    run(tmp_path / "two", tiny_model_path, curriculum, two, processes=2)
     alone, _ = record(tmp_path / "one")
     first, second = (record(tmp_path / "two", rank)[0] for rank in (0, 1))
     assert len(alone) == 20 and first == second
