@@ -1,86 +1,91 @@
 """Rows of local files, one after the other, with the row and the field named where one cannot be read."""
 
 import csv
-import gzip
+import io
 import itertools
 import json
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
+from datasets import Features
 
 from ..errors import ConfigurationError
 from .rows import WHOLE_ROW, FieldError, RawRow
 
 # The csv module refuses fields above 131,072 characters; which prompts are too long is decided elsewhere.
 _LONGEST_CSV_FIELD = 2**31 - 1
-_PARQUET_BATCH = 1000
+_ARROW_BATCH = 1000
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 def read_rows(path: Path) -> Iterator[RawRow]:
-    """Rows of a JSONL, JSON, Parquet or CSV file, also gzipped, in constant memory (JSON: all at once).
+    """Rows of a JSONL, JSON, CSV, TSV, Parquet or Arrow file, text also compressed, in constant memory (JSON: all at
+    once).
 
     A row that cannot be read comes with its `error`; text with broken encoding keeps its bad bytes as lone surrogates.
 
     Raises:
         ConfigurationError: The file is of another kind, or cannot be read as a whole.
     """
-    reader = _reader(path)
+    kind, compression = _kind(path)
+    if kind not in _READERS or (kind in _BINARY and compression):
+        raise ConfigurationError(
+            f"dataset_name {str(path)!r}: expected a file of {', '.join(_READERS)} (text also with "
+            f"{', '.join(_COMPRESSIONS)}); got {''.join(path.suffixes[-2:]) or 'no suffix'!r}."
+        )
     try:
-        yield from reader(path)
-    except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
+        yield from _READERS[kind](path)
+    except (OSError, EOFError, pyarrow.ArrowException) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
 def is_data_file(name: str) -> bool:
     """Whether a name ends as the files do that [`read_rows`] reads."""
-    return _suffix(Path(name)) in _READERS
+    return _kind(Path(name))[0] in _READERS
 
 
-def _suffix(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+def _kind(path: Path) -> tuple[str, str | None]:
+    """What a file holds, and how it is compressed, by how its name ends."""
+    compression = _COMPRESSIONS.get(path.suffix.lower())
+    return (Path(path.stem) if compression else path).suffix.lower(), compression
 
 
-def _reader(path: Path) -> Callable[[Path], Iterator[RawRow]]:
-    suffix = _suffix(path)
-    if suffix not in _READERS or (suffix == ".parquet" and path.suffix == ".gz"):
-        raise ConfigurationError(
-            f"dataset_name {str(path)!r}: expected a file of {', '.join(_READERS)} (text also with .gz); "
-            f"got {''.join(path.suffixes[-2:]) or 'no suffix'!r}."
-        )
-    return _READERS[suffix]
-
-
-def _open(path: Path, newline: str | None = None) -> IO[str]:
-    opener: Any = gzip.open if path.suffix == ".gz" else open
+def _open(path: Path, newline: str) -> io.TextIOWrapper:
+    stream = pyarrow.input_stream(str(path), compression=_kind(path)[1])
     # Bad bytes become lone surrogates, so that the field they are in can be named.
-    return opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
 
 def _read_jsonl(path: Path) -> Iterator[RawRow]:
     with _open(path, newline="\n") as file:
-        yield from _json_lines(file)
+        yield from _json_lines(path, file)
 
 
-def _json_lines(lines: Iterator[str] | IO[str]) -> Iterator[RawRow]:
+def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[RawRow]:
     for number, line in enumerate(lines):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield RawRow(number, {}, FieldError(WHOLE_ROW, f"is not valid JSON ({error})"))
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is one too
+            yield _broken(path, number, f"is not valid JSON ({error})")
             continue
-        yield _row(number, values)
+        yield _row(path, number, values)
 
 
-def _row(number: int, values: Any) -> RawRow:
+def _row(path: Path, number: int, values: Any) -> RawRow:
     if isinstance(values, dict):
-        return RawRow(number, values)
-    return RawRow(number, {}, FieldError(WHOLE_ROW, f"expected an object of columns, got {type(values).__name__}"))
+        return RawRow(str(path), number, values)
+    return _broken(path, number, f"expected an object of columns, got {type(values).__name__}")
+
+
+def _broken(path: Path, number: int, problem: str, field: str = WHOLE_ROW) -> RawRow:
+    return RawRow(str(path), number, {}, FieldError(field, problem))
 
 
 def _read_json(path: Path) -> Iterator[RawRow]:
@@ -90,69 +95,94 @@ def _read_json(path: Path) -> Iterator[RawRow]:
         if first.lstrip().startswith("{"):
             try:
                 whole = json.loads(first)
-            except json.JSONDecodeError:
+            except ValueError:
                 whole = None  # the object goes on in the next line
             if whole is not None:
                 rest = list(itertools.islice(file, 1))
                 if rest or not all(isinstance(value, dict) for value in whole.values()):
-                    yield from _json_lines(itertools.chain([first], rest, file))
+                    yield from _json_lines(path, itertools.chain([first], rest, file))
                     return
         try:
             content = json.loads(first + file.read())
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{path} is not valid JSON: {error}.") from None
     if isinstance(content, dict) and all(isinstance(value, dict) for value in content.values()):
         content = [{"id": key, **value} for key, value in content.items()]
     if not isinstance(content, list):
         raise ConfigurationError(f"{path}: expected an array of objects, or an object of objects by id.")
     for number, values in enumerate(content):
-        yield _row(number, values)
+        yield _row(path, number, values)
 
 
-def _read_csv(path: Path) -> Iterator[RawRow]:
+def _read_csv(path: Path, delimiter: str = ",") -> Iterator[RawRow]:
     csv.field_size_limit(_LONGEST_CSV_FIELD)
     with _open(path, newline="") as file:
-        reader = csv.DictReader(file)
+        # Strict: a quote that is never closed would otherwise take all rows after it into its field.
+        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
         for number in itertools.count():
             try:
                 values: dict[Any, Any] | None = next(reader, None)
             except csv.Error as error:
-                yield RawRow(number, {}, FieldError(WHOLE_ROW, f"is not valid CSV ({error})"))
+                yield _broken(path, number, f"is not valid CSV ({error})")
                 continue
             if values is None:
                 return
             if None in values:
-                problem = f"has {len(values) - 1 + len(values[None])} fields; the header has {len(values) - 1}"
-                yield RawRow(number, {}, FieldError(WHOLE_ROW, problem))
+                fields = len(values) - 1
+                yield _broken(path, number, f"has {fields + len(values[None])} fields; the header has {fields}")
                 continue
-            yield RawRow(number, values)
+            yield RawRow(str(path), number, values)
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
-    number = 0
     with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-            try:
-                rows = [RawRow(number + i, values) for i, values in enumerate(batch.to_pylist())]
-            except UnicodeDecodeError:
-                rows = [_parquet_row(number + i, batch.slice(i, 1)) for i in range(len(batch))]
-            yield from rows
-            number += len(batch)
+        yield from _arrow_rows(path, file.schema_arrow, file.iter_batches(batch_size=_ARROW_BATCH))
 
 
-def _parquet_row(number: int, row: pyarrow.RecordBatch) -> RawRow:
+def _read_arrow(path: Path) -> Iterator[RawRow]:
+    """Both of Arrow's formats: a stream, as `datasets` writes it, and a file, as Feather is."""
+    with pyarrow.memory_map(str(path)) as source:
+        try:
+            file = pyarrow.ipc.open_file(source)
+            batches: Iterable[Any] = (file.get_batch(i) for i in range(file.num_record_batches))
+        except pyarrow.ArrowInvalid:
+            source.seek(0)
+            batches = file = pyarrow.ipc.open_stream(source)
+        parts = (batch.slice(start, _ARROW_BATCH) for batch in batches for start in range(0, len(batch), _ARROW_BATCH))
+        yield from _arrow_rows(path, file.schema, parts)
+
+
+def _arrow_rows(path: Path, schema: Any, batches: Iterable[Any]) -> Iterator[RawRow]:
+    # `datasets` keeps what has no fixed columns, such as arguments of tools, as JSON.
+    features = Features.from_arrow_schema(schema) if "arrow.json" in str(schema) else None
+    numbers = itertools.count()
+    for batch in batches:
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError:
+            yield from (_arrow_row(path, next(numbers), batch.slice(i, 1)) for i in range(len(batch)))
+            continue
+        for values in rows:
+            yield RawRow(str(path), next(numbers), features.decode_example(values) if features else values)
+
+
+def _arrow_row(path: Path, number: int, row: Any) -> RawRow:
     values = {}
     for name, column in zip(row.schema.names, row.columns, strict=True):
         try:
             values[name] = column[0].as_py()
         except UnicodeDecodeError as error:
-            return RawRow(number, {}, FieldError(name, f"broken encoding ({error.reason}); expected UTF-8"))
-    return RawRow(number, values)
+            return _broken(path, number, f"broken encoding ({error.reason}); expected UTF-8", name)
+    return RawRow(str(path), number, values)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
     ".json": _read_json,
-    ".parquet": _read_parquet,
     ".csv": _read_csv,
+    ".tsv": partial(_read_csv, delimiter="\t"),
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
 }
+_BINARY = (".parquet", ".arrow")

@@ -1,20 +1,17 @@
 """The forms a row can have, and how each becomes a prompt with its answer."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigurationError
-from .prompts import content_id, make_completion, make_prompt, prompt_problem, with_system_prompt
-from .rows import FieldError, Row, check_encoding, check_text
-
-LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from .choices import LABELS, OPTIONS, option_label, read_options
+from .conversations import read_conversation
+from .prompts import Prompt, content_id, fill_template, make_completion, make_prompt, with_system_prompt
+from .rows import FieldError, Row, check_text
 
 # Names of this package first; then what public data sets call the same thing.
 _QUESTION = ("question", "problem")
-_OPTIONS = ("options", "choices")
-_CHOICE = ("answer_index", "answer_idx", "answer", "label")
+_CHOICE = ("answer_index", "answer_idx", "answer", "label", "answerKey")
 _ANSWER = ("answer", "solution", "final_answer")
 _RESPONSE = ("response", "output", "answer")
 _CONTEXT = ("context", "input")
@@ -47,73 +44,30 @@ Convert = Callable[[Row, PromptSettings], dict[str, Any]]
 def detect_format(columns: set[str], mapping: Mapping[str, str]) -> str | None:
     """The form of rows with these columns: the first whose columns are there.
 
-    `prompt` (`prompt` or `messages`), `multiple_choice` (`options` or `choices`), `instruction` (`instruction`),
-    `verifiable` (`question` or `problem`).
+    `prompt` (`prompt`, `messages` or `conversations`), `multiple_choice` (`options` or `choices`), `instruction`
+    (`instruction`), `verifiable` (`question` or `problem`), `prompt` again (`chosen` and `rejected`).
     """
 
     def has(*names: str) -> bool:
         return any(mapping.get(name, name) in columns for name in names)
 
-    if has("prompt", "messages"):
+    if has("prompt", "messages", "conversations"):
         return "prompt"
-    if has(*_OPTIONS):
+    if has(*OPTIONS):
         return "multiple_choice"
     if has("instruction"):
         return "instruction"
-    return "verifiable" if has(*_QUESTION) else None
-
-
-def option_label(options: list[str], value: Any, field: str) -> str:
-    """The label of the right option, from its index, its label or its text.
-
-    Raises:
-        FieldError: The value is none of these, or names two different options.
-    """
-    labels = LABELS[: len(options)]
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise FieldError(field, f"expected an index, a label or an option's text, got {type(value).__name__}")
-    if isinstance(value, str):
-        text = value.strip()
-        found = {labels[i] for i, option in enumerate(options) if option.strip() == text}
-        if len(text) == 1 and text.upper() in labels:
-            found.add(text.upper())
-        if len(found) > 1:
-            raise FieldError(field, f"{value!r} names more than one option; give answer_index instead")
-        if found:
-            return found.pop()
-        if not text.removeprefix("-").isdecimal():
-            raise FieldError(field, f"expected one of {', '.join(labels)}, an option's text or its index: {value!r}")
-        value = int(text)
-    if not 0 <= value < len(options):
-        raise FieldError(field, f"{value} is out of range: there are {len(options)} options, counted from 0")
-    return labels[value]
-
-
-def _options(row: Row) -> list[str]:
-    column, value = row.value(*_OPTIONS)
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):  # a CSV file holds them as JSON
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise FieldError(column, f"expected a list of options; this is not valid JSON ({error})") from None
-    if isinstance(value, dict):
-        given = {key: option for key, option in value.items() if option is not None}
-        if sorted(given) != list(LABELS[: len(given)]):
-            raise FieldError(column, f"expected options A, B, C, ... with none left out; got {', '.join(given)}")
-        value = [given[label] for label in sorted(given)]
-    if not isinstance(value, list):
-        raise FieldError(column, f"expected a list of options, got {type(value).__name__}")
-    if not 2 <= len(value) <= len(LABELS):
-        raise FieldError(column, f"expected 2 to {len(LABELS)} options, got {len(value)}")
-    return [check_text(column, option, f"option {label}") for option, label in zip(value, LABELS, strict=False)]
+    if has(*_QUESTION):
+        return "verifiable"
+    return "prompt" if has("chosen") and has("rejected") else None
 
 
 def _multiple_choice(row: Row, settings: PromptSettings) -> dict[str, Any]:
-    question, context, options = row.text(*_QUESTION), row.optional_text(*_CONTEXT), _options(row)
+    question, context, (options, names) = row.text(*_QUESTION), row.optional_text(*_CONTEXT), read_options(row)
     column, value = row.value(*_CHOICE)
     if column == row.mapping.get("answer_index", "answer_index") and isinstance(value, str) and value.isdecimal():
         value = int(value)  # as a CSV file has it
-    answer = option_label(options, value, column)
+    answer = option_label(options, value, column, names)
     lines = "\n".join(f"{label}. {option}" for label, option in zip(LABELS, options, strict=False))
     labels = [*LABELS[: len(options)]]
     prompt = _prompt(
@@ -165,40 +119,25 @@ def _answer(row: Row, *names: str) -> str | None:
 
 
 def _trl(row: Row, settings: PromptSettings) -> dict[str, Any]:
-    """TRL's own forms: `prompt`, `prompt` and `completion`, or `messages` that end with the assistant's."""
-    column = row.column("prompt") or row.column("messages") or "prompt"
-    prompt: Any = row.values.get(column)
-    completion_column = row.column("completion")
-    completion = row.values.get(completion_column) if completion_column else None
-    _check_prompt(column, prompt)
-    if column == row.mapping.get("messages", "messages") and prompt[-1]["role"] == "assistant":
-        prompt, completion = prompt[:-1], prompt[-1:]
-        _check_prompt(column, prompt)
-    identifier = _identifier(row, prompt)
-    prompt = with_system_prompt(prompt, settings.system_prompt)
-    _check_length(column, prompt, settings)
-    converted = {"id": identifier, "prompt": prompt}
+    """TRL's own forms; see [`~edco_rl.data.conversations.read_conversation`]."""
+    found = read_conversation(row)
+    prompt = with_system_prompt(found.prompt, settings.system_prompt)
+    _check_length(found.column, prompt, settings)
+    converted = {"id": _identifier(row, found.prompt), "prompt": prompt, **found.answers}
+    if "chosen" in found.answers:
+        converted["completion"] = found.answers["chosen"]
+    elif "completion" in found.answers and (text := _text_of(found.answers["completion"])):
+        converted["answer"] = text
     if row.column("answer") is not None:
         answer = _answer(row, "answer")
         assert answer is not None
         converted["answer"] = answer
-        converted["completion"] = make_completion(prompt, answer)
-    if completion is not None:
-        problem = prompt_problem(completion)
-        if problem:
-            raise FieldError(completion_column or column, problem.replace("prompt", "completion"))
-        check_encoding(completion_column or column, completion)
-        converted["completion"] = completion
-        text = completion if isinstance(completion, str) else completion[-1]["content"]
-        converted.setdefault("answer", text.strip())
+        converted.setdefault("completion", make_completion(prompt, answer))
     return converted | _notes(row)
 
 
-def _check_prompt(column: str, prompt: Any) -> None:
-    problem = prompt_problem(prompt)
-    if problem:
-        raise FieldError(column, problem)
-    check_encoding(column, prompt)
+def _text_of(completion: Prompt) -> str:
+    return (completion if isinstance(completion, str) else completion[-1]["content"]).strip()
 
 
 def _prompt(
@@ -208,13 +147,7 @@ def _prompt(
     template = settings.prompt_template or (conversational if settings.conversational else plain)
     column, text = question
     known = {"question": text, "context": f"Context: {context}\n\n" if context else "", **fields}
-    try:
-        filled = template.format(**known)
-    except (KeyError, IndexError, ValueError) as error:
-        raise ConfigurationError(
-            f"prompt_template {template!r}: {error} cannot be filled in; rows of the form {kind} have "
-            f"{', '.join(known)}."
-        ) from error
+    filled = fill_template(template, known, f"Rows of the form {kind} have")
     prompt = with_system_prompt(make_prompt(filled, settings.conversational), settings.system_prompt)
     _check_length("context" if len(context or "") > len(text) else column, prompt, settings)
     return prompt

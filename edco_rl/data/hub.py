@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .formats import LABELS
+from .choices import LABELS
 from .rows import FieldError
 
 Values = dict[str, Any]

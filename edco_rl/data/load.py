@@ -1,27 +1,31 @@
 """From a `dataset_name` to prompts: all at once as a training pool and held-out rows, or one after the other."""
 
+import bisect
 import itertools
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pyarrow
-from datasets import Dataset, load_dataset
-from datasets.exceptions import DatasetNotFoundError
+from datasets import Dataset, Features, Json, List
 
 from ..config import DataConfig
 from ..errors import ConfigurationError
-from .files import is_data_file, read_rows
 from .formats import FORMATS, PromptSettings, detect_format
 from .hub import ADAPTERS, HUB_DATASETS, Adapter
-from .prompts import content_id, make_completion, prompt_ids, with_system_prompt
+from .overlap import count_overlaps, split_rows
+from .prompts import make_completion, prompt_ids, with_system_prompt
 from .rows import FieldError, InvalidRows, RawRow, Row, SeenIds, check_encoding
+from .sources import Source, find_sources, has_no_splits
 from .tasks import DEFAULT_TRAIN_PROMPTS, generate_tasks, is_generated
+
+logger = logging.getLogger(__name__)
 
 # Rows whose columns tell the form of a data set: a column that a few rows lack does not change it.
 _ROWS_LOOKED_AT = 100
+_MESSAGES = ("prompt", "completion", "chosen", "rejected")
 
 
 def load_prompts(
@@ -37,13 +41,14 @@ def load_prompts(
 
     Args:
         dataset_name (`str`):
-            A generated task (`reasoning_gym:<task>`), a local JSONL, JSON, Parquet or CSV file (text also gzipped), or
-            a hub id.
+            A generated task (`reasoning_gym:<task>`), a local JSONL, JSON, CSV, TSV, Parquet or Arrow file (text also
+            compressed), a folder of them, a data set saved to disk, or a hub id.
         config_name (`str`, *optional*):
             Configuration of a hub data set; several, separated by commas, are read one after the other.
         train_split (`str`), test_split (`str`):
-            Splits of a hub data set. Where both are the same, rows of it are held out by a hash of their ids, as of a
-            local file: whatever the order of the rows, the same ones.
+            Splits of a hub data set or folder. Where both are the same, rows of it are held out by a hash of what
+            their prompts say, as of a local file: whatever the order of the rows, the same ones, and near-equal
+            prompts stay on one side.
         seed (`int`, *optional*, defaults to `0`):
             Seed of a generated task.
         settings:
@@ -65,21 +70,19 @@ def load_prompts(
     data = DataConfig(**{"held_out_prompts": 0, **settings})
     if is_generated(dataset_name):
         return _generate(dataset_name, data, seed)
+    wanted, held_out_name = data.held_out_prompts, data.eval_dataset_name or dataset_name
     with closing(InvalidRows(data.skip_invalid, data.skipped_rows_file)) as invalid:
         rows = list(_read(dataset_name, config_name, train_split, data, invalid))
-        wanted, held_out = data.held_out_prompts, None
-        if wanted and data.eval_dataset_name is not None:
-            held_out = list(_read(data.eval_dataset_name, config_name, test_split, data, invalid))
-        elif wanted and not _is_local(dataset_name) and train_split != test_split:
-            held_out = list(_read(dataset_name, config_name, test_split, data, invalid))
-        elif wanted:
-            if wanted >= len(rows):
-                raise ConfigurationError(f"{dataset_name} has {len(rows)} rows; held_out_prompts is {wanted}.")
-            rows, held_out = _split(rows, wanted)
-    train = to_dataset(dataset_name, rows[: data.train_prompts])
-    if held_out is None:
-        return train, None
-    return train, to_dataset(data.eval_dataset_name or dataset_name, held_out[:wanted])
+        if not wanted:
+            return to_dataset(dataset_name, rows[: data.train_prompts]), None
+        if data.eval_dataset_name is None and (has_no_splits(dataset_name) or train_split == test_split):
+            rows, held_out = _split(dataset_name, rows, wanted)
+            rows = rows[: data.train_prompts]
+        else:
+            rows = rows[: data.train_prompts]
+            held_out = list(_read(held_out_name, config_name, test_split, data, invalid))[:wanted]
+            _warn_of_overlap(held_out_name, held_out, rows)
+    return to_dataset(dataset_name, rows), to_dataset(held_out_name, held_out)
 
 
 def iter_rows(
@@ -107,67 +110,20 @@ def iter_rows(
         yield from itertools.islice(rows, data.train_prompts)
 
 
-def _split(rows: list[dict[str, Any]], held_out: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Hold rows out by a hash of their ids: whatever the order of the rows, and as good as at random."""
-    chosen = {row["id"] for row in sorted(rows, key=lambda row: content_id(row["id"]))[:held_out]}
-    return [row for row in rows if row["id"] not in chosen], [row for row in rows if row["id"] in chosen]
+def _split(name: str, rows: list[dict[str, Any]], wanted: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    train, held_out = split_rows(rows, wanted)
+    if not train:
+        different = f", {len(held_out)} of them different" if len(held_out) < len(rows) else ""
+        raise ConfigurationError(f"{name} has {len(rows)} rows{different}; held_out_prompts is {wanted}.")
+    if left_out := len(rows) - len(train) - len(held_out):
+        logger.warning("%s: %d near-equal copies of held-out prompts are left out of training.", name, left_out)
+    return train, held_out
 
 
-def _is_local(name: str) -> bool:
-    return Path(name).expanduser().is_file()
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Rows that are read in one go.
-
-    Args:
-        name (`str`):
-            What messages call it.
-        rows (`Callable`):
-            Iterates over its rows, from the beginning each time.
-        all_rows (`Callable`):
-            The same for all splits.
-        config_name (`str`, *optional*):
-            Configuration of the data set.
-    """
-
-    name: str
-    rows: Callable[[], Iterator[RawRow]]
-    all_rows: Callable[[], Iterator[RawRow]]
-    config_name: str | None
-
-
-def _sources(name: str, config_name: str | None, split: str, streaming: bool) -> Iterator[_Source]:
-    path = Path(name).expanduser()
-    if path.is_file():
-        yield _Source(str(path), lambda: read_rows(path), lambda: read_rows(path), config_name)
-        return
-    if (name.startswith(("/", ".", "~")) or is_data_file(name)) and not path.is_dir():
-        raise ConfigurationError(f"dataset_name {name!r}: there is no such file.")
-    for config in config_name.split(",") if config_name else [None]:
-        yield _hub_source(name, config and config.strip(), split, streaming)
-
-
-def _hub_source(name: str, config_name: str | None, split: str, streaming: bool) -> _Source:
-    try:
-        splits = load_dataset(str(Path(name).expanduser()), name=config_name, streaming=streaming)
-    except (DatasetNotFoundError, ValueError, OSError) as error:
-        raise ConfigurationError(
-            f"dataset_name {name!r} is neither a file nor a data set of the hub: {error}"
-        ) from error
-    if split not in splits:
-        raise ConfigurationError(
-            f"dataset_name {name!r} has no split {split!r}; it has {', '.join(splits)}. With dataset_train_split and "
-            "dataset_test_split the same, rows of one split are held out."
-        )
-
-    def rows(*names: str) -> Iterator[RawRow]:
-        for number, values in enumerate(itertools.chain.from_iterable(splits[name] for name in names)):
-            yield RawRow(number, values)
-
-    title = f"{name} ({config_name})" if config_name else name
-    return _Source(f"{title}, split {split!r}", lambda: rows(split), lambda: rows(*splits), config_name)
+def _warn_of_overlap(name: str, held_out: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    found = count_overlaps((row["prompt"] for row in held_out), (row["prompt"] for row in rows))
+    if found.share:
+        logger.warning("%s: %s", name, found.describe("held-out prompts", "the training set"))
 
 
 def _read(
@@ -176,7 +132,7 @@ def _read(
     """Converted rows of a file or hub data set; invalid ones go to `invalid`."""
     with closing(SeenIds()) as seen:
         count, skipped = 0, invalid.count
-        for source in _sources(name, config_name, split, streaming):
+        for source in find_sources(name, config_name, split, streaming):
             for converted in _convert(source, _adapter(name, source, data), data, invalid, seen):
                 count += 1
                 yield converted
@@ -186,7 +142,7 @@ def _read(
             raise ConfigurationError(f"dataset_name {name!r} has no valid rows.")
 
 
-def _adapter(name: str, source: _Source, data: DataConfig) -> Adapter | None:
+def _adapter(name: str, source: Source, data: DataConfig) -> Adapter | None:
     key = HUB_DATASETS.get(name.lower()) if data.dataset_format == "auto" else data.dataset_format
     if key not in ADAPTERS:
         return None
@@ -197,7 +153,7 @@ def _adapter(name: str, source: _Source, data: DataConfig) -> Adapter | None:
 
 
 def _convert(
-    source: _Source, adapter: Adapter | None, data: DataConfig, invalid: InvalidRows, seen: SeenIds
+    source: Source, adapter: Adapter | None, data: DataConfig, invalid: InvalidRows, seen: SeenIds
 ) -> Iterator[dict[str, Any]]:
     assert not isinstance(data.column_mapping, str)  # the configuration has parsed it
     mapping = {**(adapter.columns if adapter else {}), **(data.column_mapping or {})}
@@ -218,18 +174,18 @@ def _convert(
                 raise raw.error
             row = Row(raw.values, columns, mapping)
             converted = FORMATS[kind](row, settings)
-            converted["id"] = _unique(converted["id"], row, raw.number, seen)
+            converted["id"] = _unique(converted["id"], row, raw, seen)
             if adapter is None:
                 for name, value in row.rest().items():
                     check_encoding(name, value)
                     converted.setdefault(name, value)
         except FieldError as error:
-            invalid.add(source.name, raw.number, error)
+            invalid.add(raw.source, raw.number, error)
             continue
         yield converted
 
 
-def _format(source: _Source, columns: set[str], mapping: dict[str, str], data: DataConfig) -> str:
+def _format(source: Source, columns: set[str], mapping: dict[str, str], data: DataConfig) -> str:
     if data.dataset_format != "auto":
         return data.dataset_format
     kind = detect_format(columns, mapping)
@@ -249,16 +205,16 @@ def _adapt(row: RawRow, adapter: Adapter) -> RawRow:
     try:
         return replace(row, values=adapter.adapt(row.values))
     except FieldError as error:
-        return RawRow(row.number, {}, error)
+        return replace(row, values={}, error=error)
 
 
-def _unique(identifier: str, row: Row, number: int, seen: SeenIds) -> str:
-    count, first = seen.add(identifier, number)
+def _unique(identifier: str, row: Row, raw: RawRow, seen: SeenIds) -> str:
+    count, first = seen.add(identifier, raw)
     if count == 1:
         return identifier
     column = row.column("id")
     if column is not None:
-        raise FieldError(column, f"{identifier!r} is also the id of row {first}")
+        raise FieldError(column, f"{identifier!r} is also the id of {first}")
     return f"{identifier}-{count}"
 
 
@@ -271,12 +227,40 @@ def to_dataset(name: str, rows: list[dict[str, Any]]) -> Dataset:
     columns = {
         column: [row.get(column) for row in rows] for column in dict.fromkeys(key for row in rows for key in row)
     }
+    features: dict[str, Any] = {}
     for column, values in columns.items():
+        if column == "tools" or (column in _MESSAGES and _has_more_than_text(values)):
+            features[column] = Json() if column == "tools" else List(Json())
+            continue
         try:
-            pyarrow.array(values)
+            found = pyarrow.array(values)
         except (pyarrow.ArrowException, TypeError, OverflowError) as error:
-            raise ConfigurationError(f"{name}, field {column!r}: values of different types ({error}).") from error
-    return Dataset.from_dict(columns)
+            row = rows[_first_unlike(values)]
+            raise ConfigurationError(
+                f"{name}, field {column!r}: values of different types; that of the row with id {row.get('id')!r} is "
+                f"the first unlike those before ({error})."
+            ) from error
+        features |= Features.from_arrow_schema(pyarrow.schema({column: found.type}))
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+def _has_more_than_text(values: list[Any]) -> bool:
+    """Whether messages have keys of their own, which Arrow would fill in with nulls in all others."""
+    given = [value for value in values if value is not None]
+    return all(isinstance(value, list) for value in given) and any(
+        message.keys() != {"role", "content"} for value in given for message in value
+    )
+
+
+def _first_unlike(values: list[Any]) -> int:
+    def fails(count: int) -> bool:
+        try:
+            pyarrow.array(values[:count])
+        except (pyarrow.ArrowException, TypeError, OverflowError):
+            return True
+        return False
+
+    return bisect.bisect_left(range(1, len(values) + 1), True, key=fails)
 
 
 def _generate(dataset_name: str, data: DataConfig, seed: int) -> tuple[Dataset, Dataset | None]:

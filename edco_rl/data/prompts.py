@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from string import Formatter
 from typing import Any
 
 from datasets import Dataset
+from jinja2 import TemplateError
 
 from ..errors import ConfigurationError
+from .messages import messages_problem
 
 Prompt = str | list[dict[str, Any]]
 
@@ -17,6 +21,33 @@ _CUES = ("Answer:", "Response:")
 def make_prompt(text: str, conversational: bool) -> Prompt:
     """A prompt of one message of the user, or plain text."""
     return [{"role": "user", "content": text}] if conversational else text
+
+
+def fill_template(template: str, fields: Mapping[str, Any], have: str) -> str:
+    """A prompt template with its fields filled in.
+
+    Args:
+        template (`str`):
+            Text with fields in braces.
+        fields (`Mapping[str, Any]`):
+            The fields there are.
+        have (`str`):
+            Beginning of the sentence that lists them.
+
+    Raises:
+        ConfigurationError: The template names another field, or none.
+    """
+    known = ", ".join(f"{{{name}}}" for name in sorted(fields))
+    problem = "no field is named, so that all prompts would be the same"
+    try:
+        if any(name is not None for _, name, _, _ in Formatter().parse(template)):
+            return template.format(**fields)
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        problem = f"{error} cannot be filled in"
+    raise ConfigurationError(
+        f"prompt_template {template!r}: {problem}. {have} {known}; braces that stand for themselves are written "
+        "twice: {{ and }}."
+    )
 
 
 def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
@@ -62,7 +93,8 @@ def check_prompts(dataset: Any) -> None:
     """
     if not isinstance(dataset, Dataset):
         raise ConfigurationError(
-            f"A curriculum chooses rows, so train_dataset must be a datasets.Dataset; got {type(dataset).__name__}."
+            f"A curriculum chooses rows, so train_dataset must be a datasets.Dataset; got {type(dataset).__name__}. "
+            "Load a streaming data set without streaming=True."
         )
     if "prompt" not in dataset.column_names:
         raise ConfigurationError(f"The data set has no column 'prompt'; its columns are {dataset.column_names}.")
@@ -80,10 +112,7 @@ def prompt_problem(prompt: Any) -> str | None:
         return f"expected text or a list of messages, got {type(prompt).__name__}"
     if not prompt:
         return "the prompt is empty"
-    for message in prompt:
-        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            return f"expected messages with role and content, got {message!r}"
-    return None if str(prompt[-1]["content"]).strip() else "the last message is empty"
+    return messages_problem(prompt, ("user", "tool"))
 
 
 def prompt_ids(dataset: Dataset) -> list[str]:
@@ -151,10 +180,37 @@ def _last_of_user(messages: list[dict[str, Any]]) -> int:
     return max((i for i, message in enumerate(messages) if message["role"] == "user"), default=len(messages) - 1)
 
 
+def render_messages(messages: list[dict[str, Any]], tokenizer: Any, **settings: Any) -> Any:
+    """Messages through the tokenizer's chat template.
+
+    Args:
+        messages (`list[dict]`):
+            A prompt, or a whole conversation.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The model's tokenizer.
+        settings:
+            Arguments of its `apply_chat_template`.
+
+    Raises:
+        ConfigurationError: There is no template, or it does not take these messages.
+    """
+    try:
+        return tokenizer.apply_chat_template(messages, **settings)
+    except (TemplateError, ValueError) as error:
+        if tokenizer.chat_template is None:
+            problem = "the tokenizer has no chat template; with conversational: false prompts are plain text"
+        else:
+            problem = f"the chat template does not take these messages: {error}"
+        raise ConfigurationError(f"{problem}.") from error
+
+
 def tokenize_prompt(prompt: Prompt, tokenizer: Any, chat_template_kwargs: dict[str, Any] | None = None) -> list[int]:
-    """Token ids of a prompt, as TRL's GRPO trainer makes them: messages through the chat template, text as it is."""
+    """Token ids of a prompt, as TRL's GRPO trainer makes them: messages through the chat template, text as it is.
+
+    Raises:
+        ConfigurationError: As [`render_messages`].
+    """
     if isinstance(prompt, str):
         return tokenizer(text=prompt)["input_ids"]
-    return tokenizer.apply_chat_template(
-        prompt, add_generation_prompt=True, tokenize=True, return_dict=True, **(chat_template_kwargs or {})
-    )["input_ids"]
+    settings = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
+    return render_messages(prompt, tokenizer, **settings, **(chat_template_kwargs or {}))["input_ids"]

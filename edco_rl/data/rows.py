@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import sqlite3
 from collections.abc import Mapping
@@ -38,14 +39,17 @@ class RawRow:
     """One row as the source has it.
 
     Args:
+        source (`str`):
+            The file, or the split of a data set.
         number (`int`):
-            Its position, counted from 0: the line of a JSONL file, the record of any other.
+            Its position there, counted from 0: the line of a JSONL file, the record of any other.
         values (`dict`):
             Its columns.
         error (`FieldError`, *optional*):
             Why it could not be read.
     """
 
+    source: str
     number: int
     values: dict[str, Any]
     error: FieldError | None = None
@@ -103,19 +107,22 @@ class SeenIds:
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", check_same_thread=False)
-        self._database.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, row INTEGER, count INTEGER) WITHOUT ROWID")
+        self._database.execute(
+            "CREATE TABLE seen (id TEXT PRIMARY KEY, source TEXT, row INTEGER, count INTEGER) WITHOUT ROWID"
+        )
 
-    def add(self, identifier: str, row: int) -> tuple[int, int]:
-        """Note an id.
+    def add(self, identifier: str, row: RawRow) -> tuple[int, str]:
+        """Note the id of a row.
 
         Returns:
-            `tuple[int, int]`: how often it was met, this time included, and the row it was met in first.
+            `tuple[int, str]`: how often it was met, this time included, and the row it was met in first.
         """
-        [(count, first)] = self._database.execute(
-            "INSERT INTO seen VALUES (?, ?, 1) ON CONFLICT (id) DO UPDATE SET count = count + 1 RETURNING count, row",
-            (identifier, row),
+        [(count, source, first)] = self._database.execute(
+            "INSERT INTO seen VALUES (?, ?, ?, 1) ON CONFLICT (id) DO UPDATE SET count = count + 1 "
+            "RETURNING count, source, row",
+            (identifier, row.source, row.number),
         ).fetchall()
-        return count, first
+        return count, f"row {first}" if source == row.source else f"row {first} of {source}"
 
     def close(self) -> None:
         """Delete the database."""
@@ -159,8 +166,8 @@ class Row:
         if column is None:
             raise FieldError(self.mapping.get(names[0], names[0]), "is missing")
         value = self.values.get(column)
-        if value is None:
-            raise FieldError(column, "is missing")
+        if is_missing(value):
+            raise FieldError(column, "is missing" if value is None else "is missing: it is NaN")
         return column, value
 
     def text(self, *names: str) -> tuple[str, str]:
@@ -184,13 +191,18 @@ class Row:
         value = self.values.get(column)
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             value = "\n".join(value)
-        if value is None or value == "":
+        if is_missing(value) or value == "":
             return ""
         return check_text(column, value, empty=True)
 
     def rest(self) -> dict[str, Any]:
         """The columns nobody has asked for."""
         return {name: value for name, value in self.values.items() if name not in self.used}
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: null, or NaN, which pandas writes for it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def check_text(field: str, value: Any, what: str = "the text", *, empty: bool = False) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import ConfigurationError
+from .overlap import near_key
+from .prompts import fill_template
 
 TASK_PREFIX = "reasoning_gym:"
 DEFAULT_TRAIN_PROMPTS = 1000
@@ -29,7 +31,8 @@ def generate_tasks(
     prompt_template: str = "{question}",
     conversational: bool = True,
 ) -> tuple[Dataset, Dataset | None]:
-    """Generate a training pool and held-out prompts; no prompt is in both, nor twice in either.
+    """Generate a training pool and held-out prompts; no prompt is twice in either, and none has a near-equal one in
+    the other.
 
     Args:
         dataset_name (`str`):
@@ -70,28 +73,35 @@ def generate_tasks(
             ) from error
         for row in _rows(entries, prompt_template, conversational):
             rows.setdefault(str(row["prompt"]), row)
-        if len(rows) >= wanted:
+        # Held-out rows first: a larger pool leaves them as they are.
+        train, held_out = _apart(list(rows.values()), held_out_prompts)
+        if len(held_out) == held_out_prompts and len(train) >= train_prompts:
             break
     else:
         raise ConfigurationError(
             f"{dataset_name} with task_kwargs {task_kwargs} has only about {len(rows)} different prompts; "
             f"train_prompts and held_out_prompts ask for {wanted}."
         )
-    unique = list(rows.values())[:wanted]
-    # Held-out rows first: a larger pool leaves them as they are.
-    held_out = Dataset.from_list(unique[:held_out_prompts]) if held_out_prompts else None
-    return Dataset.from_list(unique[held_out_prompts:]), held_out
+    return Dataset.from_list(train[:train_prompts]), Dataset.from_list(held_out) if held_out else None
+
+
+def _apart(rows: list[dict[str, Any]], count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The first rows that are not near-equal to each other, so many, as second; the first are near-equal to none."""
+    held_out: dict[bytes, dict[str, Any]] = {}
+    train = []
+    for row in rows:
+        key = near_key(row["prompt"])
+        if key not in held_out and len(held_out) >= count:
+            train.append(row)
+        elif key not in held_out:
+            held_out[key] = row
+    return train, list(held_out.values())
 
 
 def _rows(entries: Any, template: str, conversational: bool) -> Iterator[dict[str, Any]]:
     for entry in entries:
         fields = {**entry["metadata"], "question": entry["question"], "answer": entry["answer"]}
-        try:
-            text = template.format(**fields)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigurationError(
-                f"prompt_template {template!r}: {error} cannot be filled in; the task has {', '.join(sorted(fields))}."
-            ) from error
+        text = fill_template(template, fields, "The task has")
         yield {
             "prompt": [{"role": "user", "content": text}] if conversational else text,
             "answer": str(entry["answer"]),

@@ -5,9 +5,9 @@ import json
 import pytest
 from datasets import Dataset
 
-from edco_rl.errors import ConfigurationError
 from edco_rl.data.hub import HUB_DATASETS
 from edco_rl.data.load import load_prompts
+from edco_rl.errors import ConfigurationError
 
 
 def save(folder, **splits):
@@ -75,7 +75,7 @@ def test_medqa(tmp_path):
     )
     assert train[0]["answer"] == "B" and held_out[0]["answer"] == "C" and train[0]["subject"] == "step1"
     assert train[0]["options"] == ["Iron", "Biotin", "Zinc", "Salt"]
-    with pytest.raises(ConfigurationError, match=r"split 'train', row 0 .*field 'answer_idx': expected one of A, B"):
+    with pytest.raises(ConfigurationError, match=r"train.parquet, row 0 .*field 'answer_idx': expected one of A, B"):
         load_prompts(save(tmp_path / "bad", train=[row | {"answer_idx": "F"}]), dataset_format="medqa")
 
 

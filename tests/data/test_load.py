@@ -12,11 +12,11 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edco_rl.errors import ConfigurationError
 from edco_rl.data.formats import FORMATS, PromptSettings
 from edco_rl.data.load import iter_rows, load_prompts
 from edco_rl.data.prompts import check_prompts, with_instruction
 from edco_rl.data.rows import Row
+from edco_rl.errors import ConfigurationError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CHOICE = {"question": "Which is even?", "options": ["one", "two", "three"], "answer_index": 1, "subject": "numbers"}

@@ -3,10 +3,10 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edco_rl.errors import ConfigurationError
 from edco_rl.data.load import load_prompts
 from edco_rl.data.prompts import check_prompts, prompt_ids, tokenize_prompt, with_instruction
 from edco_rl.data.tasks import generate_tasks
+from edco_rl.errors import ConfigurationError
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
 
