@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ComplexityConfig, EngineConfig
+from ..engine.http import KEY_VARIABLE, is_loopback
 from ..engine.server import SERVED_MODEL_NAME, VLLMServer
 from ..errors import ConfigurationError
 from ..models import check_model_path
@@ -58,7 +59,8 @@ class TeacherConnection:
         url = self.config.teacher_url
         if self.config.teacher == "endpoint" and url is not None:
             return Teacher(lambda: url, self.model, self.identity, self.config, self.kept, self._key)
-        return Teacher(self._serve, SERVED_MODEL_NAME, self.identity, self.config, self.kept)
+        key = os.environ.get(KEY_VARIABLE, "none")
+        return Teacher(self._serve, SERVED_MODEL_NAME, self.identity, self.config, self.kept, key)
 
     def _serve(self) -> str:
         own = self.student.url() if self.model == self.student.base else None
@@ -84,6 +86,6 @@ def _key(variable: str, url: str) -> str:
     key = os.environ.get(variable)
     if key:
         return key
-    if url.startswith(("http://localhost", "http://127.0.0.1")):
+    if is_loopback(url):
         return "none"
     raise ConfigurationError(f"teacher_key_variable {variable}: the environment has no such variable, for {url}.")

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
 
 from ..config import ComplexityConfig
+from ..engine.http import is_loopback
 from ..errors import EdcoRLError
 from ..store import fingerprint
 from .budget import Budget, Pace, retry_after
@@ -162,7 +163,11 @@ class Teacher:
         # Attempts are counted, paced and timed here, those whose answer cannot be read among them.
         async with (
             AsyncOpenAI(
-                base_url=url, api_key=self._api_key, max_retries=0, timeout=self.config.teacher_timeout
+                base_url=url,
+                api_key=self._api_key,
+                max_retries=0,
+                timeout=self.config.teacher_timeout,
+                http_client=DefaultAsyncHttpxClient(trust_env=not is_loopback(url)),  # no proxy to this machine
             ) as client,
             asyncio.TaskGroup() as group,
         ):

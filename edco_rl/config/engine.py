@@ -105,6 +105,8 @@ class EngineConfig:
             raise ConfigurationError(f"engine_url needs engine_mode server; got engine_mode {self.engine_mode}.")
         if self.engine_url is not None and not self.engine_url.startswith(("http://", "https://")):
             raise ConfigurationError(f"engine_url must start with http:// or https://; got {self.engine_url!r}.")
+        if self.engine_url is not None and self.engine_url.rstrip("/").endswith("/v1"):
+            raise ConfigurationError(f"engine_url is the server's base URL, without /v1; got {self.engine_url!r}.")
         check_at_least("engine_max_logprobs", self.engine_max_logprobs, 2)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlparse
 
 import numpy as np
 import requests
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..config import EngineConfig
 from ..errors import ConfigurationError
+from .http import is_loopback, open_session, why_refused, why_unreachable
 from .protocol import Completion, EngineError, Sampling, VLLMEngine
 from .server import VLLMServer
 
@@ -50,11 +50,11 @@ class EngineClient(VLLMEngine):
 
     def __init__(self, url: str, timeout: float = 600.0, server: VLLMServer | None = None) -> None:
         self.url = url.rstrip("/")
-        self.sees_local_files = urlparse(self.url).hostname in ("127.0.0.1", "localhost", "::1")
+        self.sees_local_files = is_loopback(self.url)
         self.outlives_trainer = server is None
         self.timeout = timeout
         self._server = server
-        self._session = requests.Session()
+        self._session = open_session(self.url)
         # A request that generates is not repeated on its own: the engine may still be working on the first one.
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_CONCURRENT_REQUESTS))
         self.base_model: str = self.models()[0]
@@ -91,11 +91,13 @@ class EngineClient(VLLMEngine):
             response = self._session.request(method, f"{self.url}{path}", timeout=self.timeout, **kwargs)
         except requests.RequestException as error:
             raise EngineError(
-                f"No answer from the vLLM server at {self.url}{path} ({type(error).__name__}). Is it still running?"
+                f"No answer from the vLLM server at {self.url}{path} ({type(error).__name__}). "
+                f"{why_unreachable(self.url, error)}"
             ) from error
         if response.status_code != 200:
             raise EngineError(
                 f"The vLLM server at {self.url} answered {path} with {response.status_code}: {response.text[:1000]}"
+                f"{why_refused(self.url, response.status_code)}"
             )
         return response.json() if "json" in response.headers.get("content-type", "") else response.text
 

@@ -23,6 +23,7 @@ from ..config import EngineConfig
 from ..errors import ConfigurationError, EdcoRLError
 from ..models import check_model_path
 from .hardware import has_avx512, has_cuda, resolve_dtype
+from .http import open_session
 from .weights import TRANSPORTS
 
 SERVED_MODEL_NAME = "policy"
@@ -216,7 +217,8 @@ class VLLMServer:
     def is_healthy(self) -> bool:
         """Whether the server answers and its engine is alive."""
         try:
-            return requests.get(f"{self.url}/health", timeout=5).status_code == 200
+            with open_session(self.url) as session:
+                return session.get(f"{self.url}/health", timeout=5).status_code == 200
         except requests.RequestException:
             return False
 

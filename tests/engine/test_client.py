@@ -6,8 +6,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from edco_rl.engine import Sampling
+from edco_rl import ConfigurationError, EngineConfig
+from edco_rl.engine import EngineError, Sampling
 from edco_rl.engine.client import EngineClient
+from edco_rl.engine.server import VLLMServer
 
 
 @pytest.fixture
@@ -59,3 +61,55 @@ def test_a_request_leaves_no_sampling_parameter_to_the_models_own_defaults(recei
         for body in bodies
         for name, neutral in (("repetition", 1.0), ("presence", 0.0), ("frequency", 0.0))
     )
+
+
+@pytest.fixture
+def picky_server():
+    """Answers below its root alone, and those that bring its key."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            allowed = self.headers["Authorization"] == "Bearer secret"
+            status = 401 if not allowed else 200 if self.path in ("/v1/models", "/health") else 404
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps({"data": [{"id": "policy"}]}).encode())
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_servers_key_is_sent_and_a_missing_one_is_told(picky_server, monkeypatch):
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    with pytest.raises(EngineError, match=r"with 401: .*Give the server's API key in .* VLLM_API_KEY") as refused:
+        EngineClient(picky_server)
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    assert EngineClient(picky_server).model == "policy" and "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(picky_server, monkeypatch, variable):
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
+    assert EngineClient(picky_server).models() == ["policy"]
+    server = VLLMServer("model", EngineConfig(engine_port=int(picky_server.rpartition(":")[2])), "log")
+    assert server.is_healthy()
+
+
+def test_an_address_that_is_nearly_right_gets_a_word_that_helps(picky_server, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    with pytest.raises(EngineError, match="engine_url is the server's base URL: without /vllm"):
+        EngineClient(f"{picky_server}/vllm")
+    with pytest.raises(EngineError, match=f"does not speak https: is it {picky_server}"):
+        EngineClient(picky_server.replace("http", "https", 1))
+    with pytest.raises(ConfigurationError, match="base URL, without /v1"):
+        EngineConfig(engine_url=f"{picky_server}/v1/")
