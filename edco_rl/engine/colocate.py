@@ -40,7 +40,10 @@ class ColocatedEngine(VLLMEngine):
         from vllm import LLM
 
         arguments = llm_arguments(model, config, cuda=has_cuda(), avx512=has_avx512())
-        self._llm = LLM(**arguments, seed=seed)
+        self.llm = LLM(**arguments, seed=seed)
+        """vLLM's own offline engine."""
+        self._adapters: dict[str, Any] = {}
+        self._adapters_loaded = 0
         self._adapter: Any = None
 
     @classmethod
@@ -76,7 +79,7 @@ class ColocatedEngine(VLLMEngine):
     def _run(self, prompts: Sequence[Sequence[int]], **parameters: Any) -> list[Any]:
         from vllm import SamplingParams
 
-        return self._llm.generate(
+        return self.llm.generate(
             [{"prompt_token_ids": list(prompt)} for prompt in prompts],
             sampling_params=SamplingParams(flat_logprobs=True, **parameters),
             lora_request=self._adapter,
@@ -84,54 +87,56 @@ class ColocatedEngine(VLLMEngine):
         )
 
     def dtype(self) -> str:
-        return str(self._llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
+        return str(self.llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
 
     def world_size(self) -> int:
-        return self._llm.llm_engine.vllm_config.parallel_config.world_size
+        return self.llm.llm_engine.vllm_config.parallel_config.world_size
 
     def weight_transfer_backend(self) -> str | None:
-        config = self._llm.llm_engine.vllm_config.weight_transfer_config
+        config = self.llm.llm_engine.vllm_config.weight_transfer_config
         return None if config is None else config.backend
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        self._llm.init_weight_transfer_engine({"init_info": init_info})
+        self.llm.init_weight_transfer_engine({"init_info": init_info})
 
     def start_weight_update(self) -> None:
-        self._llm.start_weight_update()
+        self.llm.start_weight_update()
 
     def update_weights(self, update_info: Any) -> None:
-        self._llm.update_weights({"update_info": update_info})
+        self.llm.update_weights({"update_info": update_info})
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        self._llm.finish_weight_update(weight_version)
+        self.llm.finish_weight_update(weight_version)
 
     def update_weight_version(self, version: str) -> None:
-        self._llm.update_weight_version(version)
+        self.llm.update_weight_version(version)
 
     def weight_version(self) -> str:
-        return self._llm.get_weight_version()
+        return self.llm.get_weight_version()
 
     def reset_prefix_cache(self) -> None:
-        self._llm.reset_prefix_cache()
+        self.llm.reset_prefix_cache()
 
     def load_adapter(self, name: str, path: str) -> None:
         from vllm.lora.request import LoRARequest
 
-        number = 1 if self._adapter is None else self._adapter.lora_int_id + 1
-        adapter = LoRARequest(name, number, path)
-        self._llm.llm_engine.add_lora(adapter)
-        self._adapter = adapter
+        self._adapters_loaded += 1
+        adapter = LoRARequest(name, self._adapters_loaded, path)
+        self.llm.llm_engine.add_lora(adapter)
+        self._adapters[name] = self._adapter = adapter
 
     def unload_adapter(self, name: str) -> None:
-        """Drop the LoRA adapter loaded before the one in use."""
-        self._llm.llm_engine.remove_lora(self._adapter.lora_int_id - 1)
+        adapter = self._adapters.pop(name)
+        self.llm.llm_engine.remove_lora(adapter.lora_int_id)
+        if adapter is self._adapter:
+            self._adapter = None
 
     def adapters(self) -> list[str]:
-        loaded = self._llm.llm_engine.list_loras()
-        return [self._adapter.lora_name] if self._adapter and self._adapter.lora_int_id in loaded else []
+        loaded = self.llm.llm_engine.list_loras()
+        return [name for name, adapter in self._adapters.items() if adapter.lora_int_id in loaded]
 
     def close(self) -> None:
-        self._llm.llm_engine.engine_core.shutdown()
+        self.llm.llm_engine.engine_core.shutdown()
 
 
 def _to_completion(output: Any, width: int) -> Completion:

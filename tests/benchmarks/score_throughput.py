@@ -9,7 +9,9 @@ import os
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,12 +22,14 @@ from trl import TrlParser
 
 from edco_rl.config import DataConfig, EstimatorConfig, InputConfig, ScoringEngineConfig
 from edco_rl.data.load import iter_rows
+from edco_rl.engine import Engine
 from edco_rl.engine.colocate import ColocatedEngine
-from edco_rl.engine.protocol import GenerationBackend
-from edco_rl.errors import ConfigurationError
-from edco_rl.runs.score import open_backend
+from edco_rl.engine.launch import scoring_engine
+from edco_rl.entropy.estimator import Request
+from edco_rl.errors import ConfigurationError, EdcoRLError
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.job import score_rows
+from edco_rl.scoring.row_scorer import Row
 from edco_rl.store import Parts, remove
 
 
@@ -38,104 +42,102 @@ class ThroughputConfig(InputConfig):
     rounds: int = field(default=3, metadata={"help": "Times each of the two is run."})
 
 
-def time_score(
-    config: ThroughputConfig, data: DataConfig, scorer: RowScorer, source: GenerationBackend, output: Path
-) -> tuple[float, list[int]]:
-    """Seconds `score` takes from the first row read to the file complete, and the tokens generated for each row."""
-    remove(output)
-    source.reset_prefix_cache()
-    started = time.perf_counter()
+def read_rows(config: ThroughputConfig, data: DataConfig) -> Iterator[Row]:
+    """The rows as `score` reads them."""
     assert config.dataset_name
-    with Parts(output, {}) as parts:
-        rows = iter_rows(
-            config.dataset_name,
-            config_name=config.dataset_config,
-            split=config.dataset_train_split,
-            seed=config.seed,
-            **asdict(data) | {"train_prompts": config.max_prompts},
-        )
-        score_rows(
-            rows,
-            scorer,
-            source,
-            parts,
-            policy_version="0",
-            part_prompts=config.part_prompts,
-            in_flight=source.requests_in_flight,
-        )
-        parts.merge()
-    return time.perf_counter() - started, pq.read_table(output, columns=["tokens"])["tokens"].to_pylist()
-
-
-def time_vllm(engine: ColocatedEngine, prompts: list[list[int]], tokens: list[int], samples: int) -> float:
-    """Seconds vLLM's `LLM.generate` takes for as many tokens, without log-probabilities."""
-    from vllm import SamplingParams
-
-    engine.reset_prefix_cache()
-    lengths = [max(round(count / samples), 1) for count in tokens]
-    started = time.perf_counter()
-    temperature = 0.0 if samples == 1 else 1.0
-    engine._llm.generate(
-        [{"prompt_token_ids": prompt} for prompt in prompts],
-        [SamplingParams(n=samples, temperature=temperature, max_tokens=most, ignore_eos=True) for most in lengths],
-        use_tqdm=False,
-    )
-    return time.perf_counter() - started
-
-
-def main() -> None:
-    """Measure and print both throughputs and their ratio."""
-    parser = TrlParser((ThroughputConfig, EstimatorConfig, ScoringEngineConfig, DataConfig))
-    config, estimator, engine, data = parser.parse_args_and_config(fail_with_unknown_args=True)
-    assert config.model_name_or_path
-    model = os.path.expanduser(config.model_name_or_path)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    scorer = RowScorer(tokenizer, estimator)
-    if scorer.request.evidence == "reference" or engine.engine_mode == "none":
-        raise ConfigurationError("Only estimators that generate, on an engine, can be compared with generation.")
-    rows = iter_rows(
+    return iter_rows(
         config.dataset_name,
         config_name=config.dataset_config,
         split=config.dataset_train_split,
         seed=config.seed,
         **asdict(data) | {"train_prompts": config.max_prompts},
     )
-    prompts = scorer.encode(list(rows)).prompts
+
+
+def time_score(
+    config: ThroughputConfig, data: DataConfig, scorer: RowScorer, engine: Engine, output: Path
+) -> tuple[float, list[int]]:
+    """Seconds `score` takes from the first row read to the file complete, and the tokens generated for each row."""
+    remove(output)
+    engine.reset_prefix_cache()
+    started = time.perf_counter()
+    with Parts(output, {}) as parts:
+        score_rows(
+            read_rows(config, data),
+            scorer,
+            engine,
+            parts,
+            policy_version="0",
+            part_prompts=config.part_prompts,
+            in_flight=engine.requests_in_flight,
+        )
+        parts.merge()
+    return time.perf_counter() - started, pq.read_table(output, columns=["tokens"])["tokens"].to_pylist()
+
+
+def time_vllm(engine: ColocatedEngine, prompts: list[list[int]], tokens: list[int], request: Request) -> float:
+    """Seconds vLLM's `LLM.generate` takes for as many tokens, without log-probabilities."""
+    from vllm import SamplingParams
+
+    engine.reset_prefix_cache()
+    lengths = [max(round(count / request.samples), 1) for count in tokens]
+    sampling = {"n": request.samples, "temperature": request.temperature, "top_p": request.top_p}
+    started = time.perf_counter()
+    engine.llm.generate(
+        [{"prompt_token_ids": prompt} for prompt in prompts],
+        [SamplingParams(**sampling, max_tokens=length, ignore_eos=True) for length in lengths],
+        use_tqdm=False,
+    )
+    return time.perf_counter() - started
+
+
+def measure(
+    config: ThroughputConfig, estimator: EstimatorConfig, engine: ScoringEngineConfig, data: DataConfig
+) -> tuple[list[float], list[float], int, int]:
+    """Run both in turn.
+
+    Returns:
+        `tuple[list[float], list[float], int, int]`: seconds of `score` and of vLLM alone in each round; tokens of all
+        prompts, and tokens generated in a round.
+    """
+    assert config.model_name_or_path
+    model = os.path.expanduser(config.model_name_or_path)
+    scorer = RowScorer(AutoTokenizer.from_pretrained(model), estimator)
+    if scorer.request.evidence == "reference" or engine.engine_mode == "none":
+        raise ConfigurationError("Only estimators that generate, on an engine, can be compared with generation.")
+    prompts = scorer.encode(list(read_rows(config, data))).prompts
+    scored, alone = [], []
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "scores.parquet"
-
-        tokens: list[int] = []
-
-        def score_on(source: GenerationBackend) -> float:
-            nonlocal tokens
-            seconds, tokens = time_score(config, data, scorer, source, output)
-            return seconds
-
-        scored: list[float] = []
-        alone: list[float] = []
-        if engine.engine_mode == "server":  # two engines at a time would share the cores
-            with open_backend(engine, model, tokenizer, Path(folder) / "engine.log") as source:
-                score_on(source)  # the first requests compile and allocate
-                scored = [score_on(source) for _ in range(config.rounds)]
-        offline = ScoringEngineConfig(**asdict(engine) | {"engine_mode": "colocate", "engine_url": None})
-        with open_backend(offline, model, tokenizer, Path(folder) / "engine.log") as source:
-            assert isinstance(source, ColocatedEngine)
-            score_on(source)
+        if engine.engine_mode != "colocate":  # two engines at a time would share the cores
+            with scoring_engine(engine, model, log_path=Path(folder) / "engine.log") as other:
+                time_score(config, data, scorer, other, output)  # the first requests compile and allocate
+                scored = [time_score(config, data, scorer, other, output)[0] for _ in range(config.rounds)]
+        offline = replace(engine, engine_mode="colocate", engine_url=None)
+        with closing(ColocatedEngine(model, offline)) as own:
+            _, tokens = time_score(config, data, scorer, own, output)
             for _ in range(config.rounds):
-                alone.append(time_vllm(source, prompts, tokens, scorer.request.samples))
+                alone.append(time_vllm(own, prompts, tokens, scorer.request))
                 if engine.engine_mode == "colocate":
-                    scored.append(score_on(source))
-    work = sum(map(len, prompts)) + sum(tokens)
-    table = Table(
-        title=f"{len(prompts)} prompts, {work - sum(tokens)} tokens in and {sum(tokens)} generated, "
-        f"{config.rounds} rounds in turn"
-    )
-    for column in ("", "seconds (each round)", "prompts/s", "tokens/s"):
+                    scored.append(time_score(config, data, scorer, own, output)[0])
+    return scored, alone, sum(map(len, prompts)), sum(tokens)
+
+
+def main() -> None:
+    """Measure and print both throughputs and their ratio."""
+    parser = TrlParser((ThroughputConfig, EstimatorConfig, ScoringEngineConfig, DataConfig))
+    try:
+        config, *others = parser.parse_args_and_config(fail_with_unknown_args=True)
+        engine = others[1]
+        scored, alone, given, generated = measure(config, *others)
+    except EdcoRLError as error:
+        raise SystemExit(f"score_throughput: error: {error}") from error
+    table = Table(title=f"{given} tokens in and {generated} generated, {config.rounds} rounds in turn")
+    for column in ("", "seconds (each round)", "tokens/s"):
         table.add_column(column, justify="right" if column else "left")
     for name, seconds in ((f"edco-rl score, engine_mode {engine.engine_mode}", scored), ("vLLM alone", alone)):
-        median = statistics.median(seconds)
         rounds = ", ".join(f"{value:.1f}" for value in seconds)
-        table.add_row(name, rounds, f"{len(prompts) / median:.1f}", f"{work / median:.0f}")
+        table.add_row(name, rounds, f"{(given + generated) / statistics.median(seconds):.0f}")
     console = Console()
     console.print(table)
     ratio = statistics.median(alone) / statistics.median(scored)

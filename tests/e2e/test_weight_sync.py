@@ -1,7 +1,11 @@
 """Weights from a trainer to a real engine, over the transports that run without CUDA."""
 
 import copy
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -82,7 +86,7 @@ def test_an_adapter_goes_over_alone_and_changes_nothing_else(client, model, toke
     peft_model, config = lora(model)
     base = {n: p.clone() for n, p in peft_model.named_parameters() if "lora" not in n}
     transport = AdapterTransport(client, EngineConfig(), peft_config=config)
-    for step in (1, 2):
+    for step in (1, 2, 2):
         disturb(peft_model)
         generation(peft_model, tokenizer, client, transport, step).sync_weights()
         assert client.adapters() == [f"policy-version-{step}"]
@@ -95,6 +99,53 @@ def test_an_adapter_goes_over_alone_and_changes_nothing_else(client, model, toke
     generation(peft_model, tokenizer, client, transport, 1).sync_weights()
     transport.close()
     assert client.adapters() == []
+
+
+COLOCATED = """
+import json, sys
+from transformers import AutoModelForCausalLM
+import torch
+from edco_rl import EngineConfig
+from edco_rl.engine.colocate import ColocatedEngine
+from accelerate import Accelerator
+from trl.distributed import DistributedBackend
+from edco_rl.engine.generation import iter_adapter
+from edco_rl.engine.weights.adapter import AdapterTransport
+from tests.e2e.conftest import largest_difference
+from tests.e2e.test_weight_sync import disturb, lora
+
+path, prompts = sys.argv[1], json.loads(sys.argv[2])
+settings = {"engine_max_model_len": 256, "engine_dtype": "float32", "engine_max_lora_rank": 16}
+engine = ColocatedEngine(path, EngineConfig(engine_mode="colocate", **settings))
+policy, config = lora(AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval())
+transport = AdapterTransport(engine, EngineConfig(), peft_config=config)
+transport.connect()
+found = []
+for version in (1, 2, 2):
+    disturb(policy)
+    transport.push(list(iter_adapter(policy, DistributedBackend(Accelerator(cpu=True)))), version)
+    engine.reset_prefix_cache()
+    found.append([engine.adapters(), largest_difference(engine, policy, prompts)])
+engine.unload_adapter("policy-version-2")
+with policy.disable_adapter():
+    found.append([engine.adapters(), largest_difference(engine, policy, prompts)])
+engine.close()
+print(json.dumps(found))
+"""
+
+
+def test_a_colocated_engine_answers_with_the_adapter_of_the_last_push(model_path, prompts):
+    """Also where other weights have the same version, and without one after it is dropped."""
+    done = subprocess.run(
+        [sys.executable, "-c", COLOCATED, model_path, json.dumps(prompts[:8])],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [names for names, _ in found] == [["policy-version-1"], ["policy-version-2"], ["policy-version-2"], []]
+    assert max(difference for _, difference in found) < 2 * TOLERANCE
 
 
 def test_merging_is_done_in_a_copy(client, model, tokenizer, prompts):
