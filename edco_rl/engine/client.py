@@ -45,6 +45,7 @@ class EngineClient(VLLMEngine):
     ```
     """
 
+    url: str
     requests_in_flight = 2
     """A server answers one while it is sent the next."""
 

@@ -45,11 +45,11 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             config (`EngineConfig`):
                 Settings.
         """
-        model, args = given.get("model"), given.get("args")
+        model = given.get("model")
         lora = given.get("peft_config") is not None or (isinstance(model, Module) and is_peft_model(model))
         resolve_engine(config, lora=lora, cuda=has_cuda())
-        if getattr(args, "use_vllm", False):
-            args.use_vllm = False  # TRL would start, or look for, a vLLM of its own
+        if getattr(given.get("args"), "use_vllm", False):
+            given["args"].use_vllm = False  # TRL would start, or look for, a vLLM of its own
 
     def _open_engine(self, config: EngineConfig, **sampling: Any) -> None:
         """Start or reach the engine, and put it behind TRL's generation interface as `self.vllm_generation`.
