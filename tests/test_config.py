@@ -30,7 +30,7 @@ from edco_rl.runs.settings import method_parser
         (
             EngineConfig,
             {"engine_transport": "carrier"},
-            "engine_transport must be one of auto, adapter, file, ipc, nccl, or the import path of your own class",
+            "engine_transport must be one of auto, adapter, file, .*or the import path of your own class",
         ),
         (EngineConfig, {"engine_url": "localhost:8000"}, "engine_url must start with http"),
         (EngineConfig, {"engine_mode": "colocate", "engine_url": "http://a"}, "engine_url needs engine_mode server"),

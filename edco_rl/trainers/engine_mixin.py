@@ -48,6 +48,8 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         model = given.get("model")
         lora = given.get("peft_config") is not None or (isinstance(model, Module) and is_peft_model(model))
         resolve_engine(config, lora=lora, cuda=has_cuda())
+        if getattr(given.get("args"), "vllm_structured_outputs_regex", None) is not None:
+            raise ConfigurationError("vllm_structured_outputs_regex works with TRL's own vLLM only; set engine none.")
         if getattr(given.get("args"), "use_vllm", False):
             given["args"].use_vllm = False  # TRL would start, or look for, a vLLM of its own
 

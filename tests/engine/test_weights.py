@@ -5,8 +5,9 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import GRPOConfig
 
-from edco_rl import ConfigurationError, CurriculumSFTTrainer, EngineConfig
+from edco_rl import ConfigurationError, CurriculumGRPOTrainer, EngineConfig
 from edco_rl.engine import Sampling, WeightVersionError
 from edco_rl.engine.generation import EngineGeneration
 from edco_rl.engine.launch import open_engine, resolve_engine, scoring_engine
@@ -22,7 +23,7 @@ PROMPTS = [[504, 260, 1732], [28]]
 
 
 def test_every_transport_is_found_by_the_name_of_its_file():
-    assert TRANSPORTS.names() == ["adapter", "file", "ipc", "nccl"]
+    assert {"adapter", "file", "ipc", "nccl"} <= set(TRANSPORTS.names())
     for name in TRANSPORTS.names():
         assert TRANSPORTS.find(name).__module__ == f"edco_rl.engine.weights.{name}"
 
@@ -75,11 +76,20 @@ def test_what_cannot_work_is_named_before_anything_is_started(mode, transport, c
     assert not new_children()
 
 
-def test_a_trainer_says_so_before_it_loads_a_model():
-    engine = EngineConfig(engine_transport="nowhere.at:All")
-    rows = Dataset.from_dict({"prompt": ["1 + 1 ="], "completion": ["2"]})
-    with pytest.raises(ConfigurationError, match="Cannot import engine_transport"):
-        CurriculumSFTTrainer("no/such/model", train_dataset=rows, engine=engine)
+@pytest.mark.parametrize(
+    ("transport", "arguments", "message"),
+    [
+        ("nowhere.at:All", {}, "Cannot import engine_transport"),
+        ("auto", {"vllm_structured_outputs_regex": "[0-9]+"}, "vllm_structured_outputs_regex works with TRL's own"),
+    ],
+)
+def test_a_trainer_says_so_before_it_loads_a_model(transport, arguments, message, tmp_path):
+    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", **arguments)
+    rows = Dataset.from_dict({"prompt": ["1 + 1 ="]})
+    with pytest.raises(ConfigurationError, match=message):
+        CurriculumGRPOTrainer(
+            "no/such/model", len, args, rows, engine=EngineConfig(engine_mode=OWN, engine_transport=transport)
+        )
 
 
 @pytest.fixture
