@@ -181,6 +181,10 @@ class BabyStep(ByDifficulty):
             return None
         return self.stage_passes * (self._size(stage, n) // n)
 
+    def ends_pass(self, batch_size: int) -> bool:
+        most = self._most_batches(self.stage, batch_size)
+        return len(self.queue) < batch_size or (most is not None and self._batches >= most)
+
     def stage_lengths(self, batch_size: int) -> list[int | None]:
         known = self.patience is None
         return [self._most_batches(i, batch_size) if known else None for i in range(1, self.stages + 1)]
@@ -226,7 +230,10 @@ class BabyStep(ByDifficulty):
 
 
 class POCL(BabyStep):
-    """Baby step over the column `difficulty`, which a distillation trainer measures (POCL, arXiv 2506.05695)."""
+    """Baby step over the column `difficulty`, which a distillation trainer measures (POCL, arXiv 2506.05695).
+
+    As in its code (liuliuyuan6/POCL, tools/rank.py), prompts that no equal subsets can be made of are the last's.
+    """
 
     default_column = "difficulty"
     # Section 4.1: over the stages the temperature rises from 1 to 2, the weight of the divergence from 0.7 to 1.
@@ -235,3 +242,6 @@ class POCL(BabyStep):
         "distillation_weight": 0.7,
         "final_distillation_weight": 1.0,
     }
+
+    def _size(self, stage: int, n: int) -> int:
+        return len(self.pool) if stage == self.stages else max(len(self.pool) // self.stages * stage, n)

@@ -151,6 +151,13 @@ class Strategy(ABC):
         """How far along its stages the last batch was, 0 in the first and 1 in the last; `None` without stages."""
         return None
 
+    def ends_pass(self, batch_size: int) -> bool:
+        """Whether the last batch, of `batch_size` prompts, was the last of a pass over those of its stage, or of it.
+
+        The weights of a stage that the next one can start from are those after such batches.
+        """
+        return False
+
     def stage_lengths(self, batch_size: int) -> list[int | None] | None:
         """Batches that each stage lasts, `None` for one that validation ends; `None` alone without stages.
 

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 from ..rewards import default_reward
+from ..trainers.distillation_config import BEST_ROUGE_L
 from .held_out import HeldOut
 from .recorder import Spent
 from .settings import RunSettings, check_model, prepare
@@ -28,12 +29,13 @@ def run_distillation(settings: RunSettings) -> dict[str, Any]:
         "dtype": training.model_init_kwargs["dtype"],
         **(training.teacher_model_init_kwargs or {}),
     }
+    evaluated = training.eval_strategy != "no" or training.stage_checkpoint == BEST_ROUGE_L
     trainer = settings.method.load("trainer")(
         settings.model.model_name_or_path,
         teacher,
         training,
         train,
-        rows if training.eval_strategy != "no" else None,
+        rows if evaluated else None,
         **settings.of_trainer(),
     )
     name = run.held_out_reward

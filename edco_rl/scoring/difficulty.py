@@ -6,12 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import rankdata
 
 from ..config import EstimatorConfig
 from ..curriculum.fusion import reciprocal_rank_fusion
+from ..curriculum.pool import FloatArray
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import rouge_l
@@ -84,7 +86,7 @@ class DifficultyMeasurer:
         if ROUGE_L in self.rankings:
             self._prompts.check_columns(columns)
 
-    def made_from(self, rows: Sequence[Row], model: Any, *, constant: float) -> dict[str, Any]:
+    def made_from(self, rows: Sequence[Row], model: Any, *, constant: float, ties: str) -> dict[str, Any]:
         """All that the difficulties depend on, as JSON values.
 
         Args:
@@ -92,12 +94,13 @@ class DifficultyMeasurer:
                 The rows.
             model (JSON value):
                 What tells the student's weights from others.
-            constant (`float`):
+            constant (`float`), ties (`str`):
                 Of the fusion.
         """
         return {
             "rankings": self.rankings,
             "constant": constant,
+            "ties": ties,
             "max_tokens": self.max_tokens,
             "estimator": asdict(self.config) if self._scorers.keys() - {CROSS_ENTROPY} else None,
             "model": model,
@@ -145,11 +148,12 @@ class DifficultyMeasurer:
         return self.tokenizer.batch_decode([group[0].token_ids for group in groups], skip_special_tokens=True)
 
 
-def fuse(measured: Sequence[Mapping[str, Any]], rankings: Sequence[str], constant: float) -> list[float]:
+def fuse(
+    measured: Sequence[Mapping[str, Any]], rankings: Sequence[str], constant: float, ties: str = "shared"
+) -> list[float]:
     """Difficulty of each row: its rank, from 1 for the easiest, in the fusion of the rankings.
 
-    The rankings run from easy to hard, equal values sharing the mean of their ranks, and are fused as
-    [`~edco_rl.curriculum.fusion.reciprocal_rank_fusion`] does.
+    The rankings run from easy to hard, and are fused as [`~edco_rl.curriculum.fusion.reciprocal_rank_fusion`] does.
 
     Args:
         measured (`Sequence[Mapping]`):
@@ -158,13 +162,24 @@ def fuse(measured: Sequence[Mapping[str, Any]], rankings: Sequence[str], constan
             What is fused. `rouge_l` is higher where a row is easier, everything else where it is harder.
         constant (`float`):
             Of the fusion.
+        ties (`str`, *optional*, defaults to `"shared"`):
+            Equal values share the mean of their ranks; with `"in_order"` each has a rank of its own, in the order of
+            the ranking before, the rows' in the first (POCL's code, liuliuyuan6/POCL, tools/rank.py).
     """
-    ranks = []
-    for name in rankings:
-        sign = -1.0 if name == ROUGE_L else 1.0
-        ranks.append(rankdata([sign * entry[name] for entry in measured]))
+    order = np.arange(len(measured))
+
+    def rank(values: FloatArray) -> FloatArray:
+        nonlocal order
+        if ties == "shared":
+            return np.asarray(rankdata(values), dtype=np.float64)
+        order = order[np.argsort(values[order], kind="stable")]
+        return np.argsort(order).astype(np.float64) + 1
+
+    signs = [-1.0 if name == ROUGE_L else 1.0 for name in rankings]
+    values = [np.array([entry[name] for entry in measured], dtype=np.float64) for name in rankings]
+    ranks = [rank(sign * column) for sign, column in zip(signs, values, strict=True)]
     # Rounded, so that ranks that swap places between two rankings give equal sums whatever their order.
-    return rankdata((-reciprocal_rank_fusion(ranks, constant=constant)).round(15)).tolist()
+    return rank((-reciprocal_rank_fusion(ranks, constant=constant)).round(15)).tolist()
 
 
 def difficulty_path(folder: Path, made_from: dict[str, Any]) -> Path:

@@ -42,7 +42,8 @@ class DifficultyMixin(CurriculumMixin):
         asked = (config.strategy_kwargs or {}).get("column") or default
         if asked != DIFFICULTY or DIFFICULTY in dataset.column_names:
             return dataset
-        rankings, constant = self.args.difficulty_rankings, self.args.difficulty_constant
+        rankings = self.args.difficulty_rankings
+        fusion = {"constant": self.args.difficulty_constant, "ties": self.args.difficulty_ties}
         measurer = DifficultyMeasurer(
             self._tokenizer,
             config,
@@ -57,7 +58,7 @@ class DifficultyMixin(CurriculumMixin):
         folder = Path(self.args.difficulty_dir or self.args.output_dir).expanduser()
         weights = model_fingerprint(self._student_name) if self._student_name else None
         made_from = measurer.made_from(
-            rows, [self._student_name, weights or parameters_fingerprint(self.model)], constant=constant
+            rows, [self._student_name, weights or parameters_fingerprint(self.model)], **fusion
         )
         made_from["source"] = "model" if self._connection is None else "engine"
         self.difficulty_path = difficulty_path(folder, made_from)
@@ -74,7 +75,7 @@ class DifficultyMixin(CurriculumMixin):
                 ),
             )
             measured = [entry for _, entry in sorted(indexed, key=lambda pair: pair[0])]
-            found = fuse(measured, measurer.rankings, constant), time.perf_counter() - started
+            found = fuse(measured, measurer.rankings, **fusion), time.perf_counter() - started
             if main:
                 save_difficulty(folder, made_from, prompt_ids(dataset), measured, *found)
                 where = self.difficulty_path

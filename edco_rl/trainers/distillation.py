@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, get_scheduler
+from transformers import TrainingArguments
 from trl import DistillationConfig, DistillationTrainer
 
 from ..config import CurriculumConfig, EngineConfig
@@ -19,16 +20,13 @@ from .callbacks import ObserveCallback
 from .curriculum_mixin import BatchLayout
 from .difficulty_mixin import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig
-from .distillation_schedule import LossSchedule, per_stage_schedule
-from .divergence import (
-    TokenTerms,
-    check_vocabularies,
-    distillation_loss,
-    generalized_jensen_shannon,
-    make_divergence,
-)
-from .lm_head import Head
+from .distillation_loss import TokenTerms, check_vocabularies, distillation_loss
+from .distillation_schedule import LossSchedule, steps_of_stages
+from .distillation_stages import StageCallback
+from .divergence import make_divergence, squares_temperature
+from .lm_head import Head, vocabulary_size
 from .pass_order import repeat_sampler_order
+from .rounds import schedule_in_parts
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +92,8 @@ class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
         if teacher is None:
             raise ConfigurationError("Distillation needs a teacher: teacher_model, or teacher_model_name_or_path.")
         revision = (args.model_init_kwargs or {}).get("revision")
-        check_vocabularies(
-            _vocabulary_size(given["model"], revision, args),
-            _vocabulary_size(teacher, args.teacher_model_revision, args),
-        )
+        models = (given["model"], revision), (teacher, args.teacher_model_revision)
+        check_vocabularies(*(vocabulary_size(*one, trust_remote_code=args.trust_remote_code) for one in models))
         if args.lmbda < 1:
             for row in given["train_dataset"]:
                 reference_text(row)
@@ -109,17 +105,21 @@ class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
             raise ConfigurationError(
                 f"tools are for the student's own outputs: lmbda must be 1; got {self.args.lmbda}."
             )
-        self.divergence = (
-            generalized_jensen_shannon(self.beta)
-            if self.args.divergence is None
-            else make_divergence(self.args.divergence, skew=self.args.skew)
-        )
+        name = self.args.divergence or "gkd"  # TRL's: gkd, if not on the student's outputs alone
+        self.divergence = make_divergence(name, skew=self.args.skew, beta=self.beta)
+        self._squared = squares_temperature(name, self.args.temperature_squared, beta=self.beta)
         self._check_references()
         if engine is not None:  # it may have to measure how difficult the rows are
             self._open_engine_for_rollouts(engine)
         self.add_callback(ObserveCallback(self))
         self._init_curriculum(config, self._with_difficulty(rows, config))
         self.loss_schedule = LossSchedule.of(self.args, self.curriculum.strategy)
+        self._stages = StageCallback(self)
+        self.add_callback(self._stages)
+        lengths = self.curriculum.strategy.stage_lengths(self.curriculum.batch_size) or [None]
+        given = self.args.max_steps > 0 or self.args.num_train_epochs != TrainingArguments.num_train_epochs
+        if not given and None not in lengths:
+            self.args.max_steps = sum(length for length in lengths if length is not None)
 
     def _batch_layout(self) -> BatchLayout:
         # TRL makes one generation batch of an optimizer step's prompts.
@@ -156,25 +156,22 @@ class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
         """TRL's learning-rate schedule over all steps, or with `lr_schedule_per_stage` anew in each stage."""
         if self.lr_scheduler is not None or not self.args.lr_schedule_per_stage:
             return super().create_scheduler(num_training_steps, optimizer)
-
-        def make(stage_optimizer: torch.optim.Optimizer, steps: int) -> Any:
-            return get_scheduler(
-                self.args.lr_scheduler_type,
-                optimizer=stage_optimizer,
-                num_warmup_steps=self.args.get_warmup_steps(steps),
-                num_training_steps=steps,
-                scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
-            )
-
-        self.lr_scheduler = per_stage_schedule(
-            self.optimizer if optimizer is None else optimizer,
-            self.curriculum.strategy,
-            batch_size=self.curriculum.batch_size,
-            total_steps=num_training_steps,
-            make_scheduler=make,
+        lengths = steps_of_stages(self.curriculum.strategy, self.curriculum.batch_size, num_training_steps)
+        self.lr_scheduler = schedule_in_parts(
+            self.optimizer if optimizer is None else optimizer, self.args, lengths, "lr_schedule_per_stage"
         )
         self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def save_curriculum(self, folder: str | Path) -> None:
+        if self._stages.best is not None and self.accelerator.is_main_process:
+            self._stages.best.save(Path(folder))
+        super().save_curriculum(folder)
+
+    def _load_curriculum(self, folder: str | Path) -> None:
+        super()._load_curriculum(folder)
+        if self._stages.best is not None:
+            self._stages.best.load(Path(folder))
 
     def loss_settings(self) -> tuple[float, float]:
         """Temperature and weight of the divergence for the current batch."""
@@ -265,6 +262,7 @@ class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
             divergence=self.divergence,
             temperature=temperature,
             weight=weight,
+            squared=self._squared,
         )
         tokens = counted.sum()
         reference_tokens = counted[is_reference].sum() if weight < 1 else tokens.new_zeros(())
@@ -288,12 +286,3 @@ class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
             said = {"rewards": (top1.mean().item(),)} if reference else {"entropy": entropy.mean().item()}
             outcomes.append(Outcome(index=index, version=self.state.global_step, **said))
         return outcomes
-
-
-def _vocabulary_size(model: Any, revision: str | None, args: DistillationConfig) -> int:
-    """Width of a model's output distribution, read from its settings alone."""
-    if isinstance(model, str):
-        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
-    else:
-        config = model.config
-    return config.get_text_config().vocab_size

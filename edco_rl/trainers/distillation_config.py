@@ -7,7 +7,10 @@ from trl import DistillationConfig
 
 from ..config.checks import check_at_least, check_choice
 from ..errors import ConfigurationError
-from .divergence import make_divergence
+from .divergence import WITH_BETA, make_divergence, squares_temperature
+
+BEST_ROUGE_L = "best_rouge_l"
+_BETA = 1.0  # TRL's default
 
 
 @dataclass
@@ -21,7 +24,16 @@ class CurriculumDistillationConfig(DistillationConfig):
         default=None,
         metadata={
             "help": "Divergence of student and teacher: forward_kl, reverse_kl, skewed_forward_kl, skewed_reverse_kl, "
-            "jensen_shannon or total_variation. By default the one beta stands for."
+            "jensen_shannon, total_variation, or gkd, the generalized Jensen-Shannon divergence on the student's own "
+            "outputs. By default the one beta stands for."
+        },
+    )
+    beta: float | None = field(  # its default depends on the divergence
+        default=None,
+        metadata={
+            "help": "Weight of the teacher in jensen_shannon and gkd, by default 0.5. Without a divergence, TRL's: "
+            "0 is forward KL, 1, the default, reverse KL, and between them lies the generalized Jensen-Shannon "
+            "divergence. The others have none."
         },
     )
     skew: float = field(
@@ -40,9 +52,13 @@ class CurriculumDistillationConfig(DistillationConfig):
     )
     distillation_temperature: float | None = field(
         default=None,
+        metadata={"help": "Temperature of both models in the loss, in the first stage. By default temperature."},
+    )
+    temperature_squared: list[str] = field(
+        default_factory=lambda: ["all"],
         metadata={
-            "help": "Temperature of both models in the loss, in the first stage. The divergence is scaled by its "
-            "square. By default temperature."
+            "help": "Divergences that are scaled by the square of their temperature: all, none, names, or released, "
+            "as in POCL's code, which scales forward_kl, jensen_shannon and skewed_reverse_kl alone."
         },
     )
     final_distillation_temperature: float | None = field(
@@ -77,6 +93,20 @@ class CurriculumDistillationConfig(DistillationConfig):
             "runs once over all."
         },
     )
+    optimizer_per_stage: bool = field(
+        default=False, metadata={"help": "Whether each stage begins with a new optimizer: without moments."}
+    )
+    stage_checkpoint: str = field(
+        default="last",
+        metadata={
+            "help": "Weights of a stage that the next one starts from, and training ends with: last, or best_rouge_l, "
+            "those whose outputs overlap most with the references of the evaluation set, of the weights after each "
+            "pass over the stage's prompts and at its end."
+        },
+    )
+    stage_checkpoint_temperature: float = field(
+        default=0.0, metadata={"help": "Temperature these outputs are sampled at; 0 is greedy."}
+    )
     difficulty_rankings: list[str] = field(
         default_factory=lambda: ["rouge_l", "cross_entropy"],
         metadata={
@@ -87,6 +117,13 @@ class CurriculumDistillationConfig(DistillationConfig):
     )
     difficulty_constant: float = field(
         default=60.0, metadata={"help": "Constant c of the fusion of ranks, the sum of 1 / (c + rank)."}
+    )
+    difficulty_ties: str = field(
+        default="shared",
+        metadata={
+            "help": "Rows of equal value in a ranking: shared, the mean of their ranks; or in_order, as in POCL's "
+            "code, each a rank of its own, in the order of the ranking before, and in the first of the rows."
+        },
     )
     difficulty_max_tokens: int | None = field(
         default=None, metadata={"help": "Most tokens of an output for rouge_l. By default max_completion_length."}
@@ -100,11 +137,26 @@ class CurriculumDistillationConfig(DistillationConfig):
     )
 
     def __post_init__(self) -> None:
+        weighted = self.divergence in WITH_BETA
+        if self.beta is None:
+            self.beta = 0.5 if weighted else _BETA
+        if self.beta != _BETA and self.divergence is not None and not weighted:
+            raise ConfigurationError(
+                f"divergence {self.divergence} has no weight, and beta is {self.beta}: beta belongs to "
+                f"{' and '.join(WITH_BETA)}."
+            )
         super().__post_init__()
-        if self.divergence is not None:
-            make_divergence(self.divergence, skew=self.skew)
+        if isinstance(self.temperature_squared, str):  # as a recipe can have it
+            self.temperature_squared = [self.temperature_squared]
+        make_divergence(self.divergence or "gkd", skew=self.skew, beta=self.beta)
+        squares_temperature(self.divergence or "gkd", self.temperature_squared)
         if not 0 <= self.lmbda <= 1:
             raise ConfigurationError(f"lmbda must be between 0 and 1; got {self.lmbda}.")
+        if self.divergence == "gkd" and self.lmbda != 1:
+            raise ConfigurationError(
+                f"divergence gkd is that of the student's own outputs: lmbda must be 1; got {self.lmbda}. "
+                "jensen_shannon is the same on references too."
+            )
         for name in ("distillation_temperature", "final_distillation_temperature"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -114,6 +166,9 @@ class CurriculumDistillationConfig(DistillationConfig):
             if value is not None and not 0 <= value <= 1:
                 raise ConfigurationError(f"{name} must be between 0 and 1; got {value}.")
         check_choice("distillation_schedule", self.distillation_schedule, ("linear", "cosine"))
+        check_choice("stage_checkpoint", self.stage_checkpoint, ("last", BEST_ROUGE_L))
+        check_at_least("stage_checkpoint_temperature", self.stage_checkpoint_temperature, 0)
+        check_choice("difficulty_ties", self.difficulty_ties, ("shared", "in_order"))
         check_at_least("difficulty_constant", self.difficulty_constant, 0)
         check_at_least("difficulty_max_tokens", self.difficulty_max_tokens, 1)
 

@@ -86,7 +86,8 @@ def distillation_loss(
         weight (`float`, *optional*, defaults to `1.0`):
             Weight of the divergence, 0 to 1; the rest is that of the negative log-likelihood.
         squared (`bool`, *optional*, defaults to `True`):
-            Whether the divergence is scaled by T^2, so that its gradient keeps its size; see [`~edco_rl.trainers.divergence.squares_temperature`].
+            Whether the divergence is scaled by T^2, so that its gradient keeps its size: see
+            [`~edco_rl.trainers.divergence.squares_temperature`].
 
     Returns:
         `tuple[torch.Tensor, TokenTerms]`: the sum, and what was found at each position.

@@ -1,12 +1,7 @@
-"""What changes while a distillation goes on: temperature, weight of the divergence, learning rate."""
+"""What changes while a distillation goes on: temperature, weight of the divergence, stage."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch.optim.lr_scheduler import LambdaLR
 
 from ..curriculum import Strategy
 from ..errors import ConfigurationError
@@ -54,53 +49,20 @@ class LossSchedule:
         return between(*self.temperatures), between(*self.weights)
 
 
-def per_stage_schedule(
-    optimizer: torch.optim.Optimizer,
-    strategy: Strategy,
-    *,
-    batch_size: int,
-    total_steps: int,
-    make_scheduler: Callable[[torch.optim.Optimizer, int], Any],
-) -> LambdaLR:
-    """A learning-rate schedule that begins anew in each stage.
+def steps_of_stages(strategy: Strategy, batch_size: int, total_steps: int) -> list[int]:
+    """Optimizer steps of each stage that is reached within a run; the last stage takes what the others leave.
 
     Args:
-        optimizer (`torch.optim.Optimizer`):
-            The optimizer.
         strategy (`Strategy`):
             Has stages whose length in steps is known.
         batch_size (`int`):
             Prompts an optimizer step.
         total_steps (`int`):
-            Optimizer steps of the run; the last stage takes what the others leave.
-        make_scheduler (`Callable[[Optimizer, int], Any]`):
-            Makes the schedule of a stage from an optimizer and the stage's steps.
+            Optimizer steps of the run.
 
     Raises:
-        ConfigurationError: The strategy has no stages, only validation ends them, or the schedule is not one that
-            depends on the step alone.
+        ConfigurationError: The strategy has no stages, or only validation ends them.
     """
-    lengths = _stage_lengths(strategy, batch_size, total_steps)
-    factors, begins = [], []
-    for number, length in enumerate(lengths):
-        begins.append(sum(lengths[:number]))
-        # A schedule sets its optimizer's learning rate as it is made: each is made on one of its own.
-        scheduler = make_scheduler(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), length)
-        if not isinstance(scheduler, LambdaLR):
-            raise ConfigurationError(
-                f"lr_schedule_per_stage needs a schedule of the step alone, not {type(scheduler).__name__}."
-            )
-        factors.append(scheduler.lr_lambdas[0])
-
-    def factor(step: int) -> float:
-        stage = max(number for number, begin in enumerate(begins) if begin <= step)
-        return factors[stage](step - begins[stage])
-
-    return LambdaLR(optimizer, factor)
-
-
-def _stage_lengths(strategy: Strategy, batch_size: int, total_steps: int) -> list[int]:
-    """Steps of each stage that is reached within the run."""
     stages = strategy.stage_lengths(batch_size)
     if stages is None:
         raise ConfigurationError("lr_schedule_per_stage needs a strategy with stages, as baby_step or pocl.")

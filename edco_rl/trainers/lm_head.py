@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
+from transformers import AutoConfig
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,22 @@ class Head:
         """Logits from the projection of hidden states."""
         logits = projected if self.scale == 1.0 else projected * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+
+def vocabulary_size(model: Any, revision: str | None, *, trust_remote_code: bool) -> int:
+    """Width of a model's output distribution, read from its settings alone.
+
+    Args:
+        model (`str` or `PreTrainedModel`):
+            The model, or its folder or hub id.
+        revision (`str`, *optional*), trust_remote_code (`bool`):
+            As of `AutoConfig.from_pretrained`.
+    """
+    if isinstance(model, str):
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+    else:
+        config = model.config
+    return config.get_text_config().vocab_size
 
 
 def _logit_scale(config: Any) -> float:

@@ -18,7 +18,8 @@ from rich.table import Table
 from trl import TrlParser
 
 from edco_rl.errors import ConfigurationError
-from edco_rl.trainers.divergence import DIVERGENCES, distillation_loss, make_divergence
+from edco_rl.trainers.distillation_loss import distillation_loss
+from edco_rl.trainers.divergence import DIVERGENCES, make_divergence
 from edco_rl.trainers.lm_head import Head
 
 _MIB = 1 << 20
@@ -55,7 +56,7 @@ def plain_loss(
     temperature: float,
     weight: float,
 ) -> torch.Tensor:
-    """The sum that [`~edco_rl.trainers.divergence.distillation_loss`] gives, by way of all logits."""
+    """The sum that [`~edco_rl.trainers.distillation_loss.distillation_loss`] gives, by way of all logits."""
     logits = student.finish(student_hidden @ student.weight.t())
     with torch.no_grad():
         target = (teacher.finish(teacher_hidden @ teacher.weight.t()) / temperature).log_softmax(-1)

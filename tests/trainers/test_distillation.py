@@ -53,21 +53,31 @@ def history(trainer, *names):
     return [[entry[name] for name in names] for entry in trainer.state.log_history if "loss" in entry]
 
 
-@pytest.mark.parametrize("beta", [1.0, 0.5])
-def test_random_is_stock_trl_on_policy(tiny_model_path, teacher_path, tmp_path, beta):
+@pytest.mark.parametrize(
+    ("settings", "ours"),
+    [
+        ({"beta": 1.0}, None),
+        ({"beta": 0.5}, None),
+        ({"beta": 0.3, "temperature": 2.0}, {"divergence": "gkd", "lmbda": 1.0, "temperature_squared": ["none"]}),
+    ],
+)
+def test_random_is_stock_trl_on_policy(tiny_model_path, teacher_path, tmp_path, settings, ours):
+    """With TRL's own settings, and with gkd."""
     names = ("loss", "grad_norm", "entropy", "num_tokens", "completions/mean_length")
+    settings = settings | {"gradient_accumulation_steps": 2}
 
-    def run(trainer, **kwargs):
-        args = arguments(tmp_path, DistillationConfig, gradient_accumulation_steps=2, beta=beta)
+    def run(trainer, args, **kwargs):
         return history(trainer(tiny_model_path, teacher_path, args, dataset(), **kwargs), *names)
 
-    stock = run(DistillationTrainer)
+    stock_args = arguments(tmp_path, DistillationConfig, **settings)
+    stock = run(DistillationTrainer, stock_args)
     assert len(stock) == 4
-    ours = run(CurriculumDistillationTrainer, curriculum="random")
+    own_args = stock_args if ours is None else arguments(tmp_path, **settings, **ours)
+    ours = run(CurriculumDistillationTrainer, own_args, curriculum="random")
     assert np.array(ours) == pytest.approx(np.array(stock), rel=1e-3)
 
 
-def exact_loss(student, teacher, tokenizer, rows, temperature, weight, limit=8):
+def exact_loss(student, teacher, tokenizer, rows, temperature, weight, divergence="reverse_kl", limit=8):
     """Mean over reference tokens, from full logits in float64, row by row and without padding."""
     total, tokens = torch.zeros((), dtype=torch.float64), 0
     for row in rows:
@@ -76,9 +86,10 @@ def exact_loss(student, teacher, tokenizer, rows, temperature, weight, limit=8):
         ids = torch.tensor([prompt + completion])
         s, t = (model(ids).logits[0, len(prompt) - 1 : -1].double() for model in (student, teacher))
         log_s, log_t = (s / temperature).log_softmax(-1), (t / temperature).log_softmax(-1)
-        divergence = (log_s.exp() * (log_s - log_t)).sum()
+        first, second = (log_s, log_t) if divergence == "reverse_kl" else (log_t, log_s)
+        kl = (first.exp() * (first - second)).sum()
         nll = -s.log_softmax(-1)[torch.arange(len(completion)), torch.tensor(completion)].sum()
-        total = total + weight * temperature**2 * divergence + (1 - weight) * nll
+        total = total + weight * temperature**2 * kl + (1 - weight) * nll
         tokens += len(completion)
     return total / tokens
 

@@ -30,8 +30,9 @@ class AdapterTransport(WeightTransport[Engine]):
         if self.engine is None:
             return
         name = f"{_PREFIX}{version}"
-        if name == self._name:  # the same optimizer step again, after an evaluation for instance
-            return
+        if name == self._name:  # other weights of the same optimizer step, as where a stage starts from earlier ones
+            self.engine.unload_adapter(name)
+            self._name = None
         with tempfile.TemporaryDirectory(prefix="edco_rl-", dir=self._folder) as folder:
             save_file(tensors, Path(folder) / "adapter_model.safetensors")
             self.peft_config.save_pretrained(folder)
