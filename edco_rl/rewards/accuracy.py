@@ -8,7 +8,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from .text import answer_text, ascii_numbers, completion_text
+from .mathematics import is_right, read_reference
+from .numbered import find_numbered_option
+from .text import answer_text, ascii_numbers, completion_text, reference_text
 
 _ALL_LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\s*([^{}]*?)\s*\}")
@@ -17,16 +19,26 @@ _NO_WORD = r"(?![AI]\s+(?!(?:because|since|as|and|or|which|but|so|given|due|for|
 _LABEL = rf"{_NO_WORD}([A-Z])(?![A-Za-z0-9'])"
 _LAST_WORD = r"([a-z])(?=[\s*_)\]\"'`]*(?:[.,;]|$))"
 # "The answer is (B)", "Answer: **b**", "correct option: B"; what stands between is only decoration.
+_ANSWER = (
+    r"(?:\b(?i:answer|option|choice|respuesta|réponse|resposta|antwort|ответ|απάντηση|उत्तर|উত্তর)\b"
+    r"|答案|选项|選項|答え|正解|정답|답|الجواب|الإجابة|התשובה|คำตอบ)"
+)
+_IS = r"(?:\s*(?:\b(?i:is|would\s+be|should\s+be|es|est|é|ist|είναι)\b|هو|هي|היא|הוא|คือ|是|为|為|は|은|는))?"
 _STATEMENT = re.compile(
-    r"\b(?i:answer|option|choice)\b(?i:\s+(?:is|would\s+be|should\s+be))?(?i:\s+(?:option|choice|letter))?"
-    rf"\s*[:=]?[\s*_(\[\"'`]*(?:{_LABEL}|{_LAST_WORD})"
+    unicodedata.normalize("NFKC", rf"{_ANSWER}{_IS}(?i:\s+(?:option|choice|letter))?")
+    + rf"\s*[:=]?[\s*_(\[\"'`]*(?:{_LABEL}|{_LAST_WORD})"
 )
 _HEDGE = re.compile(rf"[\s*_)\].\"'`]*(?:,|/|&|\bor\b|\band\b)[\s*_(\[\"'`]*(?:option\s+)?{_LABEL}")
 _LABEL_ONLY = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 _LISTED = re.compile(r"[\s*_(\[]*([A-Z])[*_]*[.):\]]")
 _STANDING_ALONE = re.compile(rf"(?<![A-Za-z0-9']){_LABEL}")
+_REFERENCE_LABEL = re.compile(r"(?:\\(?:text|math)\w*\s*\{)?\s*\(?([A-J])\)?\s*\}?")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
-_NEGATION = re.compile(r"\b(?:not|never|neither|nor|none|wrong|incorrect|false|except)\b|n't\b", re.I)
+_NEGATION = re.compile(
+    r"\b(?:not|never|neither|nor|none|wrong|incorrect|false|except|nicht|kein|pas|no\s+es|não|не|δεν)\b|n't\b"
+    + unicodedata.normalize("NFKC", "|不|没|沒|ない|ません|아니|아닙|ليس|नहीं|לא|ไม่|নয়"),
+    re.IGNORECASE,
+)
 
 
 def find_option(text: str, options: list[str] | None = None) -> str | None:
@@ -71,7 +83,7 @@ def _only(found: list[str], labels: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .")
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .。।")
 
 
 def multiple_choice_reward(
@@ -79,55 +91,61 @@ def multiple_choice_reward(
 ) -> list[float | None]:
     """1 where a completion decides for the right option of a multiple-choice question, else 0.
 
-    What counts as a decision is said at [`find_option`]; two labels are none.
+    What counts as a decision is said at [`find_option`], and where options have numbers at
+    [`~edco_rl.rewards.numbered.find_numbered_option`]; two labels are none.
 
     Args:
         completions (`list[str]` or `list[list[dict]]`):
             Completions. Of one with `<answer>` tags the last tag counts, else all that follows `</think>`.
         answer (`list[str]`):
-            Labels of the right options, a column of the data set. A row whose answer is no label gets no reward
-            (`None`).
+            Labels of the right options, a column of the data set: letters from A, or numbers from 1. A row whose
+            answer is no label gets no reward (`None`).
         options (`list[list[str]]`, *optional*):
             Texts of the options, a column of the data set.
     """
     scores: list[float | None] = []
     for row, (completion, expected) in enumerate(zip(completions, answer, strict=True)):
         row_options = options[row] if options is not None else None
-        if len(expected) != 1 or expected not in _ALL_LABELS[: len(row_options) if row_options else None]:
+        label = unicodedata.normalize("NFKC", str(expected)).strip().upper()
+        if row_options and label.isdecimal() and 1 <= int(label) <= len(row_options):
+            scores.append(float(find_numbered_option(answer_text(completion), row_options) == str(int(label))))
+        elif len(label) != 1 or label not in _ALL_LABELS[: len(row_options) if row_options else None]:
             scores.append(None)
         else:
-            scores.append(float(find_option(answer_text(completion), row_options) == expected))
+            scores.append(float(find_option(answer_text(completion), row_options) == label))
     return scores
 
 
 def math_reward(
-    completions: list[Any], answer: list[str], first_number: bool = False, **kwargs: Any
+    completions: list[Any], answer: list[Any], first_number: bool = False, **kwargs: Any
 ) -> list[float | None]:
-    """1 where math-verify finds the last number or expression of a completion equal to the answer, else 0.
+    """1 where the last number or expression of a completion equals the answer, as math-verify compares them, else 0.
 
-    Digits of other scripts and the signs that go with them are read as ASCII before.
+    What is boxed counts, else what follows "the answer is", else what stands last. Digits and signs of other scripts,
+    decimal commas and thousands separators are read as people write them, and units are left out.
 
     Args:
         completions (`list[str]` or `list[list[dict]]`):
             Completions. Of one with `<answer>` tags the last tag counts, else all that follows `</think>`.
-        answer (`list[str]`):
-            Right answers, a column of the data set; plain numbers or LaTeX. A row whose answer cannot be read gets no
+        answer (`list[str]`, `list[int]` or `list[float]`):
+            Right answers, a column of the data set: LaTeX with or without delimiters, numbers, tuples, intervals,
+            sets, or a few words. A row whose answer is missing, or a longer text that is no mathematics, gets no
             reward (`None`).
         first_number (`bool`, *optional*, defaults to `False`):
             Whether the first number of a completion counts instead: for prompts that a model continues past its
             answer, as a sequence of numbers.
     """
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-
-    formats = [LatexExtractionConfig(), ExprExtractionConfig()]
     scores: list[float | None] = []
     for completion, expected in zip(completions, answer, strict=True):
-        gold = parse(ascii_numbers(expected), extraction_config=formats)
-        text = ascii_numbers(answer_text(completion))
-        if first_number and (number := _NUMBER.search(text)):
+        reference = None if (right := reference_text(expected)) is None else read_reference(right)
+        if reference is None:
+            scores.append(None)
+            continue
+        text = answer_text(completion)
+        if first_number and (number := _NUMBER.search(ascii_numbers(text))):
             text = number[0]
-        found = parse(text, extraction_config=formats)
-        scores.append(float(verify(gold, found)) if gold else None)
+        label = _REFERENCE_LABEL.fullmatch(reference.written)
+        scores.append(float(is_right(reference, text) or (label is not None and find_option(text) == label[1])))
     return scores
 
 
@@ -157,7 +175,9 @@ def reasoning_gym_reward(completions: list[Any], entry: list[str], **kwargs: Any
         tagged = extract_answer(answer)
         task_entry = json.loads(text)
         grade = _grader(task_entry["metadata"]["source_dataset"])
-        scores.append(float(grade(answer.strip() if tagged is None else tagged, task_entry)))
+        given = answer.strip() if tagged is None else tagged
+        # A grader compares characters: digits of other scripts are those of ASCII as well.
+        scores.append(max(float(grade(form, task_entry)) for form in {given, ascii_numbers(given)}))
     return scores
 
 

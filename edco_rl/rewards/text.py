@@ -11,23 +11,37 @@ _BESIDE_OTHER_SCRIPT = re.compile(r"(?<=[^\x00-\x7F])(?=[-+]?\d)|(?<=\d)(?=[^\x0
 # Signs and separators of numbers in other scripts. Commas and dots between digits are left to math-verify.
 _NUMBER_SIGNS = str.maketrans(
     {
+        **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width forms of ASCII
+        "\N{RIGHT SINGLE QUOTATION MARK}": "'",
         "\N{MINUS SIGN}": "-",
-        "\N{FULLWIDTH HYPHEN-MINUS}": "-",
-        "\N{FULLWIDTH PLUS SIGN}": "+",
-        "\N{FULLWIDTH FULL STOP}": ".",
-        "\N{FULLWIDTH COMMA}": ",",
-        "\N{FULLWIDTH SOLIDUS}": "/",
+        "\N{EN DASH}": "-",
+        "\N{HYPHEN}": "-",
+        "\N{NON-BREAKING HYPHEN}": "-",
+        "\N{IDEOGRAPHIC COMMA}": ",",
+        "\N{IDEOGRAPHIC FULL STOP}": ".",
+        "\N{ARABIC COMMA}": ",",
+        "\N{ARABIC PERCENT SIGN}": "%",
         "\N{ARABIC DECIMAL SEPARATOR}": ".",
         "\N{ARABIC THOUSANDS SEPARATOR}": "",
         "\N{NO-BREAK SPACE}": " ",
         "\N{NARROW NO-BREAK SPACE}": " ",
+        "\N{THIN SPACE}": " ",
+        "\N{FIGURE SPACE}": " ",
+        "\N{IDEOGRAPHIC SPACE}": " ",
+        **dict.fromkeys("\u200b\u200e\u200f\u2066\u2067\u2068\u2069\ufeff", ""),  # of no width, as of directions
     }
 )
 
 
 def completion_text(completion: Any) -> str:
-    """The text of a completion, plain or as messages."""
-    return completion if isinstance(completion, str) else completion[-1]["content"]
+    """The text of a completion, plain or as messages; of content in parts that of its parts."""
+    content = completion if isinstance(completion, str) else completion[-1].get("content")
+    return "".join(part.get("text") or "" for part in content) if isinstance(content, list) else content or ""
+
+
+def reference_text(reference: Any) -> str | None:
+    """A right answer from a column of text or numbers; `None` for one that is missing (`None` or NaN)."""
+    return None if reference is None or reference != reference else str(reference)  # noqa: PLR0124
 
 
 def answer_text(completion: Any) -> str:

@@ -174,7 +174,8 @@ def test_math_reward_reads_numbers_as_people_write_them(text, answer, right):
 
 
 def test_an_answer_that_cannot_be_read_gets_no_reward():
-    assert math_reward(["30"], ["unknown"]) == [None]
+    prose = "It depends on how many of the apples were red when they were picked, and on who is counting them."
+    assert math_reward(["30"] * 4, ["", prose, None, float("nan")]) == [None] * 4
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_settings_reach_a_users_own_function():
         ("length", {}, "reward length needs bounds"),
         ("length", {"maximum": 3, "minimum": 5}, "expected 0 <= minimum <= maximum"),
         ("length", {"maximum": 3, "unit": "words"}, "unit must be tokens or characters"),
-        ("length", {"longest": 3}, "reward length: .*'longest'"),
+        ("length", {"longest": 3}, "reward 'length' .*'longest'"),
     ],
 )
 def test_an_unknown_reward_or_setting_is_refused(name, settings, message):
