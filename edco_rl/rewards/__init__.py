@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..plugins import check_settings, import_named
 from .accuracy import find_option, math_reward, multiple_choice_reward, reasoning_gym_reward
+from .checks import RewardError, check_rewards, checked
 from .overlap import rouge_l, rouge_l_reward
 from .shape import LengthReward, answer_format_reward
 from .text import completion_text
@@ -16,9 +17,12 @@ RewardFunction = Callable[..., list[float | None]]
 
 __all__ = [
     "LengthReward",
+    "RewardError",
     "RewardFunction",
     "answer_format_reward",
     "available_rewards",
+    "check_rewards",
+    "checked",
     "completion_text",
     "default_reward",
     "find_option",

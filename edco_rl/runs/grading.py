@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.prompts import tokenize_prompt
 from ..engine.protocol import Completion, GenerationBackend, Sampling
-from ..rewards import RewardFunction
+from ..rewards import RewardFunction, checked
 
 
 class GradedAnswers(NamedTuple):
@@ -86,7 +86,7 @@ def grade(
             for prompt, text in zip(repeated["prompt"], texts, strict=True)
         ]
         columns = {name: repeated[name] for name in repeated.column_names if name not in ("prompt", "completion")}
-        rewards = reward(prompts=repeated["prompt"], completions=completions, completion_ids=ids, **columns)
+        rewards = checked(reward)(prompts=repeated["prompt"], completions=completions, completion_ids=ids, **columns)
     earned = np.array(rewards, dtype=np.float64).reshape(shape)
     return GradedAnswers(
         right=np.where(np.isnan(earned), np.nan, earned >= 1.0),

@@ -14,6 +14,7 @@ from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import make_gates
 from ..curriculum.pool import IndexArray
 from ..errors import ConfigurationError, EdcoRLError
+from ..rewards import RewardError, checked
 from .curriculum_mixin import BatchLayout, CurriculumMixin
 from .groups import Group, Rollout, has_signal, judge, make_groups, refill_size
 from .pass_order import repeat_sampler_order
@@ -34,6 +35,8 @@ class RolloutMixin(CurriculumMixin):
             losses up to rounding, several times faster where completions are shorter than prompts. It materializes the
             logits of the completions, and needs one process and no gradient checkpointing.
     """
+
+    reward_funcs: list[Any]
 
     def __init__(self, *args: Any, share_prompts: bool = False, **kwargs: Any) -> None:
         self.share_prompts = share_prompts
@@ -58,6 +61,9 @@ class RolloutMixin(CurriculumMixin):
             raise ConfigurationError(
                 "share_prompts needs one process, gradient_checkpointing false and a text-only model."
             )
+        self.reward_funcs = [
+            function if isinstance(function, torch.nn.Module) else checked(function) for function in self.reward_funcs
+        ]
         assert not isinstance(config.gate_kwargs, str)  # the configuration has parsed it
         self.gates = make_gates(config.gates or [], config.gate_kwargs or {}, self.num_generations)
         with_tools = any(getattr(self, name, None) for name in ("tools", "environment_factories", "rollout_func"))
@@ -132,6 +138,9 @@ class RolloutMixin(CurriculumMixin):
             return self._admitted_rewards
         with self.stopwatch("reward"):
             rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        for index, function in enumerate(self.reward_funcs):  # models never leave a completion out
+            if isinstance(function, torch.nn.Module) and not rewards_per_func[:, index].isfinite().all():
+                raise RewardError(f"Reward model {self.reward_func_names[index]!r} gave a reward that is not finite.")
         if self.model.training and not self.gates:
             groups = self._groups(self.curriculum.batch, rewards_per_func)
             self.observe([group.outcome for group in groups])
@@ -225,8 +234,9 @@ class RolloutMixin(CurriculumMixin):
                 metrics["curriculum/groups_with_signal_trained"].append(signal)
         rewards = np.array([rollout.rewards for group in groups for rollout in group.rollouts])
         for index, function in enumerate(self.reward_funcs):
-            if getattr(function, "is_accuracy", False):
-                metrics["accuracy"].append(float((rewards[:, index] >= 1.0).mean()))
+            judged = rewards[~np.isnan(rewards[:, index]), index]
+            if getattr(function, "is_accuracy", False) and len(judged):
+                metrics["accuracy"].append(float((judged >= 1.0).mean()))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
