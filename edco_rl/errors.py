@@ -1,4 +1,4 @@
-"""Errors that a user can mend. The command line prints their message alone; anything else is a bug, with a traceback."""
+"""Errors a user can mend. The command line prints their message alone; anything else is a bug, with a traceback."""
 
 from typing import ClassVar
 
