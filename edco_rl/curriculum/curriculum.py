@@ -11,7 +11,9 @@ from .pool import IndexArray, Pool
 from .registry import STRATEGIES
 from .strategy import Outcome, Strategy, StrategyContext
 
-_FORMAT = 3
+_FORMAT = 4
+# How much is drawn at a time: from where a run resumes on, it may be something else.
+_MAY_CHANGE = ("batch_size", "curriculum_size")
 
 
 class Curriculum:
@@ -208,7 +210,9 @@ class Curriculum:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what [`~Curriculum.state_dict`] returned. Prompts that were added since are new to the curriculum.
+        """Restore what [`~Curriculum.state_dict`] returned.
+
+        Prompts may have been added or moved since, and a batch or a curriculum be of another size.
 
         Raises:
             ConfigurationError: The state is of another format, setting or data set; the message names the difference.
@@ -218,7 +222,7 @@ class Curriculum:
                 f"The checkpoint's curriculum has format {state.get('format')!r}, this version reads {_FORMAT}."
             )
         for key, expected in self.settings.items():
-            if state["settings"].get(key) != expected:
+            if key not in _MAY_CHANGE and state["settings"].get(key) != expected:
                 raise ConfigurationError(
                     f"The checkpoint's curriculum has {key} {state['settings'].get(key)!r}, this run has {expected!r}."
                 )

@@ -1,11 +1,14 @@
 """Batches of a curriculum in the layout of TRL's `RepeatSampler`, cut to one rank."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from ..errors import ConfigurationError
 from .curriculum import Curriculum
+from .pool import IndexArray
 
 
 class CurriculumBatchSampler:
@@ -15,6 +18,9 @@ class CurriculumBatchSampler:
     slices; it is yielded `repeat_count` times before the next one is drawn. That is the contract of TRL's
     `RepeatSampler` behind accelerate's sharding. Give it to a plain `DataLoader`: accelerate's fetches one batch
     ahead, which would choose prompts before the policy that should choose them exists.
+
+    The sampler knows by itself where in a generation batch it is, so that a pass can be left at any batch: the next
+    one begins with what is left of its generation batch.
 
     Args:
         curriculum (`Curriculum`):
@@ -27,14 +33,23 @@ class CurriculumBatchSampler:
             This process.
         world_size (`int`, *optional*, defaults to `1`):
             Processes.
+        settings (`Mapping[str, Any]`, *optional*):
+            Settings a generation batch is made with, by the names users know. A run that resumes within one needs the
+            same.
 
     Attributes:
-        position (`int`): Batches yielded in this pass. Set before iterating, that many batches come out empty and draw
-            nothing: a trainer that resumes skips them.
+        uses_left (`int`): Times the current generation batch is still to be yielded.
     """
 
     def __init__(
-        self, curriculum: Curriculum, *, group_size: int = 1, repeat_count: int = 1, rank: int = 0, world_size: int = 1
+        self,
+        curriculum: Curriculum,
+        *,
+        group_size: int = 1,
+        repeat_count: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         total = curriculum.batch_size * group_size
         if total % world_size:
@@ -46,35 +61,59 @@ class CurriculumBatchSampler:
         self.repeat_count = repeat_count
         self.rank = rank
         self.local_size = total // world_size
-        self.position = 0
+        self.settings = dict(settings or {})
+        self.uses_left = 0
+        self._skipped = 0
+        self._not_taken: deque[IndexArray] = deque()
+
+    def skip(self, batches: int) -> None:
+        """Let the next pass begin with this many empty batches, which draw nothing.
+
+        A trainer that resumes passes over the batches of its pass that were trained on before.
+        """
+        self._skipped = batches
+
+    def take(self) -> IndexArray:
+        """The generation batch that was drawn first of those not taken in this pass, shape (batch_size,).
+
+        A trainer that accumulates gradients over several has them all drawn before it makes rollouts of the first.
+        """
+        return self._not_taken.popleft()
 
     def __iter__(self) -> Iterator[list[int]]:
-        self.position %= len(self)  # a trainer does not ask a pass it has used up whether it is over
-        for _ in range(self.position):
-            yield []
-        while self.position < len(self):
-            if self.position % self.repeat_count == 0:
-                self.curriculum.next_batch()
-            rows = np.repeat(self.curriculum.batch[: self.curriculum.batch_size], self.group_size)
-            self.position += 1
-            yield rows[self.rank * self.local_size : (self.rank + 1) * self.local_size].tolist()
+        skipped, self._skipped = self._skipped, 0
+        self._not_taken.clear()  # a step that was left in the middle makes no rollouts any more
+        for number in range(len(self)):
+            yield [] if number < skipped else self._next()
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the pass is, and the layout its position counts in."""
-        return {"position": self.position, "group_size": self.group_size, "repeat_count": self.repeat_count}
+    def _next(self) -> list[int]:
+        """This rank's rows of the next batch."""
+        if self.uses_left == 0:
+            self._not_taken.append(self.curriculum.next_batch())
+            self.uses_left = self.repeat_count
+        self.uses_left -= 1
+        rows = np.repeat(self.curriculum.batch[: self.curriculum.batch_size], self.group_size)
+        return rows[self.rank * self.local_size : (self.rank + 1) * self.local_size].tolist()
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """What is left of the generation batch, and the settings it was made with."""
+        return {"uses_left": self.uses_left, "settings": self.settings}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what [`~CurriculumBatchSampler.state_dict`] returned.
 
         Raises:
-            ConfigurationError: The layout is another.
+            ConfigurationError: A generation batch is not used up, and a setting it was made with is another.
         """
-        for key in ("group_size", "repeat_count"):
-            if state[key] != getattr(self, key):
-                raise ConfigurationError(
-                    f"The checkpoint's batches have {key} {state[key]}, this run has {getattr(self, key)}."
-                )
-        self.position = state["position"]
+        changed = [name for name in self.settings if state["settings"].get(name) != self.settings[name]]
+        if state["uses_left"] and changed:
+            name = changed[0]
+            raise ConfigurationError(
+                f"The checkpoint was made with {name} {state['settings'].get(name)}, this run has "
+                f"{self.settings[name]}, and it lies within a generation batch: {state['uses_left']} of its uses are "
+                "left. Resume with the same, or from a checkpoint between two generation batches."
+            )
+        self.uses_left = state["uses_left"]
 
     def __len__(self) -> int:
         return len(self.curriculum.pool) // self.curriculum.batch_size * self.repeat_count

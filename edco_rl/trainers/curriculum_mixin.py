@@ -1,9 +1,7 @@
 """The mixin that gives a TRL trainer a curriculum: sampling, scoring, observing, logging and checkpoints."""
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,11 @@ from ..data.prompts import check_prompts, prompt_ids
 from ..engine.protocol import GenerationBackend
 from ..errors import ConfigurationError
 from ..scoring import RowScorer
+from .batches import BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
 from .checkpoint import load_state, save_state
 from .engine_mixin import EngineMixin
+from .given import check_arguments, check_conversations, check_rows_kept, given_arguments, warn_of_samplers
 from .pass_order import seedable_sampler_order
 from .progress import CurriculumProgressCallback
 from .rounds import RoundsMixin
@@ -30,25 +30,6 @@ from .stopwatch import Stopwatch
 
 # What estimators read of a row.
 _SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer")
-
-
-@dataclass(frozen=True)
-class BatchLayout:
-    """How a trainer makes batches of prompts.
-
-    Args:
-        batch_size (`int`):
-            Different prompts in a generation batch, over all processes.
-        steps_per_batch (`float`):
-            Optimizer steps a generation batch lasts.
-        group_size (`int`, *optional*, defaults to `1`), repeat_count (`int`, *optional*, defaults to `1`):
-            See [`~edco_rl.curriculum.CurriculumBatchSampler`].
-    """
-
-    batch_size: int
-    steps_per_batch: float
-    group_size: int = 1
-    repeat_count: int = 1
 
 
 class CurriculumMixin(RoundsMixin, EngineMixin):
@@ -101,9 +82,12 @@ class CurriculumMixin(RoundsMixin, EngineMixin):
         engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
         if engine_config is not None and engine_config.engine_mode == "none":
             engine_config = None
-        given = self._given_arguments(args, kwargs)
+        warn_of_samplers(type(self), CurriculumMixin)
+        given = given_arguments(self, CurriculumMixin, args, kwargs)
+        check_arguments(given.get("args"))
         rows = self._rows_with_prompts(given.get("train_dataset"))
         check_prompts(rows)
+        check_conversations(rows, given)
         self._check_given(given, config)
         if engine_config is not None:
             self._check_engine(given, engine_config)
@@ -115,25 +99,12 @@ class CurriculumMixin(RoundsMixin, EngineMixin):
         self._scores_on_every_rank = engine_config is None
         super().__init__(*args, **kwargs)
 
-        if len(self.train_dataset) != len(rows):
-            raise ConfigurationError(
-                f"The data set has {len(rows)} rows, TRL made {len(self.train_dataset)} of them: a curriculum needs "
-                "each row to stay one."
-            )
+        check_rows_kept(given["train_dataset"], self.train_dataset, self.args)
         try:
             self._set_up(config, rows, engine_config)
         except BaseException:
             self.close()
             raise
-
-    def _given_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of TRL's constructor, by name."""
-        after = type(self).__mro__.index(CurriculumMixin) + 1
-        for parent in type(self).__mro__[after:]:
-            init = parent.__dict__.get("__init__")
-            if init is not None and "train_dataset" in inspect.signature(init).parameters:
-                return inspect.signature(init).bind_partial(self, *args, **kwargs).arguments
-        return kwargs
 
     def _rows_with_prompts(self, dataset: Any) -> Any:
         """The training set, row for row, with a column `prompt`."""
@@ -210,6 +181,7 @@ class CurriculumMixin(RoundsMixin, EngineMixin):
             repeat_count=layout.repeat_count,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
+            settings=batch_settings(self.args),
         )
         self.add_callback(CurriculumCallback(self, config.curriculum_interval))
         if self.pop_callback(ProgressCallback) is not None:
@@ -225,11 +197,6 @@ class CurriculumMixin(RoundsMixin, EngineMixin):
 
     def get_train_dataloader(self) -> DataLoader:
         """A data loader that draws from the curriculum at the moment a batch is needed."""
-        if self.args.dataloader_num_workers:
-            raise ConfigurationError(
-                f"dataloader_num_workers is {self.args.dataloader_num_workers}: workers would draw prompts ahead of "
-                "the policy that should choose them. Set it to 0."
-            )
         return DataLoader(
             self._training_rows(),
             batch_sampler=self._batch_sampler,
@@ -303,11 +270,28 @@ class CurriculumMixin(RoundsMixin, EngineMixin):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            self.save_curriculum(self._checkpoint_folder(trial))
+        folder = self._checkpoint_folder(trial)
+        self._save_of_rank(folder)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:  # comes last: where it is, the checkpoint is whole
+            self.save_curriculum(folder)
+
+    def _save_of_rank(self, folder: Path) -> None:
+        """Write what each rank has of its own to a checkpoint."""
 
     def _checkpoint_folder(self, trial: Any = None) -> Path:
         return Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+
+    def _init_training_state(
+        self, max_steps: int, steps_in_pass: int, passes: int, resume_from_checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        passes_done, batches = super()._init_training_state(
+            max_steps, steps_in_pass, passes, resume_from_checkpoint, trial
+        )
+        if self.state.global_step >= max_steps:  # nothing is left to do: Trainer would take one step more
+            return passes, 0
+        self._batch_sampler.skip(batches)
+        return passes_done, batches
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -15,7 +15,8 @@ from ..curriculum import make_gates
 from ..curriculum.pool import IndexArray
 from ..errors import ConfigurationError, EdcoRLError
 from ..rewards import RewardError, checked
-from .curriculum_mixin import BatchLayout, CurriculumMixin
+from .batches import BatchLayout
+from .curriculum_mixin import CurriculumMixin
 from .groups import Group, Rollout, has_signal, judge, make_groups, refill_size
 from .pass_order import repeat_sampler_order
 from .shared_prompt import completion_logprobs
@@ -142,7 +143,7 @@ class RolloutMixin(CurriculumMixin):
             if isinstance(function, torch.nn.Module) and not rewards_per_func[:, index].isfinite().all():
                 raise RewardError(f"Reward model {self.reward_func_names[index]!r} gave a reward that is not finite.")
         if self.model.training and not self.gates:
-            groups = self._groups(self.curriculum.batch, rewards_per_func)
+            groups = self._groups(self._batch_sampler.take(), rewards_per_func)
             self.observe([group.outcome for group in groups])
             self._log_groups(groups)
         return rewards_per_func
@@ -183,7 +184,7 @@ class RolloutMixin(CurriculumMixin):
         """Roll out the batch, and new prompts for the groups the gates drop; the same groups on every rank."""
         batch_size, size = self.curriculum.batch_size, self.num_generations
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        indices = self.curriculum.batch
+        indices = self._batch_sampler.take()
         seen: list[Group] = []
         dropped: Counter[str] = Counter()
         for refills_left in range(self._curriculum_config.gate_max_refills, -1, -1):
@@ -238,22 +239,16 @@ class RolloutMixin(CurriculumMixin):
             if getattr(function, "is_accuracy", False) and len(judged):
                 metrics["accuracy"].append(float((judged >= 1.0).mean()))
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        state = {"step": self._step, "rollouts": self._buffered_inputs if self._step % generate_every else None}
-        torch.save(state, self._rollouts_file(self._checkpoint_folder(trial)))
+    def _save_of_rank(self, folder: Path) -> None:
+        if self._batch_sampler.uses_left:
+            torch.save(self._buffered_inputs, self._rollouts_file(folder))
 
     def _load_curriculum(self, folder: str | Path) -> None:
         super()._load_curriculum(folder)
+        left, device = self._batch_sampler.uses_left, self.accelerator.device
+        self._step = self._batch_sampler.repeat_count - left if left else 0  # of the current generation batch
         path = self._rollouts_file(Path(folder))
-        if not path.is_file():
-            raise ConfigurationError(
-                f"The checkpoint {folder} has no {path.name}: it was made with fewer than "
-                f"{self.accelerator.num_processes} processes. Resume with as many."
-            )
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-        self._step, self._buffered_inputs = state["step"], state["rollouts"]
+        self._buffered_inputs = torch.load(path, map_location=device, weights_only=True) if left else None
 
     def _rollouts_file(self, folder: Path) -> Path:
         """Where this rank keeps the rollouts of a generation batch that is not used up yet."""

@@ -88,8 +88,6 @@ def test_wrong_settings_are_refused(strategy, kwargs, message):
     ("change", "message"),
     [
         ({"strategy": "random"}, "strategy 'random', this run has 'edco'"),
-        ({"batch_size": 4}, "batch_size 4, this run has 3"),
-        ({"curriculum_size": 7}, "curriculum_size 7, this run has 6"),
         ({"curriculum_exploration": 0.5}, "curriculum_exploration 0.5, this run has 0.0"),
         ({"seed": 1}, "seed 1, this run has 0"),
     ],
@@ -103,7 +101,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(change, mess
 
 def test_a_checkpoint_of_another_version_or_data_set_is_refused():
     curriculum = make("edco")
-    with pytest.raises(ConfigurationError, match="format 0, this version reads 3"):
+    with pytest.raises(ConfigurationError, match="format 0, this version reads 4"):
         curriculum.load_state_dict(curriculum.state_dict() | {"format": 0})
     with pytest.raises(ConfigurationError, match=r"Of the 13 prompts .* 1 are not in this data set, .* id 'p12'"):
         curriculum.load_state_dict(make("edco", pool_size=13).state_dict())

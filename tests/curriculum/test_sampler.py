@@ -38,24 +38,55 @@ def test_a_batch_that_ranks_cannot_share_is_refused():
         CurriculumBatchSampler(curriculum, world_size=2)
 
 
-@pytest.mark.parametrize("taken", range(1, 13))
-def test_a_pass_that_was_saved_goes_on_where_it_was(taken):
-    def sampler():
-        curriculum = Curriculum(Pool(list("abcdefg"), seed=2), "random", batch_size=2, size=2)
-        return CurriculumBatchSampler(curriculum, group_size=2, repeat_count=2)
+def sampler(settings=None):
+    curriculum = Curriculum(Pool(list("abcdefg"), seed=2), "random", batch_size=2, size=2)
+    return CurriculumBatchSampler(curriculum, group_size=2, repeat_count=2, settings=settings)
 
-    whole = sampler()
-    batches = [*whole, *whole, *whole, *whole]
-    first, second = sampler(), sampler()
-    assert list(itertools.islice(itertools.chain(first, first), taken)) == batches[:taken]
+
+def restored(first, settings=None):
+    second = sampler(settings)
     second.load_state_dict(first.state_dict())
     second.curriculum.load_state_dict(first.curriculum.state_dict())
-    empty = taken % len(first)
-    assert [*second, *second] == [[]] * empty + batches[taken : taken - empty + 12]
+    return second
 
 
-def test_a_pass_of_another_layout_is_refused():
-    curriculum = Curriculum(Pool(list("abcdefg")), "random", batch_size=2, size=2)
-    state = CurriculumBatchSampler(curriculum, group_size=2).state_dict()
-    with pytest.raises(ConfigurationError, match="group_size 2, this run has 4"):
-        CurriculumBatchSampler(curriculum, group_size=4).load_state_dict(state)
+@pytest.mark.parametrize("taken", range(1, 13))
+def test_a_pass_that_was_saved_goes_on_where_it_was(taken):
+    whole, first = sampler(), sampler()
+    batches = [*whole, *whole, *whole, *whole]
+    assert list(itertools.islice(itertools.chain(first, first), taken)) == batches[:taken]
+    second = restored(first)
+    done = taken % len(first)
+    second.skip(done)
+    assert [*second, *second] == [[]] * done + batches[taken : taken - done + 12]
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3])
+def test_a_pass_that_was_left_goes_on_with_what_is_left_of_its_batch(taken):
+    whole, left = sampler(), sampler()
+    batches = [*whole, *whole]
+    assert list(itertools.islice(left, taken)) == batches[:taken]
+    assert list(left) == batches[taken : taken + 6]
+
+
+@pytest.mark.parametrize("skipped", range(6))
+def test_batches_that_are_passed_over_draw_nothing(skipped):
+    one = sampler()
+    one.skip(skipped)
+    batches = list(one)
+    assert batches[:skipped] == [[]] * skipped and all(batches[skipped:]) and len(batches) == 6
+    assert one.curriculum.pool.visits.sum() == 2 * -(-(6 - skipped) // 2)
+    assert all(one)  # once
+
+
+def test_other_settings_are_refused_by_their_names_where_a_batch_is_not_used_up():
+    first = sampler({"num_generations": 2, "processes": 1})
+    batches = iter(first)
+    for uses_left in (1, 0):
+        next(batches)
+        assert restored(first, first.settings).uses_left == uses_left
+    more = {"num_generations": 2, "processes": 4}
+    assert restored(first, more).uses_left == 0
+    next(batches)
+    with pytest.raises(ConfigurationError, match="made with processes 1, this run has 4, .* 1 of its uses are left"):
+        restored(first, more)

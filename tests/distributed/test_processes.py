@@ -9,10 +9,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EDCO = {"strategy": "edco", "curriculum_interval": 4, "scoring_prefix_tokens": 2, "scoring_quick_answer": False, "curriculum_candidates": 20}
+EDCO = {
+    "strategy": "edco",
+    "curriculum_interval": 4,
+    "scoring_prefix_tokens": 2,
+    "scoring_quick_answer": False,
+    "curriculum_candidates": 20,
+}
 COMBINED = EDCO | {"strategy": "combined", "curriculum_exploration": 0.25, "curriculum_half_life": 8.0}
 GATED = EDCO | {"gates": ["equal_rewards"], "gate_max_refills": 2, "curriculum_size": 12}
 ONE_STEP = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "max_steps": 20}
+
+# Rollouts are used for two optimizer steps, twice: steps 3, 5 and 6 lie within a generation batch.
+REUSED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "steps_per_generation": 2}
+REUSED |= {"num_iterations": 2, "beta": 0.1, "max_steps": 18}
 
 
 def run(folder, model, curriculum, args, processes=1, check=True, **settings):
@@ -53,17 +63,35 @@ def test_two_processes_train_on_the_prompts_of_one(tiny_model_path, tmp_path):
     assert change == pytest.approx(change_alone, rel=0.01) and abs(change) > 0.01
 
 
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on_with_the_same_prompts(tiny_model_path, tmp_path, before, after):
+    folder = tmp_path / "changed"
+    for processes, settings in ((before, {"kill_at": 5}), (after, {"resume": str(folder / "checkpoint-5")})):
+        args = ONE_STEP | {"per_device_train_batch_size": 8 // processes, "max_steps": 10}
+        run(folder, tiny_model_path, GATED, args, processes, check=processes == after, **settings)
+    run(tmp_path / "one", tiny_model_path, GATED, ONE_STEP | {"max_steps": 10, "save_strategy": "no"})
+    changed, alone = record(folder)[0], record(tmp_path / "one")[0]
+    assert len(changed) == 10 and [changed[step]["ids"] for step in changed] == [alone[step]["ids"] for step in alone]
+
+
+def test_within_a_generation_batch_another_number_of_processes_is_refused(tiny_model_path, tmp_path):
+    run(tmp_path, tiny_model_path, EDCO, REUSED | {"max_steps": 3, "per_device_train_batch_size": 8})
+    args = REUSED | {"max_steps": 6}
+    checkpoint = str(tmp_path / "checkpoint-3")
+    done = run(tmp_path, tiny_model_path, EDCO, args, 2, check=False, resume=checkpoint)
+    assert done.returncode != 0 and "made with per_device_train_batch_size 8, this run has 4" in done.stderr
+    done = run(
+        tmp_path, tiny_model_path, EDCO, args | {"per_device_train_batch_size": 8}, 2, check=False, resume=checkpoint
+    )
+    assert done.returncode != 0 and "made with processes 1, this run has 2" in done.stderr
+
+
 def test_ranks_that_drift_apart_stop_and_say_so(tiny_model_path, tmp_path):
     drifting = {"strategy": "tests.distributed.run:Drifting"}
     args = ONE_STEP | {"per_device_train_batch_size": 4, "save_strategy": "no"}
     done = run(tmp_path, tiny_model_path, drifting, args, processes=2, check=False)
     assert done.returncode != 0
     assert "At optimizer step 0 the curriculum of ranks [1] is not in the state of rank 0's" in done.stderr
-
-
-# Rollouts are used for two optimizer steps, twice: steps 3, 5 and 6 lie within a generation batch.
-REUSED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "steps_per_generation": 2}
-REUSED |= {"num_iterations": 2, "beta": 0.1, "max_steps": 18}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The mixin before trainers this package knows nothing of: TRL's DPO and KTO, and one with a constructor of its own."""
+"""The mixin before trainers this package knows nothing of: TRL's DPO and KTO, one with its own constructor."""
 
 import json
 
@@ -93,9 +93,13 @@ def test_a_trainer_of_ones_own_can_tell_what_it_knows_and_resumes_exactly(tiny_m
         ({"train_dataset": preferences().remove_columns("prompt")}, "no column 'prompt'"),
         ({"curriculum": "edko"}, "Unknown strategy 'edko'"),
         ({"curriculum": CurriculumConfig(gates=["equal_rewards"])}, "judge groups of rollouts"),
+        ({"dataloader_num_workers": 1}, "dataloader_num_workers is 1"),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size begins training anew .* per_device_train_batch_size"),
     ],
 )
 def test_wrong_input_is_refused_before_a_model_is_loaded(tmp_path, changes, message):
-    given = {"args": arguments(tmp_path), "train_dataset": preferences(), **changes}
+    settings = {name: changes[name] for name in changes if hasattr(DPOConfig, name)}
+    given = {"args": arguments(tmp_path, **settings), "train_dataset": preferences()}
+    given |= {name: value for name, value in changes.items() if name not in settings}
     with pytest.raises(ConfigurationError, match=message):
         CurriculumDPOTrainer("/nowhere/model", **given)

@@ -162,13 +162,6 @@ def test_wrong_input_is_refused(tiny_model_path, tmp_path, kwargs, message):
         )
 
 
-def test_data_loader_workers_are_refused(tiny_model_path, tmp_path):
-    args = arguments(tmp_path, dataloader_num_workers=1)
-    trainer = CurriculumGRPOTrainer(tiny_model_path, length_reward, args, sums())
-    with pytest.raises(ConfigurationError, match="dataloader_num_workers is 1"):
-        trainer.get_train_dataloader()
-
-
 def signal_in_some(completions, prompts, **kwargs):
     """Rewards differ within the groups of every other prompt only, whatever is generated."""
     return [float(i % 2 and int(prompt.split()[0]) % 2) for i, prompt in enumerate(prompts)]
