@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 import yaml
 
+from edco_rl.audit.candidates import EDCO_RELEASED
 from edco_rl.benchmark.cells import make_cells
 from edco_rl.config import BenchmarkConfig
 from edco_rl.config.complexity import Baseline
@@ -74,6 +75,30 @@ def test_the_baseline_of_a_recipe_is_a_flag():
     assert not plain.curriculum.strategy_kwargs and parse(pocl).curriculum.strategy_kwargs["stages"] == 4
     scheduled = ("final_distillation_temperature", "distillation_weight", "final_distillation_weight")
     assert all(getattr(plain.training, setting) is None for setting in scheduled)
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_edcos_released_recipes_score_as_the_audits_candidate_does(method):
+    curriculum = parse(FOLDER / "communication" / f"{method}_edco_released.yaml").curriculum
+    assert {name: getattr(curriculum, name) for name in EDCO_RELEASED} == EDCO_RELEASED
+    assert curriculum.curriculum_candidates is None and curriculum.curriculum_reset_optimizer
+
+
+def test_edcos_released_rounds_add_up():
+    """Reinforcement learning: five rounds of 100 batches of 8 prompts, two updates each, over 200 prompts four times.
+    Fine-tuning: eight rounds of one pass over 1,750 rows, two epochs' worth of 7,000."""
+    grpo = parse(FOLDER / "communication" / "grpo_edco_released.yaml")
+    args, interval = grpo.training, grpo.curriculum.curriculum_interval
+    prompts = args.generation_batch_size // args.num_generations
+    updates = args.steps_per_generation // args.gradient_accumulation_steps
+    assert (prompts, updates, interval // updates) == (8, 2, 100)
+    assert interval // updates * prompts == 4 * grpo.curriculum.curriculum_size == 800
+    assert args.max_steps == 5 * interval and args.ref_model_sync_steps == interval
+    sft = parse(FOLDER / "communication" / "sft_edco_released.yaml")
+    args, interval = sft.training, sft.curriculum.curriculum_interval
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    assert sft.curriculum.curriculum_size == sft.data.train_prompts * 2 // 8
+    assert interval == sft.curriculum.curriculum_size // rows and args.max_steps == 8 * interval
 
 
 def test_rloo_is_trained_as_grpo_is():

@@ -7,8 +7,10 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
+from edco_rl.audit.candidates import default_candidates
 from edco_rl.audit.report import recommend
 from edco_rl.cli import main
+from edco_rl.config import EstimatorConfig
 
 
 def audit(model, folder, estimators=("answer_entropy", "perplexity"), **changes):
@@ -79,6 +81,17 @@ def runs(folder):
         values(folder, full, "free"),
         values(folder, full),
     ]
+
+
+def test_the_default_candidates_are_told_apart_and_have_edcos_score_in_both_forms():
+    candidates = default_candidates(EstimatorConfig(), ["prompt", "options", "answer"])
+    labels = [candidate.label for candidate in candidates]
+    assert len(set(labels)) == len(labels)
+    assert "prefix_entropy (16 tokens, greedy, quick answer)" in labels
+    [released] = [candidate for candidate in candidates if candidate.config.scoring_largest_share < 1]
+    assert released.is_sampled and released.label == (
+        "prefix_entropy (128 tokens, 1 at T=0.7, top-p 0.7, largest 20%, quick answer, no chat template)"
+    )
 
 
 def test_the_statistics_are_those_of_the_raw_measurements(audited):

@@ -115,9 +115,12 @@ model, rows = sys.argv[1], json.loads(sys.argv[2])
 config = EngineConfig(engine_mode="colocate", engine_max_model_len=512, engine_dtype="float32")
 engine = ColocatedEngine(model, config)
 found = {}
-for name in ("prefix_entropy", "option_entropy", "perplexity", "rollout_entropy"):
-    config = EstimatorConfig(estimator=name, scoring_prefix_tokens=4, scoring_samples=1, scoring_sequence_tokens=4)
-    scorer = RowScorer(AutoTokenizer.from_pretrained(model), config)
+# Of so little mass, sampling is greedy: the model's own log-probabilities are those of the greedy answer.
+again = {"scoring_temperature": 0.7, "scoring_top_p": 1e-6, "scoring_logprobs": "model"}
+for name in ("prefix_entropy", "option_entropy", "perplexity", "rollout_entropy", "read again"):
+    own = {"estimator": "prefix_entropy", **again} if name == "read again" else {"estimator": name}
+    config = EstimatorConfig(scoring_prefix_tokens=4, scoring_samples=1, scoring_sequence_tokens=4, **own)
+    scorer = RowScorer(RowTokenizer(AutoTokenizer.from_pretrained(model)), config)
     scores = scorer.score(scorer.encode(rows), engine)
     found[name] = [[score.value, score.lower, score.upper, score.tokens] for score in scores]
 engine.close()
@@ -134,6 +137,7 @@ def test_an_engine_within_the_process_gives_the_scores_of_the_server(client, tok
             [s.value, s.lower, s.upper, s.tokens] for s in score(client, tokenizer, name, scoring_prefix_tokens=4)
         ]
         np.testing.assert_allclose(found[name], expected, atol=2 * TOLERANCE)
+    np.testing.assert_allclose(found["read again"], found["prefix_entropy"], atol=2 * TOLERANCE)
     assert all(0 < value < 11 for value, *_ in found["rollout_entropy"])
 
 

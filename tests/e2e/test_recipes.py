@@ -22,7 +22,7 @@ SMALL = {
 }
 SMALL_OF_METHOD = {
     "distillation": {"max_completion_length": 8},
-    "grpo": {"num_generations": 2, "max_completion_length": 8},
+    "grpo": {"num_generations": 2, "max_completion_length": 8, "steps_per_generation": 1},
     "ppo": {"max_completion_length": 8},
     "rloo": {"num_generations": 2, "max_completion_length": 8},
     "sft": {},
