@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from . import __version__, config
 from .errors import ConfigurationError, EdcoRLError
 from .methods import METHODS
+from .plugins import search_in
 
 _INTERRUPTED = 130
 Command = Callable[[str, list[str]], None]
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     # A stop request unwinds like Ctrl-C does, so that every server that was started is ended.
     signal.signal(signal.SIGTERM, _raise_interrupt)
     sys.unraisablehook = _ask_again
+    search_in(os.getcwd())
     try:
         _dispatch(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
@@ -47,11 +49,9 @@ def _choose(parser: argparse.ArgumentParser, what: str, summaries: dict[str, str
 
 
 def _parse(prog: str, arguments: list[str], *classes: type) -> tuple[Any, ...]:
-    from trl import TrlParser
+    from .parsing import Parser, parse_command_line
 
-    from .parsing import parse_command_line
-
-    return parse_command_line(TrlParser(classes, prog=prog), arguments)
+    return parse_command_line(Parser(classes, prog=prog), arguments)
 
 
 def _calls(path: str, *classes: type) -> Command:

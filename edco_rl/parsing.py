@@ -1,5 +1,6 @@
 """From a command line, a YAML file or settings by name to dataclasses: TRL's parser, its complaints as messages."""
 
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -11,30 +12,41 @@ import yaml
 from trl import TrlParser
 
 from .errors import ConfigurationError
+from .plugins import search_in
 
 _SCALARS = {bool, int, float, str}
 _CONTAINERS = {list, tuple, dict, str}  # a mapping can be text: JSON on the command line
+# To YAML 1.1 these are text: it wants a point in the number and a sign in the exponent.
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
-def parse_command_line(parser: TrlParser, arguments: list[str]) -> tuple[Any, ...]:
+class Parser(TrlParser):
+    """TRL's parser. Settings of a file are checked, and read as they are meant."""
+
+    def set_defaults_with_config(self, **values: Any) -> list[str]:
+        """Take settings as defaults; words of those that are no field come back."""
+        return super().set_defaults_with_config(**_as_meant(self, values))
+
+
+def parse_command_line(parser: Parser, arguments: list[str]) -> tuple[Any, ...]:
     """The parser's dataclasses from flags, and from the YAML file that `--config` names.
 
     Raises:
         ConfigurationError: There is no such file or setting, or a class refuses a value.
     """
     if "--config" in arguments[:-1]:
-        _check_values(parser, _read_file(arguments[arguments.index("--config") + 1]))
+        read_file(arguments[arguments.index("--config") + 1], "--config")
     try:
         return parser.parse_args_and_config(args=arguments, fail_with_unknown_args=True)
     except ValueError as error:  # how TRL's classes and ours refuse a value
         raise ConfigurationError(str(error)) from error
 
 
-def parse_values(parser: TrlParser, values: Mapping[str, Any], what: str) -> tuple[Any, ...]:
+def parse_values(parser: Parser, values: Mapping[str, Any], what: str) -> tuple[Any, ...]:
     """The parser's dataclasses from settings by name.
 
     Args:
-        parser (`TrlParser`):
+        parser ([`Parser`]):
             The parser.
         values (`Mapping[str, Any]`):
             The settings.
@@ -45,7 +57,6 @@ def parse_values(parser: TrlParser, values: Mapping[str, Any], what: str) -> tup
         ConfigurationError: There is no such setting, or a class refuses a value.
     """
     try:
-        _check_values(parser, values)
         unknown = parser.set_defaults_with_config(**values)
         if unknown:
             names = ", ".join(word.removeprefix("--") for word in unknown[::2])
@@ -55,20 +66,36 @@ def parse_values(parser: TrlParser, values: Mapping[str, Any], what: str) -> tup
         raise ConfigurationError(f"{what}: {error}") from error
 
 
-def _read_file(path: str) -> Mapping[str, Any]:
+def read_file(path: str | Path, what: str) -> dict[str, Any]:
+    """Settings by name from a YAML file. A user's own modules are looked for beside it from then on.
+
+    Args:
+        path (`str` or `Path`):
+            The file.
+        what (`str`):
+            The setting that names it.
+
+    Raises:
+        ConfigurationError: There is no such file, or something else in it.
+    """
     if not Path(path).is_file():
-        raise ConfigurationError(f"--config {path}: there is no such file.")
+        raise ConfigurationError(f"{what} {path}: there is no such file.")
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"--config {path}: {error}") from error
+        raise ConfigurationError(f"{what} {path}: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigurationError(f"--config {path}: expected settings by name.")
+        raise ConfigurationError(f"{what} {path}: expected settings by name.")
+    search_in(Path(path).parent)
     return values
 
 
-def _check_values(parser: TrlParser, values: Mapping[str, Any]) -> None:
-    """Refuse values of a kind their field does not take. Text is left to the parser, which converts it."""
+def _as_meant(parser: Parser, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as their fields take them: one name where there can be several is a list of it, and 5e-1 a number.
+
+    Values of a kind their field does not take are refused. Other text is left to the parser, which converts it.
+    """
+    meant = dict(values)
     for dataclass in parser.dataclass_types:
         hints = typing.get_type_hints(dataclass)
         for name in values.keys() & {field.name for field in fields(dataclass)}:
@@ -79,13 +106,30 @@ def _check_values(parser: TrlParser, values: Mapping[str, Any]) -> None:
                 raise ConfigurationError(f"{name}: expected a list or mapping, got {value!r}.")
             if isinstance(value, float) and kinds == {int}:
                 raise ConfigurationError(f"{name}: expected a whole number, got {value!r}.")
+            if isinstance(value, str) and list in kinds and str not in kinds:
+                meant[name] = [value]
+            elif isinstance(value, dict) or (isinstance(value, list) and list[str] not in _parts(hints[name])):
+                meant[name] = _with_numbers(value)
+    return meant
+
+
+def _with_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return list(map(_with_numbers, value))
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """The types a field takes, `None` left out: of `list[str] | None` this is `list[str]`."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        for part in typing.get_args(hint):
+            yield from _parts(part)
+    elif hint is not types.NoneType:
+        yield hint
 
 
 def _kinds(hint: Any) -> Iterator[Any]:
-    """The types a field takes, `None` left out: of `list[str] | None` this is `list`."""
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        for part in typing.get_args(hint):
-            yield from _kinds(part)
-    elif hint is not types.NoneType:
-        yield origin or hint
+    """The types a field takes, without what is in them: of `list[str] | None` this is `list`."""
+    return (typing.get_origin(part) or part for part in _parts(hint))

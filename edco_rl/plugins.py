@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ConfigurationError
@@ -98,6 +100,17 @@ def check_settings(
         raise ConfigurationError(f"{what} with {source} {dict(settings)}: {error}.") from None
 
 
+def search_in(folder: str | Path) -> None:
+    """Let plug-ins be found in a folder, after all that is installed. A script such as `edco-rl` has its own alone.
+
+    Args:
+        folder (`str` or `Path`):
+            The folder of a recipe, or the current one.
+    """
+    if (path := str(Path(folder).resolve())) not in sys.path:
+        sys.path.append(path)
+
+
 def import_named(kind: str, name: str, available: list[str], own: str) -> Any:
     """What an import path (`package.module:attribute` or `package.module.attribute`) leads to.
 
@@ -124,7 +137,10 @@ def import_named(kind: str, name: str, available: list[str], own: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there, and lacks another: its author has to see where
-        raise ConfigurationError(f"Cannot import {kind} {name!r}: {error}.") from error
+        raise ConfigurationError(
+            f"Cannot import {kind} {name!r}: {error}. It is looked for among what is installed, in the folder of the "
+            "recipe and in the current one."
+        ) from error
     if not hasattr(module, attribute):
         raise ConfigurationError(f"Cannot import {kind} {name!r}: {module_name} has no {attribute!r}.")
     return getattr(module, attribute)

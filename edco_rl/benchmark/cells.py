@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..config import BenchmarkConfig
 from ..errors import ConfigurationError
 from ..methods import METHODS, find_method
-from ..parsing import parse_values
+from ..parsing import parse_values, read_file
 from ..runs.settings import RunSettings, method_parser
 from ..store import plain
 
@@ -78,7 +76,8 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
             each other.
     """
     assert not isinstance(benchmark.settings, str)  # the configuration has parsed it
-    shared = {**_read_recipe(benchmark.recipe), **(benchmark.settings or {})}
+    recipe = read_file(Path(benchmark.recipe).expanduser(), "recipe") if benchmark.recipe else {}
+    shared = {**recipe, **(benchmark.settings or {})}
     methods = _methods(benchmark)
     curricula = {name: _curriculum(name, values) for name, values in _curricula(benchmark, shared).items()}
     if benchmark.baseline not in curricula and len(curricula) > 1:
@@ -99,17 +98,6 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
         values |= {"seed": seed, **_budget(benchmark, values)}
         cells.append(Cell(task, method, curriculum, seed, trainer, values, target))
     return cells
-
-
-def _read_recipe(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    if not Path(path).expanduser().is_file():
-        raise ConfigurationError(f"recipe {path}: there is no such file.")
-    values = yaml.safe_load(Path(path).expanduser().read_text())
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"recipe {path}: expected settings by name.")
-    return values
 
 
 def _methods(benchmark: BenchmarkConfig) -> dict[str, dict[str, Any]]:

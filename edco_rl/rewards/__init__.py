@@ -71,13 +71,14 @@ def default_reward(columns: Sequence[str]) -> str | None:
 
 
 def get_rewards(
-    names: Sequence[str] | None, reward_kwargs: dict[str, dict[str, Any]] | None = None
+    names: str | Sequence[str] | None, reward_kwargs: dict[str, dict[str, Any]] | None = None
 ) -> list[RewardFunction]:
-    """The reward functions of these names, each with its keyword arguments.
+    """The reward functions of these names, or of one, each with its keyword arguments.
 
     Raises:
         ConfigurationError: There is none, or `reward_kwargs` has a name that is not among them.
     """
+    names = [names] if isinstance(names, str) else names
     if not names:
         raise ConfigurationError("reward_funcs is empty: name at least one reward function.")
     unused = set(reward_kwargs or {}) - set(names)

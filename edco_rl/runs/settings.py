@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import AutoConfig
-from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
+from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
 
 from ..config import CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from ..data.load import load_prompts
@@ -17,12 +17,13 @@ from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
 from ..errors import ConfigurationError
 from ..methods import Method
 from ..models import check_model_path
+from ..parsing import Parser
 from ..store import plain
 from ..trainers.checkpoint import CURRICULUM_FILE
 
 
-def method_parser(method: Method, prog: str) -> TrlParser:
-    """TRL's parser over all settings of a method, with defaults that fit the machine.
+def method_parser(method: Method, prog: str) -> Parser:
+    """The parser of all settings of a method, with defaults that fit the machine.
 
     Args:
         method (`Method`):
@@ -31,7 +32,7 @@ def method_parser(method: Method, prog: str) -> TrlParser:
             Name in the help text.
     """
     script, training, curriculum = (method.load(part) for part in ("script", "training", "curriculum"))
-    parser = TrlParser((script, training, ModelConfig, curriculum, EngineConfig, DataConfig, RunConfig), prog=prog)
+    parser = Parser((script, training, ModelConfig, curriculum, EngineConfig, DataConfig, RunConfig), prog=prog)
     if not has_cuda():
         parser.set_defaults(bf16=False)  # TRL's default would be refused
     return parser

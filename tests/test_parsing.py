@@ -1,0 +1,129 @@
+"""Settings from YAML as people write them."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edco_rl.config import CurriculumConfig, DataConfig, RunConfig
+from edco_rl.errors import ConfigurationError
+from edco_rl.methods import METHODS
+from edco_rl.parsing import Parser, parse_command_line, parse_values
+from edco_rl.runs.settings import method_parser
+
+
+@dataclass
+class Settings:
+    names: list[str] | None = None
+    weights: list[float] = field(default_factory=list)
+    rate: float = 0.0
+    kwargs: dict[str, Any] | str | None = None
+
+
+def parse(text):
+    return parse_values(Parser((Settings,)), yaml.safe_load(text), "test")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("names: math", {"names": ["math"]}),
+        ("names: [math]", {"names": ["math"]}),
+        ("names: [1e5, math]", {"names": ["1e5", "math"]}),
+        ("rate: 5e-1", {"rate": 0.5}),
+        ("weights: [5e-1, 1, 2.5E3]", {"weights": [0.5, 1, 2500.0]}),
+        ("kwargs: {a: 5e-1, b: {c: [1e3, -2.E-1, .5e1]}}", {"kwargs": {"a": 0.5, "b": {"c": [1e3, -0.2, 5.0]}}}),
+        ("kwargs: {a: 1e, b: e5, c: 1e5b, d: 2e-3x}", {"kwargs": {"a": "1e", "b": "e5", "c": "1e5b", "d": "2e-3x"}}),
+    ],
+)
+def test_a_setting_is_what_its_field_takes(text, expected):
+    parsed = parse(text)
+    assert {name: getattr(parsed, name) for name in expected} == expected
+
+
+def test_a_file_and_values_are_read_alike(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("names: math\nkwargs: {a: 5e-1}\n")
+    [parsed] = parse_command_line(Parser((Settings,)), ["--config", str(path), "--rate", "5e-1"])
+    assert (parsed.names, parsed.kwargs, parsed.rate) == (["math"], {"a": 0.5}, 0.5)
+
+
+EVERY = {
+    "strategy_kwargs": CurriculumConfig,
+    "gate_kwargs": CurriculumConfig,
+    "reward_kwargs": RunConfig,
+    "task_kwargs": DataConfig,
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_mapping_of_settings_has_numbers_in_it(name):
+    [parsed] = parse_values(Parser((EVERY[name],)), {name: {"first": {"threshold": "5e-1"}}}, "test")
+    assert getattr(parsed, name) == {"first": {"threshold": 0.5}}
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_trls_own_mappings_too_and_one_name_for_every_list(method, tmp_path):
+    parser = method_parser(METHODS[method], method)
+    values = {"lr_scheduler_kwargs": {"min_lr": "1e-6"}, "output_dir": str(tmp_path), "lora_target_modules": "q_proj"}
+    parsed = parse_values(parser, values, "test")
+    fields = {name: value for one in parsed for name, value in vars(one).items()}
+    assert fields["lr_scheduler_kwargs"] == {"min_lr": 1e-6}
+    assert fields["lora_target_modules"] in ("q_proj", ["q_proj"])
+
+
+PLUGIN = """
+from edco_rl.curriculum import Gate
+
+def reward(completions, **kwargs):
+    return [float(len(text) % 3) for text in completions]
+
+class Open(Gate):
+    def admit(self, outcome):
+        return True
+"""
+
+
+@pytest.mark.parametrize("place", ["beside", "current"])
+def test_a_module_of_ones_own_is_found_by_the_script(place, tmp_path, tiny_model_path):
+    folder, elsewhere = tmp_path / "recipes", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    ((folder if place == "beside" else elsewhere) / f"own_{place}.py").write_text(PLUGIN)
+    settings = {
+        "model_name_or_path": tiny_model_path,
+        "dataset_name": "reasoning_gym:chain_sum",
+        "train_prompts": 20,
+        "held_out_prompts": 0,
+        "output_dir": str(tmp_path / "run"),
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": "none",
+        "max_steps": 1,
+        "per_device_train_batch_size": 4,
+        "num_generations": 2,
+        "max_completion_length": 2,
+        "gradient_checkpointing": False,
+        "engine_mode": "none",
+        "strategy": "random",
+        "reward_funcs": f"own_{place}:reward",
+        "gates": f"own_{place}:Open",
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    script = Path(sys.executable).with_name("edco-rl")
+    command = [script, "train", "grpo", "--config", str(folder / "recipe.yaml")]
+    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["prompts_in_pool"] == 20
+
+
+def test_a_module_that_is_nowhere_is_said_to_be_looked_for(tmp_path):
+    from edco_rl.rewards import get_reward
+
+    with pytest.raises(ConfigurationError, match="in the folder of the recipe and in the current one"):
+        get_reward("nowhere_to_be_found:reward")
