@@ -148,11 +148,11 @@ class _TRLClient:
 def iter_adapter(model: Any, distributed: DistributedBackend) -> Iterator[tuple[str, torch.Tensor]]:
     """Full tensors of a LoRA adapter under the names PEFT saves them with. A collective where they are sharded."""
     parameters = [(name, p) for name, p in model.named_parameters() if model.prefix in name]
-    adapter = f".{model.active_adapter}."
+    adapter = f".{model.active_adapter}"
     with distributed.gather_params([p for _, p in parameters]):
         for name, p in parameters:
-            if adapter in name:
-                yield name.replace(adapter, "."), p.full_tensor() if hasattr(p, "full_tensor") else p.data
+            if f"{adapter}." in name or name.endswith(adapter):  # of a linear layer, or of embeddings
+                yield name.replace(adapter, ""), p.full_tensor() if hasattr(p, "full_tensor") else p.data
 
 
 def iter_merged(model: Any, distributed: DistributedBackend) -> Iterator[tuple[str, torch.Tensor]]:
@@ -161,27 +161,44 @@ def iter_merged(model: Any, distributed: DistributedBackend) -> Iterator[tuple[s
     The model itself is read only. The sum is formed in float32 and rounded once.
 
     Raises:
-        ConfigurationError: The adapter cannot be merged this way (FSDP, DoRA, or a method other than LoRA).
+        ConfigurationError: The adapter is sharded by FSDP.
     """
     if distributed.is_fsdp:
         raise ConfigurationError("A LoRA adapter sharded by FSDP cannot be merged for sync; use transport adapter.")
     layers = {
         f"{name}.base_layer.weight": module for name, module in model.named_modules() if isinstance(module, LoraLayer)
     }
-    if not layers or any(getattr(config, "use_dora", False) for config in model.peft_config.values()):
-        raise ConfigurationError("Only plain LoRA adapters can be merged for sync; use transport adapter.")
     with distributed.gather_params(list(model.parameters())):
-        for full_name, p in model.named_parameters():
-            if model.prefix in full_name or "original_module" in full_name:
-                continue
+        for name, p in _of_base(model):
             weight = p.data
-            if full_name in layers:
-                layer = layers[full_name]
+            if name in layers:
                 weight = weight.float()
-                for adapter in layer.active_adapters:
-                    weight = weight + layer.get_delta_weight(adapter).float()
+                for adapter in layers[name].active_adapters:
+                    weight = weight + layers[name].get_delta_weight(adapter).float()
                 weight = weight.to(p.dtype)
-            name = full_name.removeprefix("base_model.model.")
-            for part in (".base_layer", "modules_to_save.default.", "_checkpoint_wrapped_module."):
-                name = name.replace(part, "")
-            yield name, weight
+            yield _base_name(model, name), weight
+
+
+def iter_base(model: Any, distributed: DistributedBackend) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters of a LoRA model without its adapter. A collective where they are sharded."""
+    with distributed.gather_params(list(model.parameters())):
+        for name, p in _of_base(model):
+            yield _base_name(model, name), p.data
+
+
+def _of_base(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Parameters in use that are not those of an adapter's matrices, under PEFT's names."""
+    for name, p in model.named_parameters():
+        saved = "modules_to_save." in name
+        if model.prefix in name or "original_module." in name:
+            continue
+        if not saved or f"modules_to_save.{model.active_adapter}." in name:
+            yield name, p
+
+
+def _base_name(model: Any, name: str) -> str:
+    """The name a parameter has in the model without an adapter."""
+    name = name.removeprefix("base_model.model.")
+    for part in (".base_layer", f"modules_to_save.{model.active_adapter}.", "_checkpoint_wrapped_module."):
+        name = name.replace(part, "")
+    return name

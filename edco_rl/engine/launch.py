@@ -10,8 +10,10 @@ from typing import Any
 from ..config import ENGINE_CLASSES, EngineConfig
 from ..errors import ConfigurationError
 from ..plugins import Registry
+from .policy import check_adapter, needs_merging
 from .protocol import Engine
 from .weights import TRANSPORTS, WeightTransport
+from .weights.base import NamedParameters
 
 ENGINES: Registry[Engine] = Registry("engine_mode", Engine, ENGINE_CLASSES)  # type: ignore[type-abstract]
 
@@ -37,7 +39,7 @@ class EngineConnection:
             self.engine.close()
 
 
-def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool) -> EngineConfig:
+def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool, peft_config: Any = None) -> EngineConfig:
     """Find and check the classes that settings name, before anything is started.
 
     Args:
@@ -47,6 +49,8 @@ def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool) -> EngineCon
             Whether the policy is a LoRA model.
         cuda (`bool`):
             Whether the trainer runs on CUDA.
+        peft_config (`peft.PeftConfig`, *optional*):
+            The policy's LoRA configuration, where it is known.
 
     Returns:
         `EngineConfig`: the settings, with the transport that `"auto"` stands for.
@@ -56,8 +60,12 @@ def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool) -> EngineCon
     """
     engine = ENGINES.find(config.engine_mode)
     if config.engine_transport == "auto":
-        config = replace(config, engine_transport=engine.default_transport(config, lora=lora, cuda=cuda))
-    TRANSPORTS.find(config.engine_transport).check(config, engine, lora=lora, cuda=cuda)
+        adapter = lora and not (peft_config is not None and needs_merging(peft_config))
+        config = replace(config, engine_transport=engine.default_transport(config, lora=adapter, cuda=cuda))
+    transport = TRANSPORTS.find(config.engine_transport)
+    transport.check(config, engine, lora=lora, cuda=cuda)
+    if peft_config is not None:
+        check_adapter(peft_config, config.engine_transport, adapter_only=transport.adapter_only)
     return config
 
 
@@ -91,7 +99,7 @@ def open_engine(
         EngineStartError: The server did not start.
         EngineError: No server answers at `engine_url`.
     """
-    config = resolve_engine(config, lora=peft_config is not None, cuda=cuda)
+    config = resolve_engine(config, lora=peft_config is not None, cuda=cuda, peft_config=peft_config)
     if TRANSPORTS.find(config.engine_transport).adapter_only and config.engine_max_lora_rank is None:
         config = replace(config, engine_max_lora_rank=lora_rank_for_vllm(peft_config.r))
     engine = ENGINES.find(config.engine_mode).open(model, config, rank=rank, log_path=log_path)
@@ -101,6 +109,26 @@ def open_engine(
         if engine is not None:
             engine.close()
         raise
+
+
+def push_base(connection: EngineConnection, config: EngineConfig, named_parameters: NamedParameters) -> None:
+    """Give an engine that serves adapters a trainer's base weights, where they may not be those on disk.
+
+    Called on every rank; an engine of a user's own that takes no files keeps what it has loaded.
+
+    Args:
+        connection (`EngineConnection`):
+            As this rank sees the engine.
+        config (`EngineConfig`):
+            Settings.
+        named_parameters (`Iterable[tuple[str, torch.Tensor]]`):
+            Parameters of the base model.
+    """
+    file, engine = TRANSPORTS.find("file"), connection.engine
+    if engine is None or isinstance(engine, file.engine_class):
+        transport = file(engine, config)
+        transport.connect()
+        transport.push(named_parameters, 0)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from trl.models import unwrap_model_for_generation
 
 from ..config import EngineConfig
 from ..curriculum.pool import IndexArray
-from ..engine.generation import EngineGeneration
+from ..engine.generation import EngineGeneration, iter_base
 from ..engine.hardware import has_cuda
-from ..engine.launch import EngineConnection, open_engine, resolve_engine
+from ..engine.launch import EngineConnection, open_engine, push_base, resolve_engine
+from ..engine.policy import changes_base, check_weights
 from ..engine.protocol import GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
 from ..errors import ConfigurationError
@@ -34,9 +35,9 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     _connection: EngineConnection | None
     _last_loaded_step: int
     _scores_on_every_rank: bool
+    _base_on_disk: bool
 
-    @staticmethod
-    def _check_engine(given: Mapping[str, Any], config: EngineConfig) -> None:
+    def _check_engine(self, given: Mapping[str, Any], config: EngineConfig) -> None:
         """Refuse an engine or a transport that cannot work before a model is loaded, and have TRL start none.
 
         Args:
@@ -45,9 +46,12 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             config (`EngineConfig`):
                 Settings.
         """
-        model = given.get("model")
-        lora = given.get("peft_config") is not None or (isinstance(model, Module) and is_peft_model(model))
-        resolve_engine(config, lora=lora, cuda=has_cuda())
+        model, lora = given.get("model"), given.get("peft_config")
+        if lora is None and isinstance(model, Module):
+            lora = lora_config(model)
+        resolve_engine(config, lora=lora is not None, cuda=has_cuda(), peft_config=lora)
+        # What was loaded or made elsewhere may have anything merged into it.
+        self._base_on_disk = not (isinstance(model, Module) or (lora is not None and changes_base(lora)))
         if getattr(given.get("args"), "vllm_structured_outputs_regex", None) is not None:
             raise ConfigurationError("vllm_structured_outputs_regex works with TRL's own vLLM only; set engine none.")
         if getattr(given.get("args"), "use_vllm", False):
@@ -62,12 +66,13 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             sampling:
                 Sampling parameters of rollouts, as TRL's `VLLMGeneration` takes them.
         """
-        lora = self.model.peft_config[self.model.active_adapter] if is_peft_model(self.model) else None
+        lora = lora_config(self.model)
         name = self.model.get_base_model().name_or_path if lora is not None else self.model.name_or_path
         if not name and config.engine_url is None:
             raise ConfigurationError(
                 "The model has no name_or_path the engine could load: start a server and pass its URL."
             )
+        check_weights(self.model, name)
         atexit.register(self.close)
         self._connection = open_engine(
             config,
@@ -89,6 +94,8 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             timer=self.stopwatch,
             **sampling,
         )
+        if self._connection.transport.adapter_only and not self._base_on_disk:
+            push_base(self._connection, config, iter_base(self.model, DistributedBackend(self.accelerator)))
 
     def _open_engine_for_rollouts(self, config: EngineConfig) -> None:
         """Have the engine make the rollouts of one of TRL's on-policy trainers, sampled as its arguments say."""
@@ -153,3 +160,8 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
                 return gather_object(work(indices[rank::processes].tolist(), backend))
             results = [None if backend is None else work(indices.tolist(), backend)]
             return broadcast_object_list(results)[0]
+
+
+def lora_config(model: Any) -> Any:
+    """The configuration of a model's adapter in use; `None` without one."""
+    return model.peft_config[model.active_adapter] if is_peft_model(model) else None

@@ -108,10 +108,12 @@ class CurriculumPPOConfig(GRPOConfig):
                 f"loss_type is {self.loss_type}, which is not PPO's clipped objective; choose from "
                 f"{', '.join(_LOSS_TYPES)}."
             )
-        if self.num_generations == 1:
-            self._post_init_with_single_generations()
-        else:
-            super().__post_init__()
+        self._post_init_of_trl()
+        if self.torch_compile:
+            raise ConfigurationError(
+                "torch_compile: the value function is given the policy's hidden states, which a compiled model does "
+                "not hand out. Set it to false, and torch_compile_backend and torch_compile_mode to none."
+            )
 
     def _adopt(self, name: str, target: str) -> None:
         """Give a field of `GRPOConfig` the value of its name in PPO."""
@@ -122,8 +124,11 @@ class CurriculumPPOConfig(GRPOConfig):
             raise ConfigurationError(f"{name} is {value} and {target} is {current}: they are one setting. Set one.")
         setattr(self, target, value)
 
-    def _post_init_with_single_generations(self) -> None:
+    def _post_init_of_trl(self) -> None:
         """TRL's own checks, past the one that wants groups of two or more."""
+        if self.num_generations != 1:
+            super().__post_init__()
+            return
         # A divisor of every generation batch, which is all that TRL checks beside it.
         accumulated = self.steps_per_generation or self.gradient_accumulation_steps
         stand_in = self.generation_batch_size or self.per_device_train_batch_size * accumulated

@@ -1,6 +1,15 @@
 """What the tests of several trainers train on, and with what."""
 
 from datasets import Dataset
+from trl import GRPOConfig, RLOOConfig, SFTConfig
+
+from edco_rl import (
+    CurriculumGRPOTrainer,
+    CurriculumPPOConfig,
+    CurriculumPPOTrainer,
+    CurriculumRLOOTrainer,
+    CurriculumSFTTrainer,
+)
 
 TRAINING = {
     "report_to": "none",
@@ -19,6 +28,18 @@ ROLLOUTS = TRAINING | {
     "gradient_accumulation_steps": 2,
     "num_generations": 2,
     "max_completion_length": 4,
+}
+
+# Class, settings' class, and settings with which an optimizer step takes four prompts.
+TRAINERS = {
+    "grpo": (CurriculumGRPOTrainer, GRPOConfig, ROLLOUTS),
+    "rloo": (CurriculumRLOOTrainer, RLOOConfig, ROLLOUTS),
+    "ppo": (CurriculumPPOTrainer, CurriculumPPOConfig, ROLLOUTS),
+    "sft": (
+        CurriculumSFTTrainer,
+        SFTConfig,
+        TRAINING | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+    ),
 }
 
 

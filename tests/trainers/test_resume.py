@@ -4,35 +4,15 @@ import json
 
 import pytest
 from transformers import TrainerCallback
-from trl import GRPOConfig, RLOOConfig, SFTConfig
 
-from edco_rl import (
-    ConfigurationError,
-    CurriculumConfig,
-    CurriculumGRPOTrainer,
-    CurriculumPPOConfig,
-    CurriculumPPOTrainer,
-    CurriculumRLOOTrainer,
-    CurriculumSFTTrainer,
-)
+from edco_rl import ConfigurationError, CurriculumConfig
 
-from .support import ROLLOUTS, TRAINING, length_reward, sums
+from .support import TRAINERS, length_reward, sums
 
 CONFIG = CurriculumConfig(
     strategy="combined", curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False
 )
 SAVING = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3}
-# Four prompts an optimizer step, for each.
-TRAINERS = {
-    "grpo": (CurriculumGRPOTrainer, GRPOConfig, ROLLOUTS),
-    "rloo": (CurriculumRLOOTrainer, RLOOConfig, ROLLOUTS),
-    "ppo": (CurriculumPPOTrainer, CurriculumPPOConfig, ROLLOUTS),
-    "sft": (
-        CurriculumSFTTrainer,
-        SFTConfig,
-        TRAINING | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
-    ),
-}
 ALL = pytest.mark.parametrize("kind", TRAINERS)
 
 
