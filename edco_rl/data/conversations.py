@@ -49,9 +49,10 @@ def read_conversation(row: Row) -> Conversation:
         for name, column in columns.items()
         if not is_missing(row.values.get(column))
     }
-    if "chosen" in columns and "rejected" in columns and not {"prompt", "completion"} <= given.keys():
+    answered, preferred = {"prompt", "completion"} <= given.keys(), {"chosen", "rejected"}
+    if not answered and (preferred & given.keys() or (preferred <= columns.keys() and "messages" not in given)):
         found = _preference(columns, given)
-    elif "messages" in given and not {"prompt", "completion"} <= given.keys():
+    elif not answered and "messages" in given:
         found = _messages(columns, given)
     elif "prompt" in given:
         found = Conversation(given["prompt"], columns["prompt"])
@@ -61,7 +62,9 @@ def read_conversation(row: Row) -> Conversation:
         column = columns.get("prompt", columns.get("messages", "prompt"))
         raise FieldError(column, "expected text or a list of messages, got NoneType")
     if problem := prompt_problem(found.prompt):
-        raise FieldError(found.column, problem)
+        ends = isinstance(found.prompt, list) and found.prompt and found.prompt[-1]["role"] == "assistant"
+        advice = " (in a column 'messages', that turn is the completion)" if ends else ""
+        raise FieldError(found.column, problem + advice)
     for name, answer in found.answers.items():
         if problem := _completion_problem(answer):
             raise FieldError(columns.get(name, found.column), problem)
@@ -106,7 +109,7 @@ def _holds(messages: Messages, prompt: Prompt) -> bool:
 def _preference(columns: dict[str, str], given: dict[str, Prompt]) -> Conversation:
     for name in ("chosen", "rejected"):
         if name not in given:
-            raise FieldError(columns[name], "is missing")
+            raise FieldError(columns.get(name, name), "is missing")
     prompt, chosen, rejected = given.get("prompt"), given["chosen"], given["rejected"]
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise FieldError(columns["rejected"], f"expected {type(chosen).__name__}, as {columns['chosen']!r} is")
@@ -144,5 +147,5 @@ def _alike(prompt: Prompt, completion: Prompt) -> tuple[Prompt, Prompt]:
 def _completion_problem(completion: Prompt) -> str | None:
     if isinstance(completion, str):
         return None if completion.strip() else "the completion is empty"
-    problem = messages_problem(completion, ("assistant",)) if completion else "there is none"
+    problem = messages_problem(completion, ("assistant",)) if completion else "there are no messages"
     return problem and f"the completion: {problem}"

@@ -44,9 +44,10 @@ def read_rows(path: Path) -> Iterator[RawRow]:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
-def is_data_file(name: str) -> bool:
-    """Whether a name ends as the files do that [`read_rows`] reads."""
-    return _kind(Path(name))[0] in _READERS
+def data_kind(name: str) -> str | None:
+    """What a file of that name holds, of the kinds that [`read_rows`] reads: its ending without the compression's."""
+    kind, _ = _kind(Path(name))
+    return kind if kind in _READERS else None
 
 
 def _kind(path: Path) -> tuple[str, str | None]:

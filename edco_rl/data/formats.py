@@ -7,7 +7,7 @@ from typing import Any
 from .choices import LABELS, OPTIONS, option_label, read_options
 from .conversations import read_conversation
 from .prompts import Prompt, content_id, fill_template, make_completion, make_prompt, with_system_prompt
-from .rows import FieldError, Row, check_text
+from .rows import FieldError, Row, check_text, is_missing
 
 # Names of this package first; then what public data sets call the same thing.
 _QUESTION = ("question", "problem")
@@ -128,7 +128,8 @@ def _trl(row: Row, settings: PromptSettings) -> dict[str, Any]:
         converted["completion"] = found.answers["chosen"]
     elif "completion" in found.answers and (text := _text_of(found.answers["completion"])):
         converted["answer"] = text
-    if row.column("answer") is not None:
+    column = row.column("answer")
+    if column is not None and not (found.answers and is_missing(row.values.get(column))):
         answer = _answer(row, "answer")
         assert answer is not None
         converted["answer"] = answer

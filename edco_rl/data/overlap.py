@@ -10,7 +10,7 @@ from typing import Any
 from .prompts import Prompt
 
 # Punctuation that changes what a formula says; between words it does not.
-_OPERATORS = "-*/%^()[]{}<>\\|#&@"
+_OPERATORS = "-*/%^()[]{}<>\\|#&@_"
 
 
 class _Letters(dict[int, str]):
@@ -33,6 +33,8 @@ class _Letters(dict[int, str]):
 
 _LETTERS = _Letters()
 _OPERATED = re.compile(rf"\s*[.{re.escape(_OPERATORS)}][.\s{re.escape(_OPERATORS)}]*")
+_MARK = re.compile(r"[^\w\s]|_")
+_WORD = re.compile(r"[^\W_]{2}|\d")
 _NEEDLESS_SPACE = re.compile(r"(?<!\d) | (?!\d)")
 
 
@@ -40,11 +42,16 @@ def near_form(text: str) -> str:
     """The form that near-equal texts share: case, spaces, punctuation and the Unicode form make no difference.
 
     Where they belong to a formula they do: `2 - 1` is not `2 * 1`, `1.5` not `15`, `1 23` not `12 3`, `x/y` not `x*y`.
-    A text of nothing but punctuation is its own form.
+    So they do in a drawing, such as the board of a game: several lines without words and digits.
     """
+    lines = text.splitlines()
+    drawn = [line.rstrip() for line in lines if _MARK.search(line) and not _WORD.search(line)]
+    if len(drawn) > 1:
+        text = "\n".join(line for line in lines if line.rstrip() not in set(drawn))
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     operated = _OPERATED.sub(_operators, folded.translate(_LETTERS))
-    return _NEEDLESS_SPACE.sub("", " ".join(operated.split())) or text.strip()
+    said = _NEEDLESS_SPACE.sub("", " ".join(operated.split()))
+    return "\n".join([said, *drawn]) if len(drawn) > 1 else said or text.strip()
 
 
 def _operators(match: re.Match[str]) -> str:

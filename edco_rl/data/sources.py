@@ -3,22 +3,30 @@
 import dataclasses
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import yaml
 from datasets import Dataset, load_dataset, load_dataset_builder, load_from_disk
-from datasets.exceptions import DatasetNotFoundError
+from datasets.data_files import DataFilesDict, get_data_patterns
+from datasets.exceptions import DatasetsError
+from huggingface_hub import DatasetCard
 
 from ..errors import ConfigurationError
-from .files import is_data_file, read_rows
+from .files import data_kind, read_rows
 from .rows import RawRow
+
+_LIBRARY_ERRORS = (DatasetsError, pyarrow.ArrowException, yaml.YAMLError, ValueError, OSError)
 
 logger = logging.getLogger(__name__)
 
 # What the metadata of a folder can say that does not change how its files are read.
-_HARMLESS = ("name", "version", "data_dir", "data_files", "description")
+_HARMLESS = {"name", "version", "data_dir", "data_files", "description"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def find_sources(name: str, config_name: str | None, split: str, streaming: bool
     if path.is_file():
         yield Source(str(path), lambda: read_rows(path), lambda: read_rows(path), config_name)
         return
-    if (name.startswith(("/", ".", "~")) or is_data_file(name)) and not path.is_dir():
+    if (name.startswith(("/", ".", "~")) or data_kind(name)) and not path.is_dir():
         raise ConfigurationError(f"dataset_name {name!r}: there is no such file.")
     for config in config_name.split(",") if config_name else [None]:
         stripped = config and config.strip()
@@ -106,20 +114,27 @@ def _splits(place: Path | str, config_name: str | None, streaming: bool) -> dict
             if files is not None:
                 return {split: _reader(paths) for split, paths in files.items()}
         return _loaded(place, load_dataset(str(place), name=config_name, streaming=streaming))
-    except (DatasetNotFoundError, ValueError, OSError) as error:
+    except _LIBRARY_ERRORS as error:
         raise ConfigurationError(
-            f"dataset_name {str(place)!r} cannot be loaded as files or from the hub: {error}"
+            f"dataset_name {str(place)!r} cannot be loaded as files or from the hub: {error.__cause__ or error}"
         ) from error
 
 
 def _loaded(
     place: Path | str, splits: Mapping[str, Iterable[dict[str, Any]]]
 ) -> dict[str, Callable[[], Iterator[RawRow]]]:
-    def reader(split: str) -> Callable[[], Iterator[RawRow]]:
-        title = f"{place}, split {split!r}" if len(splits) > 1 else str(place)
-        return lambda: (RawRow(title, number, values) for number, values in enumerate(splits[split]))
+    def rows(split: str) -> Iterator[RawRow]:
+        title, count = f"{place}, split {split!r}" if len(splits) > 1 else str(place), 0
+        try:
+            for values in splits[split]:
+                yield RawRow(title, count, values)
+                count += 1
+        except _LIBRARY_ERRORS as error:
+            raise ConfigurationError(
+                f"{title} cannot be read after {count} rows: {error.__cause__ or error}"
+            ) from error
 
-    return {str(split): reader(split) for split in splits}
+    return {str(split): partial(rows, split) for split in splits}
 
 
 def _reader(paths: list[Path]) -> Callable[[], Iterator[RawRow]]:
@@ -129,18 +144,23 @@ def _reader(paths: list[Path]) -> Callable[[], Iterator[RawRow]]:
 def _files(folder: Path, config_name: str | None) -> dict[str, list[Path]] | None:
     """Files of each split of a folder, as `datasets` finds them by their names or the metadata in its README; `None`
     where they need its own readers."""
-    config = load_dataset_builder(str(folder), name=config_name).config
-    splits = {str(split): list(map(Path, files)) for split, files in (config.data_files or {}).items()}
-    files = [file for paths in splits.values() for file in paths]
-    plain, given = type(config)(), dataclasses.fields(config)
-    changed = [one.name for one in given if getattr(config, one.name) != getattr(plain, one.name)]
-    if (
-        not files
-        or set(changed) - set(_HARMLESS)
-        or not all(file.is_file() and is_data_file(file.name) for file in files)
-    ):
+    readme = folder / "README.md"
+    if readme.is_file() and DatasetCard.load(readme).data.to_dict().get("configs"):
+        config = load_dataset_builder(str(folder), name=config_name).config
+        splits = {str(split): list(map(Path, files)) for split, files in (config.data_files or {}).items()}
+        plain, given = type(config)(), dataclasses.fields(config)
+        changed = {one.name for one in given if getattr(config, one.name) != getattr(plain, one.name)}
+        readable = all(file.is_file() and data_kind(file.name) for files in splits.values() for file in files)
+        return splits if readable and changed <= _HARMLESS else None
+    found = DataFilesDict.from_patterns(get_data_patterns(str(folder)), base_path=str(folder))
+    kinds = Counter(data_kind(file) for files in found.values() for file in files)
+    del kinds[None]
+    if not kinds:
         return None
-    left_out = sorted({str(path) for path in folder.rglob("*") if is_data_file(path.name)} - set(map(str, files)))
-    if left_out and not (folder / "README.md").is_file():
+    [(kind, _)] = kinds.most_common(1)
+    splits = {str(split): [Path(file) for file in files if data_kind(file) == kind] for split, files in found.items()}
+    read = {file for files in splits.values() for file in files}
+    left_out = sorted(str(file) for file in folder.rglob("*") if data_kind(file.name) and file not in read)
+    if left_out:
         logger.warning("%s: of its files these are not read: %s.", folder, ", ".join(left_out))
-    return splits
+    return {split: files for split, files in splits.items() if files}
