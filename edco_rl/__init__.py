@@ -45,6 +45,7 @@ _EXPORTS = {
     "trainers.rloo": ("CurriculumRLOOTrainer",),
     "trainers.rollout_mixin": ("RolloutMixin",),
     "trainers.sft": ("CurriculumSFTTrainer",),
+    "trainers.sft_config": ("CurriculumSFTConfig",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 

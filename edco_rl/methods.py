@@ -11,6 +11,7 @@ from typing import Any, Literal
 from .errors import ConfigurationError
 
 _CURRICULUM = "edco_rl.config:CurriculumConfig"
+_SUPERVISED = "edco_rl.trainers.sft_config:CurriculumSFTConfig"
 _REWARDS = "edco_rl.runs.reinforcement:run_with_rewards"
 
 
@@ -78,7 +79,7 @@ _TABLE = (
         "sft",
         "supervised fine-tuning on reference answers",
         "trl:ScriptArguments",
-        "trl:SFTConfig",
+        _SUPERVISED,
         _CURRICULUM,
         "edco_rl.trainers.sft:CurriculumSFTTrainer",
         "edco_rl.runs.supervised:run_supervised",
@@ -96,7 +97,7 @@ _TABLE = (
         "complexity-aware",
         "supervised fine-tuning, on a teacher's reasoning where questions are hard",
         "trl:ScriptArguments",
-        "trl:SFTConfig",
+        _SUPERVISED,
         "edco_rl.config:ComplexityConfig",
         "edco_rl.trainers.sft:CurriculumSFTTrainer",
         "edco_rl.complexity.run:run_complexity_aware",

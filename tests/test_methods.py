@@ -1,7 +1,7 @@
 """The one list of methods: what each is made of fits together."""
 
 import pytest
-from trl import SFTConfig
+from trl import GRPOConfig
 
 from edco_rl import ConfigurationError, CurriculumConfig, CurriculumMixin
 from edco_rl.methods import METHODS, find_method
@@ -16,6 +16,6 @@ def test_what_a_method_is_made_of_exists(method):
 
 
 def test_methods_are_found_by_name():
-    assert find_method("sft").load("training") is SFTConfig
+    assert find_method("grpo").load("training") is GRPOConfig
     with pytest.raises(ConfigurationError, match=r"'distill' is no method; choose from grpo, .*distillation"):
         find_method("distill")

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from ..config import AuditConfig, DataConfig, EngineConfig, EstimatorConfig
 from ..data.load import load_prompts
+from ..data.tokens import RowTokenizer
 from ..errors import ConfigurationError
 from ..rewards import default_reward, get_rewards
 from ..runs.provenance import versions
@@ -55,8 +56,10 @@ def run_audit(
         if audit.estimators is None
         else named_candidates(estimator, audit.estimators)
     )
+    assert not isinstance(audit.chat_template_kwargs, str)  # the configuration has parsed it
+    row_tokenizer = RowTokenizer(tokenizer, audit.chat_template_kwargs)
     for candidate in candidates:
-        RowScorer(tokenizer, candidate.config).check_columns(rows.column_names)
+        RowScorer(row_tokenizer, candidate.config).check_columns(rows.column_names)
     folder = Path(audit.output_dir).expanduser()
     made_from = {
         **asdict(audit),
@@ -72,7 +75,7 @@ def run_audit(
     # Standard output is for the result alone, whatever a library has to say.
     with redirect_stdout(sys.stderr), open_backend(engine, model, tokenizer, folder / "engine.log") as source:
         measurements, log = folder / "measurements", lambda text: console.print(text, style="dim")
-        auditor = Auditor(rows, tokenizer, source, width, measurements, made_from, reward, log)
+        auditor = Auditor(rows, row_tokenizer, source, width, measurements, made_from, reward, log)
         measured = [auditor.measure(candidate) for candidate in candidates]
         full, rollouts = auditor.full_sequences(full_sequence(estimator), free(estimator))
         greedy = auditor.greedy_rewards(estimator.scoring_sequence_tokens)

@@ -12,11 +12,12 @@ from datasets import Dataset
 
 from ..config import EstimatorConfig
 from ..data.prompts import Prompt
+from ..data.tokens import Row, RowTokenizer
 from ..engine.protocol import Completion, GenerationBackend, Sampling
 from ..entropy import TokenLogprobs
 from ..rewards import RewardFunction
 from ..runs.grading import grade
-from ..scoring.row_scorer import Row, RowScorer
+from ..scoring import RowScorer
 from ..statistics import FloatArray
 from ..store import once_value
 from .candidates import Candidate
@@ -57,8 +58,8 @@ class Auditor:
     Args:
         rows (`datasets.Dataset`):
             The prompts, with the columns estimators and reward need.
-        tokenizer (`PreTrainedTokenizerBase`):
-            The policy's tokenizer.
+        tokenizer ([`~edco_rl.data.tokens.RowTokenizer`]):
+            Makes token ids of rows.
         source (`GenerationBackend`):
             Gives log-probabilities.
         vocabulary_size (`int`):
@@ -79,7 +80,7 @@ class Auditor:
     def __init__(
         self,
         rows: Dataset,
-        tokenizer: Any,
+        tokenizer: RowTokenizer,
         source: GenerationBackend,
         vocabulary_size: int,
         folder: Path,
@@ -154,7 +155,7 @@ class Auditor:
                 Sampling(scorer.request.max_tokens, samples, top_logprobs=scorer.request.top_logprobs),
             )
             self.log(f"reference: {start + len(rows)} of {len(self.rows)} prompts")
-            graded = grade(answers, self.tokenizer, rows, self.reward)
+            graded = grade(answers, self.tokenizer.tokenizer, rows, self.reward)
             return {"values": self._values(scorer, answers), "rewards": graded.rewards, "lengths": graded.tokens}
 
         starts = range(0, len(self.rows), _PROMPTS_AT_A_TIME)
@@ -169,7 +170,7 @@ class Auditor:
             prompts = self._scorer(EstimatorConfig(estimator="sequence_entropy")).encode(self.rows).prompts
             answers = self.source.generate(prompts, Sampling(max_tokens, temperature=0.0))
             self.log("greedy answers")
-            return {"rewards": grade(answers, self.tokenizer, self.dataset, self.reward).rewards[:, 0]}
+            return {"rewards": grade(answers, self.tokenizer.tokenizer, self.dataset, self.reward).rewards[:, 0]}
 
         return self._step("greedy-answers", run)["rewards"]
 

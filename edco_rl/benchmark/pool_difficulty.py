@@ -7,6 +7,7 @@ from transformers import AutoTokenizer
 
 from ..config import EstimatorConfig
 from ..data.prompts import prompt_ids
+from ..data.tokens import RowTokenizer
 from ..engine.launch import scoring_engine
 from ..runs.settings import RunSettings
 from ..scoring import RowScorer
@@ -46,12 +47,11 @@ def keep_difficulty(folder: Path, cell: Cell, settings: RunSettings) -> None:
     if not {"completion", "answer"} & set(train.column_names):
         return
     model = settings.model.model_name_or_path
-    template = getattr(settings.training, "chat_template_kwargs", None)
     pool = fingerprint(prompt_ids(train))
 
     def measure() -> dict[str, Any]:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        scorer = RowScorer(tokenizer, EstimatorConfig(estimator="surprisal"), chat_template_kwargs=template)
+        tokenizer = RowTokenizer(AutoTokenizer.from_pretrained(model), settings.training.chat_template_kwargs)
+        scorer = RowScorer(tokenizer, EstimatorConfig(estimator="surprisal"))
         with scoring_engine(settings.engine, model) as engine:
             scores = scorer.score(scorer.encode(train.to_list()), engine)
         return {"task": cell.task, "seed": cell.seed, "difficulty": [round(score.value, 4) for score in scores]}

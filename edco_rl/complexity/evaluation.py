@@ -54,7 +54,6 @@ class Evaluation(StageInParts):
             "rows": self.given.held_out_digest,
             "judge": asdict(self.given.judge),
             **self.given.some("reasoning_instruction", "answer_max_tokens", "reasoning_max_tokens"),
-            **self.given.some("chat_template_kwargs"),
         }
 
     def make_part(self, rows: Dataset) -> pa.Table:
@@ -71,7 +70,6 @@ class Evaluation(StageInParts):
             rows,
             self.given.judge.reward,
             sampling=Sampling(max_tokens, temperature=0.0),
-            chat_template_kwargs=self.given.config.chat_template_kwargs,  # type: ignore[arg-type]
         )
         right = [None if np.isnan(value) else bool(value) for value in graded.right[:, 0]]
         return pa.table(

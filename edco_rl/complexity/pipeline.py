@@ -15,6 +15,7 @@ from rich.console import Console
 from transformers import AutoConfig, AutoTokenizer
 
 from ..config import ComplexityConfig
+from ..data.tokens import RowTokenizer
 from ..runs.recorder import Spent
 from ..runs.settings import RunSettings, plain_values
 from ..runs.train import SUMMARY_FILE
@@ -74,7 +75,7 @@ class Pipeline:
         known = [*_SHARED, *(f"{stage}/{method}" for stage in _ONE_A_METHOD for method in self.methods)]
         self.shelf = Shelf(self.folder, config.complexity_replace_artefacts or {}, known, console)
         judge = Judge.of(settings.run, train.column_names)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = RowTokenizer(AutoTokenizer.from_pretrained(name), settings.training.chat_template_kwargs)
         width = AutoConfig.from_pretrained(name).get_text_config().vocab_size
         self.scorer = ComplexityScorer(tokenizer, config, width, judge)
         self.scorer.check(train)

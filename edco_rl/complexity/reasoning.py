@@ -256,7 +256,7 @@ class Reasoning(StageAtOnce):
     def make(self) -> tuple[pa.Table, Any]:
         config, reward = self.given.config, self.given.judge.reward
         if config.teacher == "column":
-            tokenizer = self.given.student.tokenizer
+            tokenizer = self.given.student.tokenizer.tokenizer
             chains = chains_of_column(self.rows, config, reward, lambda text: len(tokenizer(text)["input_ids"]))
             return to_table(chains), None
         with _bar(f"Asking the teacher for {self.method}", len(self.rows)) as report:

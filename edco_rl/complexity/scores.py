@@ -12,6 +12,7 @@ from ..config import ComplexityConfig, EstimatorConfig
 from ..config.complexity import ANSWER_ESTIMATORS
 from ..data.formats import LABELS
 from ..data.prompts import with_instruction
+from ..data.tokens import RowTokenizer
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..runs.grading import grade_answers
@@ -76,8 +77,8 @@ class ComplexityScorer:
     greedy answer.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`):
-            The student's.
+        tokenizer ([`~edco_rl.data.tokens.RowTokenizer`]):
+            Makes token ids of rows for the student.
         config (`ComplexityConfig`):
             Estimator and instruction.
         vocabulary_size (`int`):
@@ -86,20 +87,18 @@ class ComplexityScorer:
             Says what is right, where answers are generated.
     """
 
-    def __init__(self, tokenizer: Any, config: ComplexityConfig, vocabulary_size: int, judge: Judge) -> None:
-        settings: dict[str, Any] = {"chat_template_kwargs": config.chat_template_kwargs}
-        settings["vocabulary_size"] = vocabulary_size
+    def __init__(self, tokenizer: RowTokenizer, config: ComplexityConfig, vocabulary_size: int, judge: Judge) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self.judge = judge
-        self._scorer = RowScorer(tokenizer, config, **settings)
-        self._labels = RowScorer(tokenizer, config, estimator="option_entropy", **settings)
+        self._scorer = RowScorer(tokenizer, config, vocabulary_size=vocabulary_size)
+        self._labels = RowScorer(tokenizer, config, estimator="option_entropy", vocabulary_size=vocabulary_size)
 
     def check(self, rows: Dataset) -> None:
         """Raise [`ConfigurationError`] for rows the estimator cannot score."""
         self._scorer.check_columns(rows.column_names)
         if self.config.estimator in ANSWER_ESTIMATORS:
-            check_single_token_answers(rows, self.tokenizer)
+            check_single_token_answers(rows, self.tokenizer.tokenizer)
 
     def score(self, rows: Dataset, backend: GenerationBackend) -> pa.Table:
         """A table of `SCHEMA` over rows."""
@@ -142,7 +141,6 @@ class ComplexityScorer:
             rows.remove_columns("prompt").add_column("prompt", prompts) if self.config.scoring_quick_answer else rows,
             self.judge.reward,
             sampling=Sampling(self.config.answer_max_tokens, temperature=0.0),
-            chat_template_kwargs=self.config.chat_template_kwargs,  # type: ignore[arg-type]
         )
         nothing = [None] * len(rows)
         return nothing, [None if np.isnan(value) else bool(value) for value in graded.right[:, 0]], nothing
@@ -168,7 +166,7 @@ class Scores(StageInParts):
             "rows": self.given.train_digest,
             "judge": asdict(self.given.judge),
             **self.given.some(*(field.name for field in fields(EstimatorConfig))),
-            **self.given.some("answer_max_tokens", "chat_template_kwargs"),
+            **self.given.some("answer_max_tokens"),
         }
 
     def make_part(self, rows: Dataset) -> pa.Table:

@@ -8,10 +8,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ..config import EngineConfig
+from ..data.tokens import RowTokenizer
 from ..engine.launch import EngineConnection, open_engine
 from ..engine.protocol import Engine, GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
-from ..store import model_fingerprint
+from ..store import fingerprint, model_fingerprint
 
 # Transports with which a trainer can push to a server that was started here.
 _LENT = ("auto", "file")
@@ -28,13 +29,13 @@ class Student:
             Model folder or hub id of the student before training.
         engine (`EngineConfig`):
             The engine; with `engine_mode` `"none"`, transformers answers.
-        tokenizer (`PreTrainedTokenizerBase`):
-            Its tokenizer.
+        tokenizer ([`~edco_rl.data.tokens.RowTokenizer`]):
+            Makes token ids of rows for it.
         log_path (`Path`):
             Log of a started server.
     """
 
-    def __init__(self, base: str, engine: EngineConfig, tokenizer: Any, log_path: Path) -> None:
+    def __init__(self, base: str, engine: EngineConfig, tokenizer: RowTokenizer, log_path: Path) -> None:
         self.base = base
         self.config = engine
         self.tokenizer = tokenizer
@@ -47,9 +48,13 @@ class Student:
     @property
     def identity(self) -> dict[str, Any]:
         """What its answers depend on."""
-        config = self.config
-        files = model_fingerprint(self.base)
-        return {"model": self.base, "files": files, "engine": config.engine_mode, "dtype": config.engine_dtype}
+        return {
+            "model": self.base,
+            "files": model_fingerprint(self.base),
+            "engine": self.config.engine_mode,
+            "dtype": self.config.engine_dtype,
+            "chat_template": fingerprint(self.tokenizer.made_from),
+        }
 
     def serving(self, folder: str | Path | None = None) -> GenerationBackend:
         """What answers with the weights of a folder, of a model or a LoRA adapter; by default the base's.
@@ -59,7 +64,7 @@ class Student:
         folder = str(folder or self.base)
         if self.config.engine_mode == "none":
             if self._backend is None or self._served != folder:
-                self._backend = TransformersBackend.of(load_merged(folder), self.tokenizer)
+                self._backend = TransformersBackend.of(load_merged(folder), self.tokenizer.tokenizer)
                 self._served = folder
             return self._backend
         connection, engine = self._open()

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from ..config import CurriculumConfig
+from ..data.tokens import SupervisedRowTokenizer
 from ..errors import ConfigurationError
 from ..runs.recorder import Spent
 from ..runs.settings import RunSettings
@@ -97,7 +98,8 @@ class Training:
         if training.resume_from_checkpoint is None:
             training.resume_from_checkpoint = self._last_checkpoint(begun)
         rows = read_rows(self.rows)
-        check_lengths(self.method, rows, self.given.student.tokenizer, training.max_length)
+        tokenizer = SupervisedRowTokenizer(self.given.student.tokenizer.tokenizer, training.chat_template_kwargs)
+        check_lengths(self.method, rows, tokenizer, training.max_length)
         save_value(path, made_from, {"complete": False})
         how = f"continued from {training.resume_from_checkpoint}" if training.resume_from_checkpoint else "begun"
         self.console.print(f"model/{self.method}: {how}", style="dim")

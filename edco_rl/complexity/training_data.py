@@ -1,6 +1,6 @@
 """What each method is trained on: plain answers, and chains of thought."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..config import ComplexityConfig
 from ..data.prompts import make_completion, with_instruction
+from ..data.tokens import SupervisedRowTokenizer
 from ..errors import ConfigurationError
 from ..store import Artefact
 from .reasoning import Chain, read_chains
@@ -69,13 +70,11 @@ def training_rows(
             counts["instead"] += 1
         new: dict[str, Any] = {"id": row["id"], "prompt": prompt, "completion": completion}
         new |= {"reasoning": chain is not None and chain.status == "right", "complexity": score, "stage": stage}
-        if config.chat_template_kwargs:
-            new["chat_template_kwargs"] = config.chat_template_kwargs
         made.append(new)
     return made, counts
 
 
-def check_lengths(method: str, rows: Dataset, tokenizer: Any, max_length: int | None) -> None:
+def check_lengths(method: str, rows: Dataset, tokenizer: SupervisedRowTokenizer, max_length: int | None) -> None:
     """Raise [`ConfigurationError`] when `max_length` tokens would cut off the answer of a row."""
     length, identifier = longest(rows, tokenizer)
     if max_length is not None and length > max_length:
@@ -85,19 +84,11 @@ def check_lengths(method: str, rows: Dataset, tokenizer: Any, max_length: int | 
         )
 
 
-def longest(rows: Dataset, tokenizer: Any) -> tuple[int, str]:
+def longest(rows: Dataset, tokenizer: SupervisedRowTokenizer) -> tuple[int, str]:
     """Tokens of the longest row, prompt and completion together, and its id."""
-    lengths: Sequence[int] = [_length(row, tokenizer) for row in rows]
+    lengths = [len(row.prompt) + len(row.reference) for row in tokenizer.with_references(rows.to_list())]
     row = int(np.argmax(lengths))
     return lengths[row], rows[row]["id"]
-
-
-def _length(row: Mapping[str, Any], tokenizer: Any) -> int:
-    if isinstance(row["prompt"], str):
-        return len(tokenizer(row["prompt"] + row["completion"])["input_ids"]) + 1  # and the end of the sequence
-    messages = [*row["prompt"], *row["completion"]]
-    settings = row.get("chat_template_kwargs") or {}
-    return len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **settings)["input_ids"])
 
 
 @dataclass
@@ -129,7 +120,6 @@ class TrainingData(StageAtOnce):
             "reasoning": self.reasoning and self.reasoning.fingerprint,
             "seed": self.given.seed,
             **self.given.some("reasoning_instruction", "reasoning_if_unusable", "reasoning_if_pending"),
-            **self.given.some("chat_template_kwargs"),
         }
 
     def make(self) -> tuple[pa.Table, Any]:

@@ -163,8 +163,13 @@ class InputConfig:
         default=42,
         metadata={"help": "Seed of generated tasks, as of the training run, of samples and of bootstraps."},
     )
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Arguments of the chat template, as of the training run: {enable_thinking: false}."},
+    )
 
     def __post_init__(self) -> None:
+        self.chat_template_kwargs = as_dict("chat_template_kwargs", self.chat_template_kwargs)
         check_given(self, "model_name_or_path", "dataset_name")
 
 

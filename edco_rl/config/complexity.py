@@ -182,13 +182,10 @@ class ComplexityConfig(CurriculumConfig):
     complexity_part_prompts: int = field(
         default=256, metadata={"help": "Prompts scored or answered at a time; a killed run goes on after them."}
     )
-    chat_template_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Arguments of the student's chat template, as {enable_thinking: false}."}
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("teacher_request", "complexity_replace_artefacts", "chat_template_kwargs"):
+        for name in ("teacher_request", "complexity_replace_artefacts"):
             setattr(self, name, as_dict(name, getattr(self, name)))
         if self.complexity_last_stage is None:
             self.complexity_last_stage = "evaluation" if self.complexity_baselines else "model"

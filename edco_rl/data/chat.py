@@ -5,7 +5,8 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import ConfigurationError
-from .prompts import render_messages, tokenize_prompt
+from .prompts import render_messages
+from .tokens import RowTokenizer, template_arguments
 
 
 def show_prompt(row: dict[str, Any], tokenizer: Any, chat_template_kwargs: dict[str, Any] | None = None) -> str:
@@ -17,12 +18,13 @@ def show_prompt(row: dict[str, Any], tokenizer: Any, chat_template_kwargs: dict[
         tokenizer (`PreTrainedTokenizerBase`):
             The model's tokenizer.
         chat_template_kwargs (`dict`, *optional*):
-            Arguments of the chat template.
+            Arguments of the chat template, under those of the row.
 
     Raises:
         ConfigurationError: As [`~edco_rl.data.prompts.render_messages`].
     """
-    return tokenizer.decode(tokenize_prompt(row["prompt"], tokenizer, chat_template_kwargs))
+    [ids] = RowTokenizer(tokenizer, chat_template_kwargs).prompts([row])
+    return tokenizer.decode(ids)
 
 
 def check_chat_template(dataset: Dataset, tokenizer: Any, chat_template_kwargs: dict[str, Any] | None = None) -> None:
@@ -49,7 +51,7 @@ def check_chat_template(dataset: Dataset, tokenizer: Any, chat_template_kwargs: 
         if roles in tried:
             continue
         tried.add(roles)
-        settings = {"tokenize": False, **(chat_template_kwargs or {})}
+        settings = {"tokenize": False, **template_arguments(dataset[number], chat_template_kwargs)}
         try:
             render_messages(prompt, tokenizer, add_generation_prompt=True, **settings)
             render_messages(whole, tokenizer, **settings)

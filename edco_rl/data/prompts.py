@@ -202,15 +202,3 @@ def render_messages(messages: list[dict[str, Any]], tokenizer: Any, **settings: 
         else:
             problem = f"the chat template does not take these messages: {error}"
         raise ConfigurationError(f"{problem}.") from error
-
-
-def tokenize_prompt(prompt: Prompt, tokenizer: Any, chat_template_kwargs: dict[str, Any] | None = None) -> list[int]:
-    """Token ids of a prompt, as TRL's GRPO trainer makes them: messages through the chat template, text as it is.
-
-    Raises:
-        ConfigurationError: As [`render_messages`].
-    """
-    if isinstance(prompt, str):
-        return tokenizer(text=prompt)["input_ids"]
-    settings = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
-    return render_messages(prompt, tokenizer, **settings, **(chat_template_kwargs or {}))["input_ids"]

@@ -160,18 +160,15 @@ class TransformersBackend:
 
 
 def _check_supported(sampling: Sampling) -> None:
-    unknown = sorted(sampling.extra)
-    if sampling.presence_penalty or sampling.frequency_penalty:
-        unknown.append("presence_penalty or frequency_penalty")
-    if unknown:
-        raise ConfigurationError(f"{unknown[0]}: transformers does not sample with it; use an engine.")
+    if sampling.extra:
+        raise ConfigurationError(f"{min(sampling.extra)}: transformers does not sample with it; use an engine.")
 
 
 def _processors(sampling: Sampling, mask: torch.Tensor) -> list[LogitsProcessor]:
     """Logits processors that make the distribution sampled from, in vLLM's order."""
     processors: list[LogitsProcessor] = []
-    if sampling.repetition_penalty != 1.0:
-        processors.append(_RepetitionPenalty(sampling.repetition_penalty, mask))
+    if sampling.repetition_penalty != 1 or sampling.presence_penalty or sampling.frequency_penalty:
+        processors.append(_Penalties(sampling, mask))
     if sampling.temperature == 0:
         return processors
     if sampling.temperature != 1.0:
@@ -185,18 +182,24 @@ def _processors(sampling: Sampling, mask: torch.Tensor) -> list[LogitsProcessor]
     return processors
 
 
-class _RepetitionPenalty(LogitsProcessor):
-    """Penalises tokens of the prompt and those generated. transformers' own would penalise the padding token too."""
+class _Penalties(LogitsProcessor):
+    """Penalises tokens that were there before, as vLLM does.
 
-    def __init__(self, penalty: float, prompt_mask: torch.Tensor) -> None:
-        self.penalty = penalty
+    transformers has no penalty of generated tokens alone, and its own for repetition counts the padding.
+    """
+
+    def __init__(self, sampling: Sampling, prompt_mask: torch.Tensor) -> None:
+        self.sampling = sampling
         self.prompt_mask = prompt_mask
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        mask = torch.ones_like(input_ids)
-        mask[:, : self.prompt_mask.shape[1]] = self.prompt_mask
-        seen = torch.zeros_like(scores, dtype=mask.dtype).scatter_add_(1, input_ids, mask) > 0
-        return torch.where(seen, torch.where(scores > 0, scores / self.penalty, scores * self.penalty), scores)
+        width, factor = self.prompt_mask.shape[1], self.sampling.repetition_penalty
+        nothing = torch.zeros_like(scores, dtype=input_ids.dtype)
+        in_prompt = nothing.scatter_add(1, input_ids[:, :width], self.prompt_mask)
+        generated = nothing.scatter_add(1, input_ids[:, width:], torch.ones_like(input_ids[:, width:]))
+        repeated = torch.where(scores > 0, scores / factor, scores * factor)
+        scores = torch.where(in_prompt + generated > 0, repeated, scores)
+        return scores - self.sampling.frequency_penalty * generated - self.sampling.presence_penalty * (generated > 0)
 
 
 class _LogprobRecorder(LogitsProcessor):

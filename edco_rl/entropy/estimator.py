@@ -36,6 +36,8 @@ class Request:
             Probability mass that is sampled from.
         model_logprobs (`bool`, *optional*, defaults to `False`):
             Whether log-probabilities are those before temperature and top-p.
+        end_of_turn (`bool`, *optional*, defaults to `True`):
+            Whether a reference answer is given with the tokens that end the turn.
     """
 
     evidence: Evidence = "continuation"
@@ -46,6 +48,7 @@ class Request:
     quick_answer: bool = False
     top_p: float = 1.0
     model_logprobs: bool = False
+    end_of_turn: bool = True
 
 
 @dataclass(frozen=True)

@@ -120,11 +120,11 @@ class Surprisal(Estimator):
     """
 
     def request(self) -> Request:
-        return Request(evidence="reference")
+        return Request(evidence="reference", end_of_turn=False)
 
     def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
         logprobs = samples[0].logprobs
-        value = max(-float(np.sum(logprobs[:-1])), 0.0)  # rounding can make a certain answer more than certain
+        value = max(-float(np.sum(logprobs)), 0.0)  # rounding can make a certain answer more than certain
         return Score(value, float("nan"), lower=value, upper=value, tokens=len(logprobs))
 
 

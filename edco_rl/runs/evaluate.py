@@ -22,6 +22,7 @@ from transformers import AutoTokenizer
 from ..config import DataConfig, EngineConfig, EvaluateConfig
 from ..data.load import iter_rows, load_prompts, to_dataset
 from ..data.tasks import is_generated
+from ..data.tokens import RowTokenizer
 from ..engine.launch import adapter_engine, scoring_engine
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
@@ -83,8 +84,10 @@ def run_evaluate(evaluate: EvaluateConfig, engine: EngineConfig, data: DataConfi
     [reward] = get_rewards([reward_name], evaluate.reward_kwargs)  # type: ignore[arg-type]
     tokenizer = AutoTokenizer.from_pretrained(model.adapter if _has_tokenizer(model.adapter) else model.path)
     folder = Path(evaluate.output).expanduser().parent if evaluate.output else Path()
+    assert not isinstance(evaluate.chat_template_kwargs, str)  # the configuration has parsed it
+    row_tokenizer = RowTokenizer(tokenizer, evaluate.chat_template_kwargs)
     with model.engine(engine, folder / "engine.log") as backend:
-        result = evaluate_model(backend, tokenizer, rows, reward, evaluate)
+        result = evaluate_model(backend, row_tokenizer, rows, reward, evaluate)
     result = {
         "model": model.path,
         "adapter": model.adapter,
@@ -140,15 +143,19 @@ def _load(evaluate: EvaluateConfig, data: DataConfig) -> Dataset:
 
 
 def evaluate_model(
-    backend: GenerationBackend, tokenizer: Any, rows: Dataset, reward: RewardFunction, evaluate: EvaluateConfig
+    backend: GenerationBackend,
+    tokenizer: RowTokenizer,
+    rows: Dataset,
+    reward: RewardFunction,
+    evaluate: EvaluateConfig,
 ) -> dict[str, Any]:
     """Greedy accuracy, and pass@k where answers are sampled, of all rows and of each subject.
 
     Args:
         backend (`GenerationBackend`):
             Answers the prompts.
-        tokenizer (`PreTrainedTokenizerBase`):
-            The model's tokenizer.
+        tokenizer ([`~edco_rl.data.tokens.RowTokenizer`]):
+            Makes token ids of the prompts.
         rows (`datasets.Dataset`):
             The prompts, with the columns the reward needs.
         reward (`RewardFunction`):
@@ -181,7 +188,11 @@ def evaluate_model(
 
 
 def _answer(
-    backend: GenerationBackend, tokenizer: Any, rows: Dataset, reward: RewardFunction, evaluate: EvaluateConfig
+    backend: GenerationBackend,
+    tokenizer: RowTokenizer,
+    rows: Dataset,
+    reward: RewardFunction,
+    evaluate: EvaluateConfig,
 ) -> tuple[GradedAnswers, GradedAnswers | None]:
     parts = [range(i, min(i + _PROMPTS_AT_ONCE, len(rows))) for i in range(0, len(rows), _PROMPTS_AT_ONCE)]
     most = evaluate.max_completion_length
@@ -198,7 +209,6 @@ def _answer(
                 rows.select(part),
                 reward,
                 sampling=runs[run],
-                chat_template_kwargs=evaluate.chat_template_kwargs,  # type: ignore[arg-type]
             )
         )
     joined = [GradedAnswers(*map(np.concatenate, zip(*answers, strict=True))) for answers in graded]

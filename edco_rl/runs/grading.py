@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..data.prompts import tokenize_prompt
+from ..data.tokens import RowTokenizer
 from ..engine.protocol import Completion, GenerationBackend, Sampling
 from ..rewards import RewardFunction, checked
 
@@ -34,29 +34,26 @@ class GradedAnswers(NamedTuple):
 
 def grade_answers(
     backend: GenerationBackend,
-    tokenizer: Any,
+    tokenizer: RowTokenizer,
     dataset: Dataset,
     reward: RewardFunction,
     *,
     sampling: Sampling,
-    chat_template_kwargs: dict[str, Any] | None = None,
 ) -> GradedAnswers:
     """Let a model answer prompts, and grade the answers.
 
     Args:
         backend (`GenerationBackend`):
             Answers the prompts.
-        tokenizer (`PreTrainedTokenizerBase`):
-            The policy's tokenizer.
+        tokenizer ([`~edco_rl.data.tokens.RowTokenizer`]):
+            Makes token ids of the prompts.
         dataset (`datasets.Dataset`), reward (`RewardFunction`):
             As in [`grade`].
         sampling (`Sampling`):
             How prompts are answered.
-        chat_template_kwargs (`dict`, *optional*):
-            Arguments of the chat template.
     """
-    prompts = [tokenize_prompt(prompt, tokenizer, chat_template_kwargs) for prompt in dataset["prompt"]]
-    return grade(backend.generate(prompts, sampling), tokenizer, dataset, reward)
+    prompts = tokenizer.prompts(dataset.to_list())
+    return grade(backend.generate(prompts, sampling), tokenizer.tokenizer, dataset, reward)
 
 
 def grade(

@@ -65,11 +65,10 @@ class HeldOut:
             with trainer.stopwatch("evaluation"):
                 graded = grade_answers(
                     backend,
-                    trainer.processing_class,
+                    trainer.row_tokenizer,
                     self.rows,
                     self.reward,
                     sampling=Sampling(self.max_tokens, temperature=0.0),
-                    chat_template_kwargs=getattr(trainer, "chat_template_kwargs", None),
                 )
         return (graded.right if self.metric == "accuracy" else graded.rewards)[:, 0]
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from ..config import DataConfig, EngineConfig, EstimatorConfig, ScoreConfig
 from ..data.load import iter_rows
 from ..data.tasks import DEFAULT_TRAIN_PROMPTS, is_generated
+from ..data.tokens import RowTokenizer
 from ..engine.launch import scoring_engine
 from ..engine.protocol import EngineError, GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
@@ -45,7 +46,8 @@ def run_score(score: ScoreConfig, estimator: EstimatorConfig, engine: EngineConf
         raise ConfigurationError("train_prompts is a setting of training; max_prompts limits what is scored.")
     tokenizer = AutoTokenizer.from_pretrained(model)
     width = AutoConfig.from_pretrained(model).get_text_config().vocab_size
-    scorer = RowScorer(tokenizer, estimator, vocabulary_size=width)
+    assert not isinstance(score.chat_template_kwargs, str)  # the configuration has parsed it
+    scorer = RowScorer(RowTokenizer(tokenizer, score.chat_template_kwargs), estimator, vocabulary_size=width)
     rows = iter_rows(
         score.dataset_name,
         config_name=score.dataset_config,

@@ -50,7 +50,8 @@ def fine_tune(
     name = None if held_out is None else run.held_out_reward or default_reward(held_out.column_names)
     max_tokens = run.held_out_max_tokens
     if held_out is not None and name is not None and max_tokens is None:
-        answers = trainer.processing_class(list(map(str, held_out["answer"])))["input_ids"]
-        max_tokens = max(map(len, answers)) + _ROOM_FOR_ANSWERS
+        answered = [row for row in held_out.to_list() if row["answer"] is not None]
+        references = [row.reference for row in trainer.row_tokenizer.with_references(answered)]
+        max_tokens = max(map(len, references), default=0) + _ROOM_FOR_ANSWERS
     judged = HeldOut.judged_by(name, held_out, max_tokens or 1, run)
     return train_and_measure(trainer, settings, judged, described, spent)

@@ -1,5 +1,5 @@
 """Scores the rows of a data set with an estimator."""
 
-from .row_scorer import EncodedRows, RowScorer, reference_text, tokenize_reference
+from .row_scorer import EncodedRows, RowScorer
 
-__all__ = ["EncodedRows", "RowScorer", "reference_text", "tokenize_reference"]
+__all__ = ["EncodedRows", "RowScorer"]

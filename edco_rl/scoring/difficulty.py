@@ -14,11 +14,12 @@ from scipy.stats import rankdata
 from ..config import EstimatorConfig
 from ..curriculum.fusion import reciprocal_rank_fusion
 from ..curriculum.pool import FloatArray
+from ..data.tokens import Row, RowTokenizer, reference_text
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import rouge_l
 from ..store import Artefact, fingerprint, load_same, rows_fingerprint, save_file
-from .row_scorer import Row, RowScorer, reference_text
+from .row_scorer import RowScorer
 
 ROUGE_L = "rouge_l"
 CROSS_ENTROPY = "cross_entropy"
@@ -29,8 +30,8 @@ class DifficultyMeasurer:
     """Measures what prompts are ranked by (POCL, arXiv 2506.05695).
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`):
-            The student's tokenizer.
+        tokenizer ([`~edco_rl.data.tokens.RowTokenizer`]):
+            Makes token ids of rows for the student.
         config (`EstimatorConfig`):
             Settings of estimators among the rankings.
         rankings (`Sequence[str]`):
@@ -41,8 +42,6 @@ class DifficultyMeasurer:
             Columns of the data set.
         max_tokens (`int`):
             Most tokens of an output.
-        chat_template_kwargs (`dict`, *optional*):
-            Arguments of the chat template.
         vocabulary_size (`int`, *optional*):
             Width of the student's output distribution.
 
@@ -52,13 +51,12 @@ class DifficultyMeasurer:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: RowTokenizer,
         config: EstimatorConfig,
         *,
         rankings: Sequence[str],
         columns: Sequence[str],
         max_tokens: int,
-        chat_template_kwargs: dict[str, Any] | None = None,
         vocabulary_size: int | None = None,
     ) -> None:
         if not rankings:
@@ -67,24 +65,16 @@ class DifficultyMeasurer:
         self.rankings = list(dict.fromkeys(rankings))
         self.max_tokens = max_tokens
         self.config = config
-        self.chat_template_kwargs = chat_template_kwargs or {}
         self._scorers: dict[str, RowScorer] = {}
         for name in self.rankings:
             if name == ROUGE_L or name in columns:
                 continue
             estimator = "perplexity" if name == CROSS_ENTROPY else name
-            scorer = RowScorer(
-                tokenizer,
-                config,
-                estimator=estimator,
-                chat_template_kwargs=chat_template_kwargs,
-                vocabulary_size=vocabulary_size,
-            )
+            scorer = RowScorer(tokenizer, config, estimator=estimator, vocabulary_size=vocabulary_size)
             scorer.check_columns(columns)
             self._scorers[name] = scorer
-        self._prompts = RowScorer(tokenizer, config, estimator="perplexity", chat_template_kwargs=chat_template_kwargs)
         if ROUGE_L in self.rankings:
-            self._prompts.check_columns(columns)
+            RowScorer(tokenizer, config, estimator="perplexity").check_columns(columns)
 
     def made_from(self, rows: Sequence[Row], model: Any, *, constant: float, ties: str) -> dict[str, Any]:
         """All that the difficulties depend on, as JSON values.
@@ -104,7 +94,7 @@ class DifficultyMeasurer:
             "max_tokens": self.max_tokens,
             "estimator": asdict(self.config) if self._scorers.keys() - {CROSS_ENTROPY} else None,
             "model": model,
-            "chat_template": fingerprint([self.tokenizer.chat_template, self.chat_template_kwargs]),
+            "chat_template": fingerprint(self.tokenizer.made_from),
             "rows": rows_fingerprint(rows),
         }
 
@@ -142,10 +132,9 @@ class DifficultyMeasurer:
 
     def _outputs(self, rows: Sequence[Row], backend: GenerationBackend) -> list[str]:
         """The student's greedy outputs."""
-        groups = backend.generate(
-            self._prompts.tokenize([row["prompt"] for row in rows]), Sampling(self.max_tokens, temperature=0.0)
-        )
-        return self.tokenizer.batch_decode([group[0].token_ids for group in groups], skip_special_tokens=True)
+        groups = backend.generate(self.tokenizer.prompts(rows), Sampling(self.max_tokens, temperature=0.0))
+        outputs = [group[0].token_ids for group in groups]
+        return self.tokenizer.tokenizer.batch_decode(outputs, skip_special_tokens=True)
 
 
 def fuse(

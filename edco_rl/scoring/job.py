@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from ..data.tokens import Row
 from ..engine.protocol import GenerationBackend
 from ..entropy import Score
 from ..errors import ConfigurationError
 from ..store import Parts
-from .row_scorer import EncodedRows, Row, RowScorer
+from .row_scorer import EncodedRows, RowScorer
 
 T = TypeVar("T")
 

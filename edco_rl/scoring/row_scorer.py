@@ -1,8 +1,7 @@
 """Rows of a data set to scores, with an estimator and whatever gives log-probabilities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -10,12 +9,11 @@ from scipy.special import logsumexp
 from ..config import EstimatorConfig
 from ..data.formats import LABELS
 from ..data.prompts import Prompt, plain_text, with_instruction, without_system_prompt
+from ..data.tokens import Row, RowTokenizer, name_row
 from ..engine.protocol import GenerationBackend, Sampling
 from ..entropy import Score, TokenLogprobs, make_estimator
 from ..errors import ConfigurationError
 from .labels import MOST_TOKENS, LabelTokens
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,12 @@ class RowScorer:
     """Scores rows with the estimator of a configuration.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`):
-            The policy's tokenizer.
+        tokenizer ([`~edco_rl.data.tokens.RowTokenizer`]):
+            Makes token ids of rows.
         config (`EstimatorConfig`):
             Estimator, and the form of the prompts it scores.
         estimator (`str`, *optional*):
             Name of the estimator; by default `config.estimator`.
-        chat_template_kwargs (`dict`, *optional*):
-            Arguments of the chat template.
         vocabulary_size (`int`, *optional*):
             Width of the model's output distribution, which can exceed the tokenizer's; by default the tokenizer's.
 
@@ -61,11 +57,10 @@ class RowScorer:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: RowTokenizer,
         config: EstimatorConfig,
         *,
         estimator: str | None = None,
-        chat_template_kwargs: dict[str, Any] | None = None,
         vocabulary_size: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
@@ -73,9 +68,8 @@ class RowScorer:
         self.name = config.estimator if estimator is None else estimator
         self.request = self.estimator.request()
         self.config = config
-        self.chat_template_kwargs = chat_template_kwargs
-        self.vocabulary_size = vocabulary_size or len(tokenizer)
-        self._label_tokens = LabelTokens(tokenizer)
+        self.vocabulary_size = vocabulary_size or len(tokenizer.tokenizer)
+        self._label_tokens = LabelTokens(tokenizer.tokenizer)
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Check that the data set has what the estimator needs.
@@ -104,13 +98,16 @@ class RowScorer:
         Raises:
             ConfigurationError: A row lacks what the estimator needs, or a label is no single token.
         """
-        return EncodedRows(
-            prompts=self.tokenize([self._scored_form(row["prompt"]) for row in rows]),
-            references=[tokenize_reference(row, self.tokenizer) for row in rows]
-            if self.request.evidence == "reference"
-            else [],
-            labels=list(map(self._labels, rows)) if self.request.evidence == "labels" else [],
-        )
+        rows = [{**row, "prompt": self._scored_form(row["prompt"])} for row in rows]
+        if self.request.evidence != "reference":
+            labels = list(map(self._labels, rows)) if self.request.evidence == "labels" else []
+            return EncodedRows(self.tokenizer.trained_prompts(rows), [], labels)
+        tokenized = self.tokenizer.with_references(rows)
+        references = [
+            one.reference if self.request.end_of_turn else one.reference[: len(one.reference) - one.end]
+            for one in tokenized
+        ]
+        return EncodedRows([one.prompt for one in tokenized], references, [])
 
     def _scored_form(self, prompt: Prompt) -> Prompt:
         config = self.config
@@ -144,25 +141,6 @@ class RowScorer:
             groups = [[TokenLogprobs(c.logprobs, c.top_logprobs) for c in group] for group in completions]
         return [self.estimator.score(group, self.vocabulary_size) for group in groups]
 
-    def tokenize(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of prompts: those of [`~edco_rl.data.prompts.tokenize_prompt`], and several times faster."""
-        texts = [
-            prompt
-            if isinstance(prompt, str)
-            else self.tokenizer.apply_chat_template(
-                prompt, add_generation_prompt=True, tokenize=False, **(self.chat_template_kwargs or {})
-            )
-            for prompt in prompts
-        ]
-        ids: list[list[int]] = [[]] * len(prompts)
-        for plain in (True, False):  # a chat template writes the special tokens itself
-            rows = [row for row, prompt in enumerate(prompts) if isinstance(prompt, str) == plain]
-            if rows:
-                encoded = self.tokenizer([texts[row] for row in rows], add_special_tokens=plain)["input_ids"]
-                for row, tokens in zip(rows, encoded, strict=True):
-                    ids[row] = tokens
-        return ids
-
     def label_logprobs(self, encoded: EncodedRows, backend: GenerationBackend) -> list[list[TokenLogprobs]]:
         """What an estimator that asks for option labels is given: the log-probability of each label as first token.
 
@@ -186,34 +164,5 @@ class RowScorer:
     def _labels(self, row: Row) -> list[list[int]]:
         options = row.get("options")
         if not options or len(options) < 2:
-            raise ConfigurationError(f"estimator {self.name}: {_named(row)} has no two options.")
+            raise ConfigurationError(f"estimator {self.name}: {name_row(row)} has no two options.")
         return [self._label_tokens(label) for label in LABELS[: len(options)]]
-
-
-def reference_text(row: Row) -> str:
-    """The reference answer of a row: its `completion`, or else its `answer`.
-
-    Raises:
-        ConfigurationError: There is none; it names the row.
-    """
-    reference = row.get("completion")
-    if reference is None:
-        reference = row.get("answer")
-    text = reference if isinstance(reference, str) else reference[-1]["content"] if reference else None
-    if not text:
-        raise ConfigurationError(f"{_named(row)} has no reference answer in column 'completion' or 'answer'.")
-    return text
-
-
-def tokenize_reference(row: Row, tokenizer: Any) -> list[int]:
-    """The reference as the policy would have generated it: the answer's own tokens, then the end of its turn.
-
-    Raises:
-        ConfigurationError: As [`reference_text`].
-    """
-    ids = tokenizer(text=reference_text(row), add_special_tokens=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
-
-
-def _named(row: Row) -> str:
-    return f"row {row['id']!r}" if row.get("id") is not None else f"the row with prompt {str(row['prompt'])[:60]!r}"

@@ -15,6 +15,7 @@ from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Pool
 from ..curriculum.pool import IndexArray
 from ..data.prompts import check_prompts, prompt_ids
+from ..data.tokens import TEMPLATE_COLUMNS
 from ..engine.protocol import GenerationBackend
 from ..errors import ConfigurationError
 from ..scoring import RowScorer
@@ -26,13 +27,14 @@ from .given import check_arguments, check_conversations, check_rows_kept, given_
 from .pass_order import seedable_sampler_order
 from .progress import CurriculumProgressCallback
 from .rounds import RoundsMixin
+from .row_tokens_mixin import RowTokensMixin
 from .stopwatch import Stopwatch
 
 # What estimators read of a row.
-_SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer")
+SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer", *TEMPLATE_COLUMNS)
 
 
-class CurriculumMixin(RoundsMixin, EngineMixin):
+class CurriculumMixin(RoundsMixin, RowTokensMixin, EngineMixin):
     """Gives any TRL trainer that draws rows from a sampler a curriculum; inherit from it before the trainer.
 
     The trainer takes two more arguments. What it knows of a prompt are scores; a subclass that knows more, such as
@@ -146,12 +148,11 @@ class CurriculumMixin(RoundsMixin, EngineMixin):
         layout = self._batch_layout()
         self._curriculum_config = config
         self._prompt_rows = rows
-        self._scored_rows = rows.select_columns([name for name in _SCORED_COLUMNS if name in rows.column_names])
+        self._scored_rows = rows.select_columns([name for name in SCORED_COLUMNS if name in rows.column_names])
         self._scorer = RowScorer(
-            self._tokenizer,
+            self.row_tokenizer,
             config,
             estimator=STRATEGIES.find(config.strategy).estimator,
-            chat_template_kwargs=getattr(self, "chat_template_kwargs", None),
             vocabulary_size=self.model.config.get_text_config().vocab_size,
         )
         self._scorer.check_columns(rows.column_names)
@@ -192,7 +193,7 @@ class CurriculumMixin(RoundsMixin, EngineMixin):
         if name in self._prompt_rows.column_names:
             return self._prompt_rows[name]
         if name == "prompt_length":
-            return list(map(len, self._scorer.tokenize(self._prompt_rows["prompt"])))
+            return list(map(len, self.row_tokenizer.prompts(self._scored_rows.to_list())))
         raise KeyError(name)
 
     def get_train_dataloader(self) -> DataLoader:

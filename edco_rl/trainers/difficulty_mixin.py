@@ -3,7 +3,6 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
@@ -14,7 +13,7 @@ from ..curriculum import STRATEGIES
 from ..data.prompts import prompt_ids
 from ..scoring.difficulty import DifficultyMeasurer, difficulty_path, fuse, load_difficulty, save_difficulty
 from ..store import model_fingerprint, parameters_fingerprint
-from .curriculum_mixin import CurriculumMixin
+from .curriculum_mixin import SCORED_COLUMNS, CurriculumMixin
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,6 @@ class DifficultyMixin(CurriculumMixin):
 
     difficulty_seconds: float = 0.0
     difficulty_path: Path | None = None
-    chat_template_kwargs: dict[str, Any]
     max_completion_length: int
     _student_name: str | None
 
@@ -45,15 +43,14 @@ class DifficultyMixin(CurriculumMixin):
         rankings = self.args.difficulty_rankings
         fusion = {"constant": self.args.difficulty_constant, "ties": self.args.difficulty_ties}
         measurer = DifficultyMeasurer(
-            self._tokenizer,
+            self.row_tokenizer,
             config,
             rankings=rankings,
             columns=dataset.column_names,
             max_tokens=self.args.difficulty_max_tokens or self.max_completion_length,
-            chat_template_kwargs=self.chat_template_kwargs,
             vocabulary_size=self.model.config.get_text_config().vocab_size,
         )
-        wanted = {"id", "prompt", "completion", "answer", "options", *rankings}
+        wanted = {*SCORED_COLUMNS, *rankings}
         rows = dataset.select_columns([name for name in dataset.column_names if name in wanted]).to_list()
         folder = Path(self.args.difficulty_dir or self.args.output_dir).expanduser()
         weights = model_fingerprint(self._student_name) if self._student_name else None

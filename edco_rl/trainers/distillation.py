@@ -14,10 +14,10 @@ from trl import DistillationConfig, DistillationTrainer
 from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
+from ..data.tokens import reference_text
 from ..errors import ConfigurationError
-from ..scoring import reference_text, tokenize_reference
 from .callbacks import ObserveCallback
-from .curriculum_mixin import BatchLayout
+from .curriculum_mixin import SCORED_COLUMNS, BatchLayout
 from .difficulty_mixin import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig
 from .distillation_loss import TokenTerms, check_vocabularies, distillation_loss
@@ -141,8 +141,9 @@ class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
             return
         evaluated = [self.eval_dataset] if isinstance(self.eval_dataset, Dataset) else []
         for dataset in (self.train_dataset, *evaluated):
-            columns = [name for name in ("id", "prompt", "completion", "answer") if name in dataset.column_names]
-            lengths = [len(tokenize_reference(row, self._tokenizer)) for row in dataset.select_columns(columns)]
+            columns = [name for name in SCORED_COLUMNS if name in dataset.column_names]
+            rows = self.row_tokenizer.with_references(dataset.select_columns(columns).to_list())
+            lengths = [len(row.reference) for row in rows]
             cut = sum(length > self.max_completion_length for length in lengths)
             if cut and self.accelerator.is_main_process:
                 logger.warning(
@@ -189,9 +190,8 @@ class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         on_policy = self._is_on_policy()
         if not on_policy:
-            self._references = [
-                tokenize_reference(row, self._tokenizer)[: self.max_completion_length] for row in inputs
-            ]
+            rows = self.row_tokenizer.with_references(inputs)
+            self._references = [row.reference[: self.max_completion_length] for row in rows]
         try:
             batch = super()._generate_and_score_completions(inputs)
         finally:

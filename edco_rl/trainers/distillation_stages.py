@@ -13,10 +13,10 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from ..data.tokens import reference_text
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import rouge_l
-from ..scoring import reference_text
 from ..store import load, remove
 from ..store import save_file as keep_file
 from .distillation_config import BEST_ROUGE_L
@@ -96,7 +96,7 @@ class BestOfStage:
 
     def _overlaps(self, share: list[int], backend: GenerationBackend) -> list[float]:
         rows = self.rows.select(share)
-        groups = backend.generate(self.trainer._scorer.tokenize(rows["prompt"]), self.sampling)
+        groups = backend.generate(self.trainer.row_tokenizer.prompts(rows.to_list()), self.sampling)
         outputs = [group[0].token_ids for group in groups]
         self.trainer.tokens["scored"] += sum(map(len, outputs))
         texts = self.trainer._tokenizer.batch_decode(outputs, skip_special_tokens=True)

@@ -188,7 +188,7 @@ class RolloutMixin(CurriculumMixin):
         seen: list[Group] = []
         dropped: Counter[str] = Counter()
         for refills_left in range(self._curriculum_config.gate_max_refills, -1, -1):
-            prompts = [row["prompt"] for row in inputs]
+            prompts, self._rolled_out = [row["prompt"] for row in inputs], inputs
             _, completion_ids, completions, _ = self.unpack(self._generate(prompts))
             rewards = self._calculate_rewards(inputs, prompts, completions, completion_ids)
             judged, counts = judge(self._groups(indices, rewards), self.gates)

@@ -1,16 +1,18 @@
 """Supervised fine-tuning with a curriculum."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from ..config import CurriculumConfig
 from ..curriculum import Outcome
+from ..data.tokens import RowTokenizer, SupervisedRowTokenizer, with_template_arguments
 from ..errors import ConfigurationError
 from .callbacks import ObserveCallback
 from .curriculum_mixin import CurriculumMixin
@@ -26,8 +28,8 @@ class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
 
     Args:
         model, args, data_collator, train_dataset, **kwargs:
-            As in `trl.SFTTrainer`. The training set needs columns `prompt` and `completion`, or `messages` that end
-            with the assistant's; a column `id` is kept as the prompt's id.
+            As in `trl.SFTTrainer`; `args` can be a [`CurriculumSFTConfig`]. The training set needs columns `prompt`
+            and `completion`, or `messages` that end with the assistant's; a column `id` is kept as the prompt's id.
         curriculum, engine:
             See [`CurriculumMixin`].
 
@@ -48,6 +50,25 @@ class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
     def _rows_with_prompts(self, dataset: Any) -> Any:
         return _with_prompts(dataset)
 
+    @cached_property
+    def row_tokenizer(self) -> RowTokenizer:
+        args = self.args
+        most = args.max_length
+        kept = slice(-most, None) if most and args.truncation_mode == "keep_end" else slice(most)
+        given = {} if self.chat_template is None else {"chat_template": self.chat_template}
+        return SupervisedRowTokenizer(
+            self._tokenizer,
+            given | _template_arguments(args),
+            assistant_only=args.assistant_only_loss,
+            kept=kept,
+        )
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: SFTConfig, *rest: Any) -> Any:
+        given = _template_arguments(args)
+        if given:
+            dataset = with_template_arguments(dataset, given)
+        return super()._prepare_dataset(dataset, processing_class, args, *rest)
+
     def _check_given(self, given: Mapping[str, Any], config: CurriculumConfig) -> None:
         super()._check_given(given, config)
         for name in ("packing", "padding_free"):
@@ -56,10 +77,13 @@ class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
                     f"{name} joins rows into one sequence, so that a curriculum can neither choose a row nor learn "
                     f"from it. Set {name} to false."
                 )
+        if getattr(given.get("args"), "shuffle_dataset", False):
+            raise ConfigurationError(
+                "shuffle_dataset moves the rows away from the prompts the curriculum knows, which orders them itself. "
+                "Set it to false."
+            )
 
     def _init_curriculum(self, config: CurriculumConfig, rows: Dataset) -> None:
-        if "chat_template_kwargs" in rows.column_names:  # TRL's column: prompts are scored and asked as trained on
-            self.chat_template_kwargs = rows[0]["chat_template_kwargs"]
         self.add_callback(ObserveCallback(self))
         super()._init_curriculum(config, rows)
         self.accelerator.unwrap_model(self.model).register_forward_hook(self._keep_output)
@@ -93,6 +117,10 @@ class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
 
     def _keep_output(self, module: Any, arguments: Any, output: Any) -> None:
         self._output = output
+
+
+def _template_arguments(args: SFTConfig) -> dict[str, Any]:
+    return getattr(args, "chat_template_kwargs", None) or {}
 
 
 class _Indexed(torch.utils.data.Dataset):

@@ -19,6 +19,7 @@ from trl import TrlParser
 
 from edco_rl.config import EstimatorConfig
 from edco_rl.data.load import iter_rows
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.job import Progress, score_rows
 from edco_rl.store import Parts
@@ -92,7 +93,7 @@ def measure(config: MemoryConfig, folder: Path) -> list[tuple[int, float, float]
     source = folder / "rows.jsonl"
     write_rows(source, config.rows)
     tokenizer = AutoTokenizer.from_pretrained(config.model_name_or_path)
-    scorer = RowScorer(tokenizer, EstimatorConfig(scoring_prefix_tokens=4))
+    scorer = RowScorer(RowTokenizer(tokenizer), EstimatorConfig(scoring_prefix_tokens=4))
     entries: list[tuple[int, float, float]] = []
     scored = 0
     started = time.perf_counter()

@@ -22,6 +22,7 @@ from trl import TrlParser
 
 from edco_rl.config import DataConfig, EstimatorConfig, InputConfig, ScoringEngineConfig
 from edco_rl.data.load import iter_rows
+from edco_rl.data.tokens import Row, RowTokenizer
 from edco_rl.engine import Engine
 from edco_rl.engine.colocate import ColocatedEngine
 from edco_rl.engine.launch import scoring_engine
@@ -29,7 +30,6 @@ from edco_rl.entropy.estimator import Request
 from edco_rl.errors import ConfigurationError, EdcoRLError
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.job import score_rows
-from edco_rl.scoring.row_scorer import Row
 from edco_rl.store import Parts, remove
 
 
@@ -102,7 +102,7 @@ def measure(
     """
     assert config.model_name_or_path
     model = os.path.expanduser(config.model_name_or_path)
-    scorer = RowScorer(AutoTokenizer.from_pretrained(model), estimator)
+    scorer = RowScorer(RowTokenizer(AutoTokenizer.from_pretrained(model)), estimator)
     if scorer.request.evidence == "reference" or engine.engine_mode == "none":
         raise ConfigurationError("Only estimators that generate, on an engine, can be compared with generation.")
     prompts = scorer.encode(list(read_rows(config, data))).prompts

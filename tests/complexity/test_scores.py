@@ -13,9 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from edco_rl.complexity.judge import Judge
 from edco_rl.complexity.scores import SCHEMA, ComplexityScorer, check_single_token_answers, prediction
 from edco_rl.config import ComplexityConfig
-from edco_rl.data.prompts import tokenize_prompt, with_instruction
+from edco_rl.data.prompts import with_instruction
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.engine.transformers_backend import TransformersBackend
 from edco_rl.errors import ConfigurationError
+
+from ..tokens import tokenize_prompt
 
 ROWS = Dataset.from_list(
     [
@@ -47,7 +50,7 @@ def model(tiny_model_path):
 
 def score(model, tokenizer, rows=ROWS, reward="multiple_choice", **settings):
     config = ComplexityConfig(**settings)
-    scorer = ComplexityScorer(tokenizer, config, len(tokenizer), Judge(reward))
+    scorer = ComplexityScorer(RowTokenizer(tokenizer), config, len(tokenizer), Judge(reward))
     scorer.check(rows)
     table = scorer.score(rows, TransformersBackend.of(model, tokenizer))
     assert table.schema == SCHEMA and table["id"].to_pylist() == rows["id"]

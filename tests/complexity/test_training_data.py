@@ -6,6 +6,7 @@ from edco_rl.complexity.baselines import METHOD, curriculum_of, rows_for_teacher
 from edco_rl.complexity.reasoning import Chain, chains_of_column
 from edco_rl.complexity.training_data import longest, training_rows
 from edco_rl.config import ComplexityConfig
+from edco_rl.data.tokens import SupervisedRowTokenizer
 from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
 
@@ -96,7 +97,7 @@ def test_the_longest_row_is_measured_as_trl_makes_it(tiny_model_path):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_path)
     chains = {"q3": Chain("q3", "right", "", "word " * 40, 0, 0)}
     rows, _ = training_rows(METHOD, ROWS, SCORES, CLASSES, chains, CONFIG, 0)
-    length, identifier = longest(Dataset.from_list(rows), tokenizer)
+    length, identifier = longest(Dataset.from_list(rows), SupervisedRowTokenizer(tokenizer))
     messages = [*rows[3]["prompt"], *rows[3]["completion"]]
     assert identifier == "q3"
     assert length == len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"])

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edco_rl.data.load import load_prompts
-from edco_rl.data.prompts import check_prompts, prompt_ids, tokenize_prompt, with_instruction
+from edco_rl.data.prompts import check_prompts, prompt_ids, with_instruction
 from edco_rl.data.tasks import generate_tasks
 from edco_rl.errors import ConfigurationError
 
@@ -61,15 +61,6 @@ def test_quick_answer_changes_the_last_user_message_of_a_copy():
     changed = with_instruction(CHAT, "At once.")
     assert changed[0] == CHAT[0] and changed[1]["content"] == "2 + 2?\n\nAt once."
     assert CHAT[1]["content"] == "2 + 2?"
-
-
-def test_prompts_are_tokenized_as_trl_does(model_path):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model_path)
-    assert tokenizer.decode(tokenize_prompt("2 + 2 =", tokenizer)) == "2 + 2 ="
-    text = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, tokenize=False)
-    assert tokenizer.decode(tokenize_prompt(CHAT, tokenizer)) == text
 
 
 def test_generated_tasks_are_disjoint_and_the_same_for_a_seed():

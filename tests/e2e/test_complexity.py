@@ -11,10 +11,12 @@ from edco_rl.cli import main
 from edco_rl.complexity.student import Student, load_merged
 from edco_rl.config import EngineConfig
 from edco_rl.data.load import load_prompts
-from edco_rl.data.prompts import tokenize_prompt, with_instruction
+from edco_rl.data.prompts import with_instruction
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.engine.server import SERVED_MODEL_NAME
 
 from ..test_recipes import FOLDER
+from ..tokens import tokenize_prompt
 from .conftest import TOLERANCE, largest_difference, transformers_logprobs
 
 pytestmark = pytest.mark.engine
@@ -84,7 +86,9 @@ def test_a_server_teaches_and_evaluates_the_weights_that_were_trained(
     # was served before is left, in the cache of prompts either.
     prompts = [tokenize_prompt(prompt, tokenizer) for prompt in held_out["prompt"]]
     merged = load_merged(str(folder))
-    student = Student(model_path, EngineConfig(engine_url=server_url), tokenizer, tmp_path / "engine.log")
+    student = Student(
+        model_path, EngineConfig(engine_url=server_url), RowTokenizer(tokenizer), tmp_path / "engine.log"
+    )
     try:
         assert largest_difference(student.serving(folder), merged, prompts) < TOLERANCE
         assert largest_difference(student.serving(), merged, prompts) > TOLERANCE

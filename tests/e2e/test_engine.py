@@ -38,6 +38,7 @@ def test_top_log_probabilities_are_the_largest_ones(client, model, tokenizer, ta
         {"temperature": 2.0, "top_p": 0.7},
         {"temperature": 1.0, "repetition_penalty": 1.5},
         {"temperature": 0.0, "repetition_penalty": 1.5},
+        {"temperature": 1.0, "presence_penalty": 1.5, "frequency_penalty": 0.5},
         {"temperature": 2.0, "top_p": 0.7, "top_k": 9, "min_p": 0.01, "repetition_penalty": 1.3},
     ],
     ids=str,
@@ -52,7 +53,7 @@ def test_log_probabilities_are_those_of_the_distribution_sampled_from(client, mo
                 tokens = [*prompt, *completion.token_ids]
                 logits = model(torch.tensor([tokens])).logits[0].double().numpy()
                 for position, token in enumerate(completion.token_ids, start=len(prompt)):
-                    expected = sampled_logprobs(logits[position - 1], tokens[:position], sampling)
+                    expected = sampled_logprobs(logits[position - 1], prompt, tokens[len(prompt) : position], sampling)
                     found = completion.logprobs[position - len(prompt)]
                     assert found == pytest.approx(expected[token], abs=4 * TOLERANCE)
                     largest = -np.sort(-expected)[:5]

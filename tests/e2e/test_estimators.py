@@ -1,19 +1,27 @@
 """Every estimator over a real vLLM server against transformers' full-vocabulary logits in float64."""
 
+import itertools
 import json
 import subprocess
 import sys
+from dataclasses import astuple, replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from edco_rl.cli import main
 from edco_rl.config import EstimatorConfig
-from edco_rl.data.prompts import tokenize_prompt, with_instruction
+from edco_rl.data.prompts import with_instruction
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.engine import Sampling
+from edco_rl.engine.transformers_backend import TransformersBackend
+from edco_rl.entropy import available_estimators
 from edco_rl.scoring import RowScorer
 
+from ..tokens import tokenize_prompt
 from .conftest import TOLERANCE, transformers_logprobs
 
 pytestmark = pytest.mark.engine
@@ -36,7 +44,7 @@ ROWS = [
 
 
 def score(client, tokenizer, name, **settings):
-    scorer = RowScorer(tokenizer, EstimatorConfig(estimator=name, **settings))
+    scorer = RowScorer(RowTokenizer(tokenizer), EstimatorConfig(estimator=name, **settings))
     return scorer.score(scorer.encode(ROWS), client)
 
 
@@ -93,7 +101,8 @@ def test_surprisal_and_learnability_are_those_of_writing_the_reference_answer(cl
 def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(client, model, tokenizer):
     prompts = [prompt_ids(row, tokenizer, False) for row in ROWS]
     scorer = RowScorer(
-        tokenizer, EstimatorConfig(estimator="rollout_entropy", scoring_samples=3, scoring_sequence_tokens=6)
+        RowTokenizer(tokenizer),
+        EstimatorConfig(estimator="rollout_entropy", scoring_samples=3, scoring_sequence_tokens=6),
     )
     recorded = Recorder(client)
     found = scorer.score(scorer.encode(ROWS), recorded)
@@ -108,6 +117,7 @@ IN_PROCESS = """
 import json, sys
 from transformers import AutoTokenizer
 from edco_rl.config import EngineConfig, EstimatorConfig
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.engine.colocate import ColocatedEngine
 from edco_rl.scoring import RowScorer
 
@@ -161,12 +171,80 @@ def test_the_command_scores_over_a_server_that_is_there(client, tokenizer, model
     np.testing.assert_allclose(table["score"], expected, atol=2 * TOLERANCE)
 
 
-class Recorder:
-    """Passes requests on, and keeps what was sampled for them."""
+@pytest.mark.parametrize(
+    ("sampling", "penalties"),
+    [
+        ({"scoring_temperature": 0.0}, {}),
+        ({"scoring_temperature": 0.5}, {}),
+        ({"scoring_temperature": 1.0}, {}),
+        ({"scoring_temperature": 2.0}, {}),
+        ({"scoring_temperature": 1.0, "scoring_top_p": 0.7}, {}),
+        ({"scoring_temperature": 2.0, "scoring_top_p": 0.7}, {}),
+        ({"scoring_temperature": 0.7, "scoring_top_p": 0.7, "scoring_logprobs": "model"}, {}),
+        ({"scoring_temperature": 0.0}, {"repetition_penalty": 1.3}),
+        ({"scoring_temperature": 1.0}, {"repetition_penalty": 1.3}),
+        ({"scoring_temperature": 1.0}, {"presence_penalty": 1.5}),
+        ({"scoring_temperature": 0.5, "scoring_top_p": 0.7}, {"presence_penalty": -0.5, "frequency_penalty": 0.7}),
+    ],
+    ids=str,
+)
+def test_scores_without_an_engine_are_those_with_one(client, model, tokenizer, sampling, penalties):
+    """Every estimator, of the same prompts and the same tokens; where tokens are sampled, those that sample."""
+    sampled = sampling["scoring_temperature"] > 0
+    lengths = {"scoring_prefix_tokens": 3, "scoring_sequence_tokens": 5, "scoring_samples": 1 + sampled}
+    rows = [*ROWS[:2], *ROWS[3:5]]
+    for name in ("prefix_entropy", "sequence_entropy", "rollout_entropy") if sampled else available_estimators():
+        scorer = RowScorer(RowTokenizer(tokenizer), EstimatorConfig(estimator=name, **lengths, **sampling))
+        encoded, recorder = scorer.encode(rows), Recorder(client, penalties)
+        with_engine = scorer.score(encoded, recorder)
+        without = TransformersBackend.of(Repeating(model, recorder.groups), tokenizer)
+        found = scorer.score(encoded, Recorder(without, penalties))
+        for expected, score_ in zip(with_engine, found, strict=True):
+            np.testing.assert_allclose(astuple(score_), astuple(expected), atol=4 * TOLERANCE, err_msg=name)
 
-    def __init__(self, client):
-        self.client = client
+
+class Recorder:
+    """Passes requests on, with penalties, and keeps what was sampled for them."""
+
+    def __init__(self, backend, penalties=None):
+        self.backend, self.penalties, self.groups = backend, penalties or {}, []
 
     def generate(self, prompts, sampling):
-        self.groups = self.client.generate(prompts, sampling)
+        self.groups = self.backend.generate(prompts, replace(sampling, **self.penalties))
         return self.groups
+
+    def completion_logprobs(self, prompts, completions):
+        return self.backend.completion_logprobs(prompts, completions)
+
+
+class Repeating:
+    """A model that writes the tokens of these completions, whatever it would have sampled."""
+
+    def __init__(self, model, groups):
+        self.model = model
+        self.coming = iter([completion.token_ids for group in groups for completion in group])
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def __call__(self, *args, **kwargs):
+        return self.model(*args, **kwargs)
+
+    def generate(self, input_ids, logits_processor, **kwargs):
+        texts = list(itertools.islice(self.coming, len(input_ids)))
+        processors = LogitsProcessorList([*logits_processor, Written(texts, input_ids.shape[1])])
+        return self.model.generate(input_ids=input_ids, logits_processor=processors, **kwargs)
+
+
+class Written(LogitsProcessor):
+    """Leaves one token to choose from."""
+
+    def __init__(self, texts, begin):
+        self.texts, self.begin = texts, begin
+
+    def __call__(self, input_ids, scores):
+        position = input_ids.shape[1] - self.begin
+        only = torch.full_like(scores, -torch.inf)
+        for row, text in enumerate(self.texts):
+            only[row, text[min(position, len(text) - 1)]] = 0.0  # after its end the model pads
+        return only

@@ -8,6 +8,8 @@ from peft import LoraConfig, get_peft_model
 
 from edco_rl.cli import main
 from edco_rl.data.load import load_prompts
+from edco_rl.data.tokens import RowTokenizer
+from edco_rl.engine import Sampling
 from edco_rl.engine.transformers_backend import TransformersBackend
 from edco_rl.rewards import math_reward
 from edco_rl.runs.grading import grade_answers
@@ -24,7 +26,9 @@ def evaluate(model, rows, server_url, folder, *flags):
 
 def transformers_accuracy(model, tokenizer, rows):
     generator = TransformersBackend(model, tokenizer.pad_token_id, [tokenizer.eos_token_id])
-    return grade_answers(generator, tokenizer, rows, math_reward, max_tokens=3).right.mean()
+    return grade_answers(
+        generator, RowTokenizer(tokenizer), rows, math_reward, sampling=Sampling(3, temperature=0.0)
+    ).right.mean()
 
 
 @pytest.fixture

@@ -3,18 +3,22 @@
 import numpy as np
 
 
-def sampled_logprobs(logits, seen, sampling):
+def sampled_logprobs(logits, prompt, generated, sampling):
     """Log-probabilities of the next token, shape (V,); -inf for those that cannot be sampled.
 
     Args:
         logits: Of the model, shape (V,).
-        seen: Tokens of the prompt and those generated before.
+        prompt, generated: Tokens of the prompt, and those generated before.
         sampling: An `edco_rl.engine.Sampling`.
     """
     logits = np.array(logits, dtype=np.float64)
-    for token in set(seen):
+    for token in {*prompt, *generated}:
         penalty = sampling.repetition_penalty
         logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
+    for token in generated:
+        logits[token] -= sampling.frequency_penalty
+    for token in set(generated):
+        logits[token] -= sampling.presence_penalty
     if sampling.temperature > 0:
         logits = logits / sampling.temperature
         probabilities = _softmax(logits)

@@ -38,8 +38,8 @@ def score(name, samples, vocabulary_size=4, **settings):
         ("answer_entropy", Request("continuation", 1, 1, 0.0, 20, quick_answer=True)),
         ("option_entropy", Request("labels", 1, 1, 0.0, 0, quick_answer=True)),
         ("perplexity", Request("reference")),
-        ("surprisal", Request("reference")),
-        ("learnability", Request("reference")),
+        ("surprisal", Request("reference", end_of_turn=False)),
+        ("learnability", Request("reference", end_of_turn=False)),
         ("rollout_entropy", Request("continuation", 512, 4, 0.7, 0, top_p=0.9)),
     ],
 )
@@ -138,25 +138,23 @@ def test_perplexity_is_minus_the_mean_log_probability(logprobs):
     assert found.tokens == len(logprobs) and np.isnan(found.standard_error)
 
 
-@given(arrays(np.float64, st.integers(1, 30), elements=st.floats(-40, 0)), st.floats(-40, 0))
-def test_surprisal_is_minus_the_log_probability_of_the_answer_without_its_end(answer, end):
-    found = score("surprisal", [TokenLogprobs(np.append(answer, end), np.empty((0, 0)))])
+@given(arrays(np.float64, st.integers(1, 30), elements=st.floats(-40, 0)))
+def test_surprisal_is_minus_the_log_probability_of_the_answer(answer):
+    found = score("surprisal", [TokenLogprobs(answer, np.empty((0, 0)))])
     assert found.value == pytest.approx(-answer.sum())
-    assert found.tokens == len(answer) + 1 and np.isnan(found.standard_error)
+    assert found.tokens == len(answer) and np.isnan(found.standard_error)
 
 
 @given(arrays(np.float64, st.integers(2, 12), elements=st.floats(-5, 0)), st.integers(0, 2**32 - 1))
 def test_learnability_is_the_variance_of_the_reward_that_the_reference_alone_earns(logprobs, seed):
     found = score("learnability", [TokenLogprobs(logprobs, np.empty((0, 0)))])
-    rewards = np.random.default_rng(seed).random(20_000) < np.prod(np.exp(logprobs[:-1]))
+    rewards = np.random.default_rng(seed).random(20_000) < np.prod(np.exp(logprobs))
     assert found.value == pytest.approx(rewards.var(), abs=0.02)
     assert 0 <= found.value <= 0.25 and found.tokens == len(logprobs) and np.isnan(found.standard_error)
 
 
-def test_learnability_does_not_ask_how_the_answer_ends_and_is_never_negative():
-    ends = [score("learnability", [TokenLogprobs(np.log([0.5, end]), np.empty((0, 0)))]).value for end in (1e-9, 1)]
-    assert ends == pytest.approx([0.25, 0.25])
-    assert score("learnability", [TokenLogprobs(np.array([1e-7, 0.0]), np.empty((0, 0)))]).value == 0
+def test_learnability_is_never_negative():
+    assert score("learnability", [TokenLogprobs(np.array([1e-7]), np.empty((0, 0)))]).value == 0
 
 
 def test_rollout_entropy_estimates_the_entropy_without_bias():

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 from edco_rl.cli import main
 from edco_rl.config import AuditConfig, EvaluateConfig, ScoreConfig
 from edco_rl.data.load import to_dataset
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.engine.protocol import Completion, Sampling
 from edco_rl.engine.transformers_backend import TransformersBackend
 from edco_rl.errors import ConfigurationError
@@ -45,12 +46,12 @@ def settings(**changes):
 
 @pytest.fixture(scope="module")
 def tokenizer(model_path):
-    return AutoTokenizer.from_pretrained(model_path)
+    return RowTokenizer(AutoTokenizer.from_pretrained(model_path))
 
 
 def test_accuracy_and_pass_at_k_of_all_rows_and_each_subject(tokenizer):
     result = evaluate_model(
-        Scripted(tokenizer), tokenizer, to_dataset("d", ROWS), multiple_choice_reward, settings(samples=4)
+        Scripted(tokenizer.tokenizer), tokenizer, to_dataset("d", ROWS), multiple_choice_reward, settings(samples=4)
     )
     assert result["prompts"] == 10 and result["chance"] == 0.5 and result["prompts_without_reward"] == 0
     assert result["greedy"]["accuracy"] == 0.5 and result["greedy"]["truncated"] == 0
@@ -68,12 +69,14 @@ def test_accuracy_and_pass_at_k_of_all_rows_and_each_subject(tokenizer):
 def test_rows_without_a_judgeable_answer_are_left_out_and_counted(tokenizer, caplog):
     rows = [*ROWS, {**ROWS[0], "answer": "unknown"}]
     result = evaluate_model(
-        Scripted(tokenizer), tokenizer, to_dataset("d", rows), multiple_choice_reward, settings(samples=2)
+        Scripted(tokenizer.tokenizer), tokenizer, to_dataset("d", rows), multiple_choice_reward, settings(samples=2)
     )
     assert (result["prompts"], result["prompts_without_reward"]) == (10, 1)
     assert result["greedy"]["accuracy"] == 0.5 and "nothing about 1 of 11 rows" in caplog.text
     with pytest.raises(ConfigurationError, match="says nothing about any row"):
-        evaluate_model(Scripted(tokenizer), tokenizer, to_dataset("d", rows[-1:]), multiple_choice_reward, settings())
+        evaluate_model(
+            Scripted(tokenizer.tokenizer), tokenizer, to_dataset("d", rows[-1:]), multiple_choice_reward, settings()
+        )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def backend(tiny_model_path, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(tiny_model_path)
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(8)
-    return TransformersBackend.of(model, tokenizer)
+    return TransformersBackend.of(model, tokenizer.tokenizer)
 
 
 def even(completions, **kwargs):

@@ -3,6 +3,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edco_rl.config import EstimatorConfig
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.engine.transformers_backend import TransformersBackend
 from edco_rl.errors import ConfigurationError
 from edco_rl.scoring.difficulty import DifficultyMeasurer, fuse, load_difficulty, save_difficulty
@@ -21,7 +22,8 @@ def tokenizer(tiny_model_path):
 
 def measurer(tokenizer, **changes):
     settings = {"rankings": ["rouge_l", "hard"], "columns": list(ROWS[0]), "max_tokens": 4} | changes
-    return DifficultyMeasurer(tokenizer, EstimatorConfig(), **settings)
+    row_tokenizer = RowTokenizer(tokenizer, settings.pop("chat_template_kwargs", None))
+    return DifficultyMeasurer(row_tokenizer, EstimatorConfig(), **settings)
 
 
 def made_from(tokenizer, rows=ROWS, model="student", constant=60.0, ties="shared", **changes):

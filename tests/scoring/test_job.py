@@ -5,7 +5,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from edco_rl.config import EstimatorConfig
-from edco_rl.data.prompts import tokenize_prompt, with_instruction
+from edco_rl.data.prompts import with_instruction
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.entropy import Score
 from edco_rl.errors import ConfigurationError
 from edco_rl.scoring import RowScorer
@@ -13,10 +14,14 @@ from edco_rl.scoring.job import score_rows, scores_table
 from edco_rl.store import Parts
 from tests.benchmarks.stand_in import StandInEngine
 
+from ..tokens import tokenize_prompt
+
 
 @pytest.fixture(scope="module")
 def scorer(tiny_model_path):
-    return RowScorer(AutoTokenizer.from_pretrained(tiny_model_path), EstimatorConfig(scoring_prefix_tokens=2))
+    return RowScorer(
+        RowTokenizer(AutoTokenizer.from_pretrained(tiny_model_path)), EstimatorConfig(scoring_prefix_tokens=2)
+    )
 
 
 def rows(count):
@@ -107,5 +112,7 @@ def test_a_bad_row_ends_the_run_and_leaves_what_was_done(tmp_path, scorer):
 def test_prompts_encoded_together_are_the_same_as_one_by_one(scorer):
     some = list(rows(8))
     instruction = EstimatorConfig().scoring_quick_answer_instruction
-    expected = [tokenize_prompt(with_instruction(row["prompt"], instruction), scorer.tokenizer) for row in some]
+    expected = [
+        tokenize_prompt(with_instruction(row["prompt"], instruction), scorer.tokenizer.tokenizer) for row in some
+    ]
     assert scorer.encode(some).prompts == expected

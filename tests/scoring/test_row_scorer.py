@@ -8,12 +8,15 @@ from tokenizers.models import WordPiece
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from edco_rl.config import EstimatorConfig
-from edco_rl.data.prompts import tokenize_prompt, with_instruction
+from edco_rl.data.prompts import with_instruction
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.engine.protocol import Sampling
 from edco_rl.engine.transformers_backend import TransformersBackend
 from edco_rl.errors import ConfigurationError
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.labels import LabelTokens
+
+from ..tokens import tokenize_prompt
 
 ROWS = [
     {"prompt": "2 + 2 =", "options": ["3", "4"], "answer": " 4"},
@@ -41,7 +44,7 @@ def model(tiny_model_path):
 
 
 def score(model, tokenizer, name, rows=ROWS, batch_size=2, **settings):
-    scorer = RowScorer(tokenizer, EstimatorConfig(estimator=name, **settings))
+    scorer = RowScorer(RowTokenizer(tokenizer), EstimatorConfig(estimator=name, **settings))
     backend = TransformersBackend(model, tokenizer.pad_token_id, [tokenizer.eos_token_id], batch_size)
     return scorer.score(scorer.encode(rows), backend)
 
@@ -119,6 +122,15 @@ def test_perplexity_is_that_of_the_reference_answer(model, tokenizer, batch_size
         assert result.tokens == len(reference)
 
 
+def test_surprisal_is_that_of_the_reference_answer_without_its_end(model, tokenizer):
+    texts = [" 4", "B. It is blue, white and red.", " king."]
+    for row, text, result in zip(ROWS, texts, score(model, tokenizer, "surprisal"), strict=True):
+        prompt, answer = tokenize_prompt(row["prompt"], tokenizer), tokenizer(text)["input_ids"]
+        rows = distributions(model, prompt + answer, len(answer) + 1)[:-1]
+        assert result.value == pytest.approx(-rows[np.arange(len(answer)), answer].sum(), abs=1e-5)
+        assert result.tokens == len(answer)
+
+
 def test_sampled_estimates_agree_with_the_exact_entropy_of_the_first_token(model, tokenizer):
     """With one token, the mean of -log p over samples estimates a distribution's entropy, and its error is known."""
     torch.manual_seed(0)
@@ -155,7 +167,7 @@ def test_scoring_leaves_the_model_as_it_was(model, tokenizer):
 )
 def test_a_data_set_without_the_column_an_estimator_needs_is_refused(tokenizer, name, row, message):
     with pytest.raises(ConfigurationError, match=message):
-        RowScorer(tokenizer, EstimatorConfig(estimator=name)).check_columns(list(row))
+        RowScorer(RowTokenizer(tokenizer), EstimatorConfig(estimator=name)).check_columns(list(row))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +179,7 @@ def test_a_data_set_without_the_column_an_estimator_needs_is_refused(tokenizer, 
 )
 def test_a_row_without_what_an_estimator_needs_is_named(tokenizer, name, row, message):
     with pytest.raises(ConfigurationError, match=message):
-        RowScorer(tokenizer, EstimatorConfig(estimator=name)).encode([row])
+        RowScorer(RowTokenizer(tokenizer), EstimatorConfig(estimator=name)).encode([row])
 
 
 def word_pieces(*vocabulary):

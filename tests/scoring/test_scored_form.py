@@ -6,6 +6,7 @@ from transformers import AutoTokenizer
 from edco_rl.audit.candidates import EDCO_RELEASED
 from edco_rl.config import EstimatorConfig
 from edco_rl.data.prompts import with_system_prompt
+from edco_rl.data.tokens import RowTokenizer
 from edco_rl.scoring import RowScorer
 
 QUESTION = [{"role": "user", "content": "What is 5G?"}]
@@ -20,7 +21,7 @@ def tokenizer(tiny_model_path):
 
 def scored(tokenizer, prompt, **settings):
     config = EstimatorConfig(**{"scoring_quick_answer_instruction": QUICK} | settings)
-    [ids] = RowScorer(tokenizer, config).encode([{"prompt": prompt}]).prompts
+    [ids] = RowScorer(RowTokenizer(tokenizer), config).encode([{"prompt": prompt}]).prompts
     return ids
 
 
@@ -58,7 +59,7 @@ def test_without_the_chat_template_the_users_last_message_is_scored_as_text(toke
 def test_the_quick_answer_takes_the_place_of_the_runs_system_prompt(tokenizer):
     config = EstimatorConfig(scoring_quick_answer_instruction=QUICK).for_prompts_with(REASON)
     assert config.scoring_quick_answer_replaces == REASON
-    scorer = RowScorer(tokenizer, config)
+    scorer = RowScorer(RowTokenizer(tokenizer), config)
     own = [{"role": "system", "content": "You are a telecom expert."}, *QUESTION]
     rows = [{"prompt": with_system_prompt(prompt, REASON)} for prompt in (QUESTION, "What is 5G?", own)]
     conversational, text, with_own = scorer.encode(rows).prompts
@@ -76,7 +77,9 @@ def test_the_quick_answer_takes_the_place_of_the_runs_system_prompt(tokenizer):
 )
 def test_the_system_prompt_stays_where_nothing_takes_its_place(tokenizer, settings):
     config = EstimatorConfig(scoring_quick_answer_instruction=QUICK, **settings).for_prompts_with(REASON)
-    [ids] = RowScorer(tokenizer, config).encode([{"prompt": with_system_prompt(QUESTION, REASON)}]).prompts
+    [ids] = (
+        RowScorer(RowTokenizer(tokenizer), config).encode([{"prompt": with_system_prompt(QUESTION, REASON)}]).prompts
+    )
     quick = f"\n\n{QUICK}" * config.scoring_quick_answer
     assert ids == templated(tokenizer, ("system", REASON), ("user", f"What is 5G?{quick}"))
 
