@@ -106,6 +106,9 @@ class EngineClient(VLLMEngine):
         """Names the server answers to: the base model first, then its LoRA adapters."""
         return [model["id"] for model in self.request("GET", "/v1/models")["data"]]
 
+    def max_model_len(self) -> int | None:
+        return self.request("GET", "/v1/models")["data"][0].get("max_model_len")
+
     def config(self) -> dict[str, Any]:
         """vLLM's resolved configuration.
 

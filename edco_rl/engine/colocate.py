@@ -89,6 +89,9 @@ class ColocatedEngine(VLLMEngine):
     def dtype(self) -> str:
         return str(self.llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
 
+    def max_model_len(self) -> int | None:
+        return self.llm.llm_engine.vllm_config.model_config.max_model_len
+
     def world_size(self) -> int:
         return self.llm.llm_engine.vllm_config.parallel_config.world_size
 

@@ -194,6 +194,10 @@ class Engine(GenerationBackend):
         """
         return "adapter" if lora else "file"
 
+    def max_model_len(self) -> int | None:
+        """Longest prompt and completion together it takes, in tokens; `None` where that is not known."""
+        return None
+
     def load_adapter(self, name: str, path: str) -> None:
         """Load a LoRA adapter under `name` from a folder and answer with it from now on.
 

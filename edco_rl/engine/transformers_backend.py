@@ -51,10 +51,11 @@ class TransformersBackend:
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any) -> Self:
-        """A backend of a loaded model, with the padding and end tokens of model and tokenizer."""
-        end = model.generation_config.eos_token_id
-        ends = end if isinstance(end, list) else [tokenizer.eos_token_id if end is None else end]
-        return cls(model, tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id, ends)
+        """A backend of a loaded model. Completions end where model or tokenizer say, as vLLM's and TRL's do."""
+        own = model.generation_config.eos_token_id
+        ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+        padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        return cls(model, padding, sorted(ends))
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         """Continue each prompt: see [`~edco_rl.engine.GenerationBackend.generate`].

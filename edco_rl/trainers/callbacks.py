@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from ..errors import ConfigurationError
+
 
 class ObserveCallback(TrainerCallback):
     """Tells the curriculum what a step's rows said, where no rollouts do. Comes before the one that renews it."""
@@ -28,6 +30,12 @@ class CurriculumCallback(TrainerCallback):
         self._before: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        loader = kwargs.get("train_dataloader")
+        if loader is not None and getattr(loader, "batch_sampler", None) is not self.trainer._batch_sampler:
+            raise ConfigurationError(
+                "The training data loader is not the curriculum's, which could not know what is trained on: let a "
+                "get_train_dataloader of your own hand on what super().get_train_dataloader() returns."
+            )
         self._renew_if_due(state)
 
     def on_evaluate(

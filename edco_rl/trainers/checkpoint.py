@@ -1,10 +1,11 @@
-"""The curriculum's state in a checkpoint, as JSON one can read."""
+"""The curriculum in checkpoints: its state, as JSON one can read, and how a trainer writes and resumes it."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from transformers import Trainer
 
 from ..curriculum import Curriculum, CurriculumBatchSampler
 from ..errors import ConfigurationError
@@ -39,3 +40,51 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"Cannot write {type(value).__name__} to {CURRICULUM_FILE}.")
+
+
+class CheckpointMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
+    """Has a trainer keep its curriculum in checkpoints; inherit from it before the trainer.
+
+    The curriculum and its sampler know by themselves where they are. So nothing is drawn to be passed over, whatever
+    the trainer makes of a checkpoint's step with a pool, batches or epochs that are others now.
+    """
+
+    curriculum: Curriculum
+    _batch_sampler: CurriculumBatchSampler
+
+    def save_curriculum(self, folder: str | Path) -> None:
+        """Write the curriculum's state to `curriculum.json` in a folder."""
+        save_state(folder, self.curriculum, self._batch_sampler)
+
+    def _load_curriculum(self, folder: str | Path) -> None:
+        load_state(folder, self.curriculum, self._batch_sampler)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        folder = self._checkpoint_folder(trial)
+        self._save_of_rank(folder)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:  # comes last: where it is, the checkpoint is whole
+            self.save_curriculum(folder)
+
+    def _save_of_rank(self, folder: Path) -> None:
+        """Write what each rank has of its own to a checkpoint."""
+
+    def _checkpoint_folder(self, trial: Any = None) -> Path:
+        return Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+
+    def _init_training_state(
+        self, max_steps: int, steps_in_pass: int, passes: int, resume_from_checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        passes_done, batches = super()._init_training_state(
+            max_steps, steps_in_pass, passes, resume_from_checkpoint, trial
+        )
+        if self.state.global_step >= max_steps:  # nothing is left to do: Trainer would take one step more
+            return passes, 0
+        self._batch_sampler.skip(batches)
+        return passes_done, batches
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._load_curriculum(checkpoint)

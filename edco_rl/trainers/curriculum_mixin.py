@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..errors import ConfigurationError
 from ..scoring import RowScorer
 from .batches import BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
-from .checkpoint import load_state, save_state
+from .checkpoint import CheckpointMixin
 from .engine_mixin import EngineMixin
 from .given import check_arguments, check_conversations, check_rows_kept, given_arguments, warn_of_samplers
 from .pass_order import seedable_sampler_order
@@ -34,7 +33,7 @@ from .stopwatch import Stopwatch
 SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer", *TEMPLATE_COLUMNS)
 
 
-class CurriculumMixin(RoundsMixin, RowTokensMixin, EngineMixin):
+class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin):
     """Gives any TRL trainer that draws rows from a sampler a curriculum; inherit from it before the trainer.
 
     The trainer takes two more arguments. What it knows of a prompt are scores; a subclass that knows more, such as
@@ -86,7 +85,7 @@ class CurriculumMixin(RoundsMixin, RowTokensMixin, EngineMixin):
             engine_config = None
         warn_of_samplers(type(self), CurriculumMixin)
         given = given_arguments(self, CurriculumMixin, args, kwargs)
-        check_arguments(given.get("args"))
+        check_arguments(given.get("args"), engine=engine_config is not None)
         rows = self._rows_with_prompts(given.get("train_dataset"))
         check_prompts(rows)
         check_conversations(rows, given)
@@ -193,8 +192,12 @@ class CurriculumMixin(RoundsMixin, RowTokensMixin, EngineMixin):
         if name in self._prompt_rows.column_names:
             return self._prompt_rows[name]
         if name == "prompt_length":
-            return list(map(len, self.row_tokenizer.prompts(self._scored_rows.to_list())))
+            return self._prompt_lengths()
         raise KeyError(name)
+
+    def _prompt_lengths(self) -> list[int]:
+        """Tokens of each prompt of the training set."""
+        return list(map(len, self.row_tokenizer.prompts(self._scored_rows.to_list())))
 
     def get_train_dataloader(self) -> DataLoader:
         """A data loader that draws from the curriculum at the moment a batch is needed."""
@@ -243,7 +246,14 @@ class CurriculumMixin(RoundsMixin, RowTokensMixin, EngineMixin):
         self.observe(gather_object(outcomes))
 
     def _score(self, indices: list[int], backend: GenerationBackend) -> list[Outcome]:
-        scores = self._scorer.score(self._scorer.encode(self._scored_rows.select(indices).to_list()), backend)
+        rows, request = self._scorer.encode(self._scored_rows.select(indices).to_list()), self._scorer.request
+        generated = (
+            request.max_tokens + request.model_logprobs
+        )  # which are read afterwards; a token comes with reading
+        added = [len(reference) + 1 for reference in rows.references] or [generated] * len(indices)
+        lengths = [len(prompt) + more for prompt, more in zip(rows.prompts, added, strict=True)]
+        self._check_lengths(indices, lengths, "what scoring adds to it")
+        scores = self._scorer.score(rows, backend)
         self.tokens["scored"] += sum(score.tokens for score in scores)
         step = self.state.global_step
         return [Outcome(index, step, score=score.value) for index, score in zip(indices, scores, strict=True)]
@@ -261,40 +271,3 @@ class CurriculumMixin(RoundsMixin, RowTokensMixin, EngineMixin):
         if "loss" in logs:
             logs |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
         super().log(logs, start_time)
-
-    def save_curriculum(self, folder: str | Path) -> None:
-        """Write the curriculum's state to `curriculum.json` in a folder."""
-        save_state(folder, self.curriculum, self._batch_sampler)
-
-    def _load_curriculum(self, folder: str | Path) -> None:
-        load_state(folder, self.curriculum, self._batch_sampler)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = self._checkpoint_folder(trial)
-        self._save_of_rank(folder)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:  # comes last: where it is, the checkpoint is whole
-            self.save_curriculum(folder)
-
-    def _save_of_rank(self, folder: Path) -> None:
-        """Write what each rank has of its own to a checkpoint."""
-
-    def _checkpoint_folder(self, trial: Any = None) -> Path:
-        return Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-
-    def _init_training_state(
-        self, max_steps: int, steps_in_pass: int, passes: int, resume_from_checkpoint: str | None, trial: Any
-    ) -> tuple[int, int]:
-        passes_done, batches = super()._init_training_state(
-            max_steps, steps_in_pass, passes, resume_from_checkpoint, trial
-        )
-        if self.state.global_step >= max_steps:  # nothing is left to do: Trainer would take one step more
-            return passes, 0
-        self._batch_sampler.skip(batches)
-        return passes_done, batches
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._load_curriculum(checkpoint)

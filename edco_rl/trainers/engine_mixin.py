@@ -1,7 +1,7 @@
 """What a trainer does with an engine: start or reach it, keep its weights current, score and evaluate with it."""
 
 import atexit
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,7 @@ from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
 from ..config import EngineConfig
+from ..curriculum import Curriculum
 from ..curriculum.pool import IndexArray
 from ..engine.generation import EngineGeneration, iter_base
 from ..engine.hardware import has_cuda
@@ -31,6 +32,7 @@ _SAMPLING = ("max_completion_length", "temperature", "top_p", "top_k", "min_p", 
 class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     """Gives a TRL trainer an engine; inherit from it before the trainer."""
 
+    curriculum: Curriculum
     stopwatch: Stopwatch
     _connection: EngineConnection | None
     _last_loaded_step: int
@@ -102,6 +104,30 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         self.use_vllm = self.args.use_vllm = True
         sampling = {name: getattr(self, name) for name in _SAMPLING}
         self._open_engine(config, generation_kwargs=self.args.generation_kwargs, **sampling)
+
+    def _check_lengths(self, indices: Sequence[int], lengths: Sequence[int], setting: str) -> None:
+        """Refuse prompts that are longer than the engine takes.
+
+        Args:
+            indices (`Sequence[int]`):
+                The prompts, by their rows in the training set.
+            lengths (`Sequence[int]`):
+                Tokens each takes with its continuation.
+            setting (`str`):
+                What the continuation's length follows from.
+
+        Raises:
+            ConfigurationError: The first that is too long is named, with the settings.
+        """
+        most = None if self.engine is None else self.engine.max_model_len()
+        too_long = [number for number, length in enumerate(lengths) if most is not None and length > most]
+        if too_long:
+            row = indices[too_long[0]]
+            raise ConfigurationError(
+                f"Row {row} (id {self.curriculum.pool.ids[row]!r}): its prompt takes {lengths[too_long[0]]} tokens "
+                f"with {setting}, and the engine at most {most} (engine_max_model_len). Of {len(lengths)} rows "
+                f"{len(too_long)} are too long: raise it, lower the other, or leave them out of the data set."
+            )
 
     @property
     def engine(self) -> Any:

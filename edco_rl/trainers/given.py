@@ -13,6 +13,8 @@ from ..errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
+# What ends a completion besides end tokens, by vLLM's names and that of transformers.
+_STOPS = ("stop", "stop_token_ids", "stop_strings")
 _LIBRARIES = ("edco_rl", "transformers", "trl")
 
 
@@ -35,8 +37,14 @@ def given_arguments(trainer: Any, mixin: type, args: tuple[Any, ...], kwargs: di
     return kwargs
 
 
-def check_arguments(args: TrainingArguments | None) -> None:
+def check_arguments(args: TrainingArguments | None, *, engine: bool) -> None:
     """Refuse settings of any trainer that a curriculum cannot go along with.
+
+    Args:
+        args (`TrainingArguments`, *optional*):
+            Settings.
+        engine (`bool`):
+            Whether an engine of this package makes the rollouts, if any are made.
 
     Raises:
         ConfigurationError: It names the setting.
@@ -52,6 +60,19 @@ def check_arguments(args: TrainingArguments | None) -> None:
         raise ConfigurationError(
             "auto_find_batch_size begins training anew when memory runs out, and the curriculum would keep what it "
             "has drawn and learned until then. Set it to false, and a per_device_train_batch_size that fits."
+        )
+    stops = [name for name in _STOPS if (getattr(args, "generation_kwargs", None) or {}).get(name)]
+    if stops and not engine and not getattr(args, "use_vllm", False):
+        raise ConfigurationError(
+            f"generation_kwargs {stops[0]}: TRL's generation with transformers does not stop there. Use an engine, "
+            "with stop or stop_token_ids."
+        )
+    if "stop_strings" in stops:
+        raise ConfigurationError("generation_kwargs stop_strings is transformers' name; that of an engine is stop.")
+    if stops and getattr(args, "mask_truncated_completions", False):
+        raise ConfigurationError(
+            f"mask_truncated_completions leaves out all that does not end with an end token, also what {stops[0]} of "
+            "generation_kwargs ends: nothing would be left. Set it to false; the gate truncated knows both."
         )
 
 

@@ -1,6 +1,6 @@
 """Rollouts of a generation batch as groups, and the gates groups pass before the optimizer sees them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,6 +90,22 @@ def make_groups(
         )
         groups.append(Group(members, outcome))
     return groups
+
+
+def ends(completion_ids: Sequence[int], tokens: Collection[int], texts: Sequence[str], tokenizer: Any) -> bool:
+    """Whether a completion ends itself, rather than by the token limit.
+
+    Args:
+        completion_ids (`Sequence[int]`):
+            Its tokens.
+        tokens (`Collection[int]`), texts (`Sequence[str]`):
+            What generation stops at: a last token, or a text that comes up.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The policy's.
+    """
+    if completion_ids[-1] in tokens:
+        return True
+    return bool(texts) and any(text in tokenizer.decode(completion_ids, skip_special_tokens=True) for text in texts)
 
 
 def judge(groups: Sequence[Group], gates: Mapping[str, Gate]) -> tuple[list[Group], dict[str, int]]:

@@ -17,7 +17,7 @@ from ..errors import ConfigurationError, EdcoRLError
 from ..rewards import RewardError, checked
 from .batches import BatchLayout
 from .curriculum_mixin import CurriculumMixin
-from .groups import Group, Rollout, has_signal, judge, make_groups, refill_size
+from .groups import Group, Rollout, ends, has_signal, judge, make_groups, refill_size
 from .pass_order import repeat_sampler_order
 from .shared_prompt import completion_logprobs
 
@@ -74,6 +74,9 @@ class RolloutMixin(CurriculumMixin):
 
     def _start_engine(self, config: EngineConfig) -> None:
         self._open_engine_for_rollouts(config)
+        longest = self.max_completion_length
+        lengths = [length + longest for length in self._prompt_lengths()]
+        self._check_lengths(range(len(lengths)), lengths, f"max_completion_length {longest}")
 
     def _batch_layout(self) -> BatchLayout:
         repeat_count = self.args.steps_per_generation * self.num_iterations
@@ -151,8 +154,10 @@ class RolloutMixin(CurriculumMixin):
     def _groups(self, indices: IndexArray, rewards_per_func: torch.Tensor) -> list[Group]:
         """What was just generated, of all ranks. Rewards are gathered over ranks already."""
         prompt_ids, completion_ids, completions, logprobs = self.unpack(self._generated)
-        end = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-        truncated = [ids[-1] not in end for ids in completion_ids]
+        stops = self.args.generation_kwargs or {}
+        end = {*self.eos_token_ids, self._tokenizer.pad_token_id, *(stops.get("stop_token_ids") or [])}
+        texts = [stops["stop"]] if isinstance(stops.get("stop"), str) else stops.get("stop") or []
+        truncated = [not ends(ids, end, texts, self._tokenizer) for ids in completion_ids]
         logprobs = [None] * len(prompt_ids) if logprobs is None else logprobs
         local = list(zip(prompt_ids, completion_ids, completions, logprobs, truncated, strict=True))
         everyone: list[tuple[Any, Any, Any, Any, bool]] = gather_object(local)
