@@ -247,9 +247,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
 
     def _score(self, indices: list[int], backend: GenerationBackend) -> list[Outcome]:
         rows, request = self._scorer.encode(self._scored_rows.select(indices).to_list()), self._scorer.request
-        generated = (
-            request.max_tokens + request.model_logprobs
-        )  # which are read afterwards; a token comes with reading
+        generated = request.max_tokens + request.model_logprobs  # read afterwards, which generates a token
         added = [len(reference) + 1 for reference in rows.references] or [generated] * len(indices)
         lengths = [len(prompt) + more for prompt, more in zip(rows.prompts, added, strict=True)]
         self._check_lengths(indices, lengths, "what scoring adds to it")
