@@ -88,5 +88,5 @@ def test_other_settings_are_refused_by_their_names_where_a_batch_is_not_used_up(
     more = {"num_generations": 2, "processes": 4}
     assert restored(first, more).uses_left == 0
     next(batches)
-    with pytest.raises(ConfigurationError, match="made with processes 1, this run has 4, .* 1 of its uses are left"):
+    with pytest.raises(ConfigurationError, match=r"made with processes 1, this run has 4, .* 1 of its uses are left"):
         restored(first, more)

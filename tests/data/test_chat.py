@@ -28,9 +28,7 @@ def tokenizer(model_path):
 
 def test_the_first_prompt_is_shown_as_the_model_sees_it(tokenizer):
     shown = show_prompt({"prompt": [SYSTEM, HI]}, tokenizer)
-    assert shown == (
-        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    )
+    assert shown == ("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
     assert shown == tokenizer.apply_chat_template([SYSTEM, HI], add_generation_prompt=True, tokenize=False)
     assert show_prompt({"prompt": "2 + 2 ="}, tokenizer) == "2 + 2 ="
     tokenizer.chat_template = "{{ 'think ' if think }}" + STRICT
