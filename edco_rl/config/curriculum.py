@@ -156,7 +156,10 @@ class CurriculumConfig(EstimatorConfig):
     )
     curriculum_reset_optimizer: bool = field(
         default=False,
-        metadata={"help": "Whether the optimizer forgets its moments at each renewal of the curriculum."},
+        metadata={
+            "help": "Whether the optimizer forgets its moments at each renewal of the curriculum; with a strategy of "
+            "stages, as each of these begins instead."
+        },
     )
     curriculum_lr_schedule_per_round: bool = field(
         default=False,

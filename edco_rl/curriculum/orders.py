@@ -173,6 +173,10 @@ class BabyStep(ByDifficulty):
         """Prompts of a stage, which a batch of `n` fits into."""
         return max(round(len(self.pool) * stage / self.stages), n)
 
+    def _prompts(self, stage: int, n: int) -> IndexArray:
+        """The prompts of a stage, in any order."""
+        return self.difficulty_order()[: self._size(stage, n)]
+
     def _most_batches(self, stage: int, n: int) -> int | None:
         """Batches of `n` prompts after which a stage ends at the latest; `None` where only validation ends it."""
         if self.stage_batches is not None:
@@ -199,7 +203,7 @@ class BabyStep(ByDifficulty):
             self.queue = self.queue[:0]
             self._lowest, self._without_gain = None, 0
         if len(self.queue) < n:
-            self.queue = self.rng.permutation(self.difficulty_order()[: self._size(self.stage, n)])
+            self.queue = self.rng.permutation(self._prompts(self.stage, n))
         self._batches += 1
         return self.take(n)
 

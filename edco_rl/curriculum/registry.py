@@ -2,6 +2,7 @@
 
 from ..plugins import Registry
 from .orders import POCL, BabyStep, EasyToHard, HardToEasy, Length, Perplexity, Random
+from .phases import Phases
 from .predicted import PredictedPassRate
 from .ranked import EDCO, Combined, HighRewardVariance, Loss, TargetPassRate
 from .strategy import Strategy
@@ -21,6 +22,7 @@ STRATEGIES = Registry(
         "loss": Loss,
         "mopps": MoPPS,
         "perplexity": Perplexity,
+        "phases": Phases,
         "pocl": POCL,
         "predicted_pass_rate": PredictedPassRate,
         "random": Random,

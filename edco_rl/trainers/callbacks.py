@@ -20,14 +20,15 @@ class ObserveCallback(TrainerCallback):
 
 
 class CurriculumCallback(TrainerCallback):
-    """Renews the curriculum at step 0 and every `curriculum_interval` steps, tells it of evaluations, and times the
-    steps."""
+    """Renews the curriculum at step 0 and every `curriculum_interval` steps, tells it of evaluations and its trainer
+    of new stages, and times the steps."""
 
     def __init__(self, trainer: Any, interval: int) -> None:
         self.trainer = trainer
         self.interval = interval
         self._began = 0.0
         self._before: dict[str, float] = {}
+        self._stage: float | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loader = kwargs.get("train_dataloader")
@@ -36,6 +37,7 @@ class CurriculumCallback(TrainerCallback):
                 "The training data loader is not the curriculum's, which could not know what is trained on: let a "
                 "get_train_dataloader of your own hand on what super().get_train_dataloader() returns."
             )
+        self._stage = self.trainer.curriculum.strategy.progress()
         self._renew_if_due(state)
 
     def on_evaluate(
@@ -45,6 +47,10 @@ class CurriculumCallback(TrainerCallback):
             self.trainer.curriculum.validate(metrics["eval_loss"])
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        stage = self.trainer.curriculum.strategy.progress()
+        if stage != self._stage:  # the batches of this step are drawn already
+            self._stage = stage
+            self.trainer._begin_round(stage=True)
         self._began = time.perf_counter()
         self._before = dict(self.trainer.stopwatch.seconds)
 

@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from ..config import CurriculumConfig
+from ..curriculum import Curriculum
 from ..errors import ConfigurationError
 
 
@@ -15,6 +16,7 @@ class RoundsMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     """Gives a trainer with a curriculum rounds; inherit from it before the trainer."""
 
     lr_scheduler: Any
+    curriculum: Curriculum
     _curriculum_config: CurriculumConfig
 
     def _check_rounds(self, config: CurriculumConfig) -> None:
@@ -31,9 +33,15 @@ class RoundsMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
                 "begins anew: give one."
             )
 
-    def _begin_round(self) -> None:
-        """Let the optimizer forget, where it should. Called at each renewal, on every rank."""
-        if self._curriculum_config.curriculum_reset_optimizer:
+    def _begin_round(self, stage: bool = False) -> None:
+        """Let the optimizer forget, where it should. Called on every rank, at each renewal and each new stage.
+
+        Args:
+            stage (`bool`, *optional*, defaults to `False`):
+                Whether a stage of the strategy begins: with a strategy that has stages, a round is one.
+        """
+        staged = self.curriculum.strategy.progress() is not None
+        if self._curriculum_config.curriculum_reset_optimizer and stage == staged:
             self.optimizer.state.clear()  # a parameter without state gets a new one with its next gradient
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:

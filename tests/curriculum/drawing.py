@@ -7,7 +7,7 @@ from edco_rl.curriculum import Curriculum, Outcome, Pool
 
 
 def make(strategy, pool_size=12, batch_size=3, size=6, seed=0, columns=None, max_visits=None, **kwargs):
-    columns = columns or {name: list(range(pool_size)) for name in ("prompt_length", "difficulty")}
+    columns = columns or {name: list(range(pool_size)) for name in ("prompt_length", "difficulty", "phase")}
     pool = Pool([f"p{i}" for i in range(pool_size)], column=columns.__getitem__, max_visits=max_visits, seed=seed)
     return Curriculum(pool, strategy, batch_size=batch_size, size=size, seed=seed, **kwargs)
 

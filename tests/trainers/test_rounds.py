@@ -55,6 +55,35 @@ def test_the_optimizer_forgets_at_each_renewal_also_after_a_restart(tiny_model_p
     assert again == losses
 
 
+@pytest.mark.parametrize("reset", [False, True])
+def test_with_stages_the_optimizer_forgets_as_each_begins_also_after_a_restart(tiny_model_path, tmp_path, reset):
+    """Two phases of two steps each, and a renewal at every one."""
+    rows = sums(8, completion=[f" {i + i * i}" for i in range(8)], phase=[0] * 4 + [1] * 4)
+    steps = []
+
+    def run(resume=None):
+        curriculum = {"strategy": "phases", "curriculum_interval": 1, "curriculum_reset_optimizer": reset}
+        settings = TRAINING | {"per_device_train_batch_size": 2, "output_dir": str(tmp_path), "max_steps": 4}
+        args = SFTConfig(**settings | {"save_strategy": "steps", "save_steps": 2})
+        trainer = CurriculumSFTTrainer(
+            tiny_model_path, args, train_dataset=rows, curriculum=CurriculumConfig(**curriculum)
+        )
+        parameter = next(trainer.model.parameters())
+        steps.clear()
+
+        class Count(TrainerCallback):
+            def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+                steps.append(int(optimizer.state[parameter]["step"]))  # updates the moments are made of
+
+        trainer.add_callback(Count())
+        trainer.train(resume_from_checkpoint=resume)
+        return list(steps)
+
+    expected = [1, 2, 1, 2] if reset else [1, 2, 3, 4]
+    assert run() == expected
+    assert run(str(tmp_path / "checkpoint-2")) == expected[2:]
+
+
 @pytest.mark.parametrize("per_round", [False, True])
 def test_the_learning_rate_runs_over_all_or_anew_in_each_round(tiny_model_path, tmp_path, per_round):
     """From 1e-3 down to a twentieth of it, as EDCO's fine-tuning."""
