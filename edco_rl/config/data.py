@@ -54,10 +54,14 @@ class DataConfig:
     prompt_template: str | None = field(
         default=None,
         metadata={
-            "help": "Text of a prompt, with {question}, {context} and, of multiple choice, {options} and {labels}; of "
-            "a generated task {question}, {answer} or a field of its metadata, as {expression}. By default one that "
-            "fits the form. Prompts the data set has ready stay as they are."
+            "help": "Text of a prompt, with {question}, {context} and, of multiple choice, {options}, {labels} and "
+            "{label_kind} (letter or number); of a generated task {question}, {answer} or a field of its metadata, as "
+            "{expression}. By default one that fits the form. Prompts the data set has ready stay as they are."
         },
+    )
+    option_labels: str = field(
+        default="letters",
+        metadata={"help": "What options of multiple choice are called: letters from A, or numbers from 1."},
     )
     system_prompt: str | None = field(
         default=None,
@@ -97,6 +101,7 @@ class DataConfig:
         self.task_kwargs = as_dict("task_kwargs", self.task_kwargs)
         self.column_mapping = as_dict("column_mapping", self.column_mapping)
         check_choice("dataset_format", self.dataset_format, DATASET_FORMATS)
+        check_choice("option_labels", self.option_labels, ("letters", "numbers"))
         check_at_least("max_prompt_characters", self.max_prompt_characters, 1)
         check_at_least("train_prompts", self.train_prompts, 1)
         check_at_least("held_out_prompts", self.held_out_prompts, 0)

@@ -1,13 +1,24 @@
 """Options of multiple choice: a list, an object by label, or texts with labels; and which one is right."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .rows import FieldError, Row, check_text
 
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 OPTIONS = ("options", "choices")
+
+
+def option_labels(count: int, kind: str = "letters") -> list[str]:
+    """Labels of so many options: `letters` from A, or `numbers` from 1."""
+    return list(LABELS[:count]) if kind == "letters" else [str(number + 1) for number in range(count)]
+
+
+def labels_of(row: Mapping[str, Any]) -> list[str]:
+    """Labels of a row's `options`, as its prompt has them: numbers where its `answer` is one of these."""
+    numbers = option_labels(len(row["options"]), "numbers")
+    return numbers if row.get("answer") in numbers else option_labels(len(numbers))
 
 
 def option_label(options: list[str], value: Any, field: str, names: Sequence[str] | None = None) -> str:

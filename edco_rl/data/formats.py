@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .choices import LABELS, OPTIONS, option_label, read_options
+from .choices import LABELS, OPTIONS, option_label, option_labels, read_options
 from .conversations import read_conversation
 from .prompts import Prompt, content_id, fill_template, make_completion, make_prompt, with_system_prompt
 from .rows import FieldError, Row, check_text, is_missing
@@ -20,7 +20,7 @@ _SUBJECT = ("subject", "category")
 # Conversational and plain text. A plain prompt ends so that the model goes on with the answer.
 _TEMPLATES = {
     "multiple_choice": (
-        "{context}{question}\n\n{options}\n\nAnswer with the letter of the right option: {labels}.",
+        "{context}{question}\n\n{options}\n\nAnswer with the {label_kind} of the right option: {labels}.",
         "{context}Question: {question}\n{options}\nAnswer:",
     ),
     "instruction": ("{context}{question}", "{context}Instruction: {question}\nResponse:"),
@@ -36,6 +36,7 @@ class PromptSettings:
     prompt_template: str | None
     system_prompt: str | None
     max_prompt_characters: int
+    option_labels: str = "letters"
 
 
 Convert = Callable[[Row, PromptSettings], dict[str, Any]]
@@ -67,15 +68,16 @@ def _multiple_choice(row: Row, settings: PromptSettings) -> dict[str, Any]:
     column, value = row.value(*_CHOICE)
     if column == row.mapping.get("answer_index", "answer_index") and isinstance(value, str) and value.isdecimal():
         value = int(value)  # as a CSV file has it
-    answer = option_label(options, value, column, names)
-    lines = "\n".join(f"{label}. {option}" for label, option in zip(LABELS, options, strict=False))
-    labels = [*LABELS[: len(options)]]
+    labels = option_labels(len(options), settings.option_labels)
+    answer = labels[LABELS.index(option_label(options, value, column, names))]
+    lines = "\n".join(f"{label}. {option}" for label, option in zip(labels, options, strict=True))
     prompt = _prompt(
         "multiple_choice",
         settings,
         question,
         context,
         options=lines,
+        label_kind=settings.option_labels.removesuffix("s"),
         labels=f"{', '.join(labels[:-1])} or {labels[-1]}",
     )
     return {

@@ -59,7 +59,7 @@ def load_prompts(
 
         - `id` (`str`): the row's own, or a hash of its content; the same wherever the row stands;
         - `prompt` (`str` or `list[dict]`): plain text or messages;
-        - `answer` (`str`): the right answer, of multiple choice the label of the right option (`"B"`);
+        - `answer` (`str`): the right answer, of multiple choice the label of the right option (`"B"`, or `"2"`);
         - `completion` (`str` or `list[dict]`): the answer as the model should write it, as TRL's SFT takes it;
         - `options` (`list[str]`), `response`, `explanation`, `subject` (`str`): where the data set has them;
         - of data sets without an adapter, all columns that are none of these.
@@ -165,7 +165,11 @@ def _convert(
             raise ConfigurationError(f"column_mapping {ours}: {source.name} has no column {theirs!r}.")
     kind = adapter.format if adapter else _format(source, columns, mapping, data)
     settings = PromptSettings(
-        data.conversational, data.prompt_template, data.system_prompt, data.max_prompt_characters
+        data.conversational,
+        data.prompt_template,
+        data.system_prompt,
+        data.max_prompt_characters,
+        data.option_labels,
     )
     for raw in itertools.chain(first, rows):
         columns.update(raw.values)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ..config import EstimatorConfig
-from ..data.formats import LABELS
+from ..data.choices import labels_of
 from ..data.prompts import Prompt, plain_text, with_instruction, without_system_prompt
 from ..data.tokens import Row, RowTokenizer, name_row
 from ..engine.protocol import GenerationBackend, Sampling
@@ -165,4 +165,4 @@ class RowScorer:
         options = row.get("options")
         if not options or len(options) < 2:
             raise ConfigurationError(f"estimator {self.name}: {name_row(row)} has no two options.")
-        return [self._label_tokens(label) for label in LABELS[: len(options)]]
+        return [self._label_tokens(label) for label in labels_of(row)]

@@ -46,6 +46,18 @@ def test_multiple_choice_becomes_a_message_that_lists_labelled_options(tmp_path)
     assert row["completion"] == [{"role": "assistant", "content": "B"}]
 
 
+def test_options_can_be_numbered_from_one_as_in_the_layout_of_mmlu_pro(tmp_path):
+    options = [f"{10 * i} newtons" for i in range(10)]
+    row = {"question_id": 70, "question": "How much?", "options": options, "answer": "J", "answer_index": 9}
+    row |= {"cot_content": "", "category": "physics", "src": "own"}
+    numbered, lettered = (load_one(tmp_path, row, option_labels=kind) for kind in ("numbers", "letters"))
+    [message] = numbered["prompt"]
+    assert "\n1. 0 newtons\n2. 10 newtons\n" in message["content"] and "\n10. 90 newtons\n" in message["content"]
+    assert message["content"].endswith("Answer with the number of the right option: 1, 2, 3, 4, 5, 6, 7, 8, 9 or 10.")
+    assert numbered["answer"] == numbered["completion"][0]["content"] == "10" and lettered["answer"] == "J"
+    assert numbered["subject"] == "physics" and numbered["options"] == options
+
+
 def test_plain_multiple_choice_ends_where_the_label_is_the_next_token(tmp_path, model_path):
     from transformers import AutoTokenizer
 
