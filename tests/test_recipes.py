@@ -21,10 +21,11 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 DOMAINS = ("communication", "law", "medicine")
 BENCHMARKS = sorted((FOLDER / "benchmark").glob("*.yaml"))
 # Those of one training run, by their method: <domain>/<method>_<curriculum>.yaml.
-TRAINING = sorted(path for folder in (*DOMAINS, "instructions", "quickstart") for path in (FOLDER / folder).iterdir())
+FOLDERS = (*DOMAINS, "instructions", "mmlu_pro", "quickstart")
+TRAINING = sorted(path for folder in FOLDERS for path in (FOLDER / folder).iterdir())
 COMPLEXITY_AWARE = "complexity-aware"
-# Complexity-aware fine-tuning has no curriculum to choose, and runs in tests/complexity/test_run.py.
-RECIPES = [path for path in TRAINING if path.stem != "complexity_aware"]
+# Complexity-aware fine-tuning has no curriculum to choose, and runs in tests/complexity.
+RECIPES = [path for path in TRAINING if not path.stem.startswith("complexity_aware")]
 
 
 def read(path):
@@ -32,7 +33,7 @@ def read(path):
 
 
 def method_of(path):
-    return METHODS[COMPLEXITY_AWARE if path.stem == "complexity_aware" else path.stem.partition("_")[0]]
+    return METHODS[COMPLEXITY_AWARE if path not in RECIPES else path.stem.partition("_")[0]]
 
 
 def name(path):

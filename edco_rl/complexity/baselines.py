@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ComplexityConfig
-from .split import random_split
+from .split import LEFT_OUT, random_split
 
 METHOD = "complexity-aware"
 # Methods that train on chains of thought, and those whose rows or order depend on complexity.
@@ -19,17 +19,17 @@ def rows_for_teacher(method: str, classes: NDArray[np.int64], seed: int) -> NDAr
 
     Args:
         method (`str`):
-            `complexity-aware`: the hardest class. `distillation`: all. `random_split`: as many as the hardest class
-            has, drawn at random. Others: none.
+            `complexity-aware`: the hardest class. `distillation`: all that have one. `random_split`: as many as the
+            hardest class has, drawn at random. Others: none.
         classes (`NDArray[np.int64]`):
-            Class of each row, 0 for the easiest, shape (N,).
+            Class of each row, 0 for the easiest and `LEFT_OUT` for none, shape (N,).
         seed (`int`):
             Seed of the random split.
     """
     if method not in TEACHER_METHODS:
         return np.empty(0, dtype=np.int64)
     if method == "distillation":
-        return np.arange(len(classes))
+        return np.flatnonzero(classes != LEFT_OUT)
     split = random_split(classes, seed) if method == "random_split" else classes
     return np.flatnonzero(split == classes.max())
 

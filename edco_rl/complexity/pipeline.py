@@ -21,13 +21,16 @@ from ..runs.settings import RunSettings, plain_values
 from ..runs.train import SUMMARY_FILE
 from ..store import Artefact, once_value
 from .baselines import METHOD, SCORE_METHODS, TEACHER_METHODS, curriculum_of
+from .chain_entropy import ChainEntropy
 from .connection import TeacherConnection
 from .evaluation import Evaluation, accuracies
 from .judge import Judge
+from .prediction import prediction
+from .rating import Rating
 from .reasoning import Reasoning, account, read_chains
-from .scores import ComplexityScorer, Scores, prediction
-from .split import Split, describe_split
-from .stage import Given, Shelf
+from .scores import ComplexityScorer, Scores
+from .split import LEFT_OUT, Split, describe_split, read_split
+from .stage import Given, Shelf, Stage
 from .student import Student
 from .training import Training
 from .training_data import TrainingData
@@ -72,12 +75,13 @@ class Pipeline:
         self.console = console
         self.folder = Path(settings.training.output_dir)
         self.methods = [METHOD, *config.complexity_baselines]
-        known = [*_SHARED, *(f"{stage}/{method}" for stage in _ONE_A_METHOD for method in self.methods)]
+        rivals = [f"rivals/{name}" for name in config.complexity_rivals]
+        known = [*_SHARED, *rivals, *(f"{stage}/{method}" for stage in _ONE_A_METHOD for method in self.methods)]
         self.shelf = Shelf(self.folder, config.complexity_replace_artefacts or {}, known, console)
         judge = Judge.of(settings.run, train.column_names)
         tokenizer = RowTokenizer(AutoTokenizer.from_pretrained(name), settings.training.chat_template_kwargs)
-        width = AutoConfig.from_pretrained(name).get_text_config().vocab_size
-        self.scorer = ComplexityScorer(tokenizer, config, width, judge)
+        self.width = AutoConfig.from_pretrained(name).get_text_config().vocab_size
+        self.scorer = ComplexityScorer(tokenizer, config, self.width, judge)
         self.scorer.check(train)
         student = Student(name, settings.engine, tokenizer, self.folder / "engine.log")
         self.given = Given(config, settings.training.seed, train, held_out, student, judge)
@@ -99,10 +103,19 @@ class Pipeline:
         return self.shelf.get(Scores(self.given, self.scorer))
 
     def prediction(self) -> dict[str, Any]:
-        """How well complexity predicts a wrong answer."""
-        table, seed = pq.read_table(self.scores.path), self.given.seed
-        made_from = {"scores": self.scores.fingerprint, "seed": seed}
-        return once_value(self.folder / "prediction", made_from, lambda: prediction(table, seed), "remake").value
+        """How well complexity and its rivals predict a wrong answer."""
+        rivals = {name: self.shelf.get(self._rival(name)) for name in self.config.complexity_rivals}
+        prints = {name: artefact.fingerprint for name, artefact in rivals.items()}
+        made_from = {"scores": self.scores.fingerprint, "rivals": prints, "seed": self.given.seed}
+
+        def make() -> dict[str, Any]:
+            tables = {name: pq.read_table(artefact.path) for name, artefact in rivals.items()}
+            return prediction(pq.read_table(self.scores.path), tables, self.given.seed)
+
+        return once_value(self.folder / "prediction", made_from, make, "remake").value
+
+    def _rival(self, name: str) -> Stage:
+        return ChainEntropy(self.given, self.width) if name == "chain" else Rating(self.given, name, self.teacher)
 
     @cached_property
     def split(self) -> Artefact:
@@ -110,7 +123,9 @@ class Pipeline:
         return self.shelf.get(Split(self.given, self.scores))
 
     def classes(self) -> dict[str, Any]:
-        """Rows of each class, and their complexity."""
+        """Rows of each class and of those left out, and their complexity."""
+        for name, count in (self.split.value or {}).items():
+            self.console.print(f"split: {count} rows are {name}", style="dim")
         return describe_split(self.split.path, self.config)
 
     def ask(self) -> None:
@@ -180,9 +195,10 @@ class Pipeline:
         folder = None if model is None else self._folder(method)
         evaluation = self.shelf.get(Evaluation(self.given, method, model, folder))
         reasoning = [] if rows is None else pq.read_table(rows.path)["reasoning"].to_pylist()
+        _, classes = read_split(self.split.path, self.config)
         return {
             "method": method,
-            "reasoning_share": rows and sum(reasoning) / len(self.given.train),
+            "reasoning_share": rows and sum(reasoning) / int((classes != LEFT_OUT).sum()),
             "rows": rows and {"trained_on": len(reasoning), **(rows.value or {})},
             "teacher": chains and account(read_chains(chains.path), self.config),
             "evaluation": accuracies(pq.read_table(evaluation.path)),

@@ -1,8 +1,7 @@
 """Chains of thought for rows, from a teacher or a column; every row ends as right, wrong, failed or pending."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..config import ComplexityConfig
 from ..data.prompts import Prompt, with_instruction
@@ -25,7 +22,7 @@ from .connection import TeacherConnection
 from .replies import Messages, Reply
 from .split import read_split
 from .stage import StageAtOnce
-from .teacher import Asked, Teacher, TeacherError
+from .teacher import Asked, Teacher, TeacherError, asking_bar
 
 STATUSES = ("right", "wrong", "failed", "pending")
 
@@ -41,7 +38,7 @@ SCHEMA = pa.schema(
 )
 
 # How the teacher is asked, not what it answers.
-_MANNERS = (
+NO_EFFECT_ON_ANSWERS = (
     "teacher_cache",
     "teacher_key_variable",
     "teacher_concurrency",
@@ -247,7 +244,7 @@ class Reasoning(StageAtOnce):
         settings = {name: value for name, value in asdict(self.given.config).items() if name.startswith("teacher")}
         return {
             "rows": rows_fingerprint(self.rows),
-            "teacher": {name: value for name, value in settings.items() if name not in _MANNERS},
+            "teacher": {name: value for name, value in settings.items() if name not in NO_EFFECT_ON_ANSWERS},
             "identity": self.teacher.identity,
             "judge": asdict(self.given.judge),
             **self.given.some("reasoning_if_pending", "reasoning_instruction"),
@@ -259,7 +256,7 @@ class Reasoning(StageAtOnce):
             tokenizer = self.given.student.tokenizer.tokenizer
             chains = chains_of_column(self.rows, config, reward, lambda text: len(tokenizer(text)["input_ids"]))
             return to_table(chains), None
-        with _bar(f"Asking the teacher for {self.method}", len(self.rows)) as report:
+        with asking_bar(f"Asking the teacher for {self.method}", len(self.rows)) as report:
             chains, asked = chains_of_teacher(self.rows, self.teacher.open(), config, reward, report)
         counts = count(chains)
         if counts["pending"] and (asked.refused or config.reasoning_if_pending == "stop"):
@@ -278,11 +275,3 @@ class Reasoning(StageAtOnce):
         if counts["failed"] and self.given.config.teacher != "column":
             text += f"\nWithout {path}, the same command asks for the failed ones again."
         return text
-
-
-@contextmanager
-def _bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)

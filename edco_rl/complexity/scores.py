@@ -1,4 +1,4 @@
-"""Complexity of each question, whether the student answers it right, and how well the one tells the other."""
+"""Complexity of each question, and whether the student answers it right."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,15 +10,14 @@ from datasets import Dataset
 
 from ..config import ComplexityConfig, EstimatorConfig
 from ..config.complexity import ANSWER_ESTIMATORS
-from ..data.formats import LABELS
+from ..data.choices import labels_of
 from ..data.prompts import with_instruction
 from ..data.tokens import RowTokenizer
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..runs.grading import grade_answers
-from ..scoring import RowScorer
+from ..scoring import EncodedRows, RowScorer
 from ..scoring.labels import LabelTokens
-from ..statistics import roc_auc, with_interval
 from .judge import Judge
 from .stage import StageInParts
 
@@ -31,18 +30,18 @@ SCHEMA = pa.schema(
         ("upper", pa.float64()),
         ("predicted", pa.string()),
         ("right", pa.bool_()),
+        ("status", pa.string()),
         ("label_probability", pa.float64()),
         ("tokens", pa.int64()),
     ]
 )
-# Subjects with fewer rows of either kind have no interval worth printing.
-_LEAST_OF_A_KIND = 2
+# What became of a question. One that is not answered says nothing of complexity.
+ANSWERED, INVALID, UNKNOWN = "answered", "invalid", "unknown"
 
 
 def answers_of(row: dict[str, Any]) -> Sequence[str]:
     """The answers a row could have: its options' labels, or its right answer alone."""
-    options = row.get("options")
-    return LABELS[: len(options)] if options else [row["answer"]]
+    return labels_of(row) if row.get("options") else [row["answer"]]
 
 
 def check_single_token_answers(rows: Dataset, tokenizer: Any) -> None:
@@ -72,9 +71,10 @@ def check_single_token_answers(rows: Dataset, tokenizer: Any) -> None:
 class ComplexityScorer:
     """Scores rows, and finds out which the student answers right.
 
-    Where answers are single tokens, the student's answer is the option label of largest probability as the first
-    token; `label_probability` is the probability of all labels together. Otherwise, and without options, it is its
-    greedy answer.
+    Where answers are single tokens, the student's answer is what `answer_from` says: the option label of largest
+    probability as the first token, `label_probability` being the probability of all labels together; or the greedy
+    first token, and a row whose is no label of its options has the status `invalid`, or `unknown` where it is
+    `answer_unknown`. Otherwise, and without options, it is its greedy answer.
 
     Args:
         tokenizer ([`~edco_rl.data.tokens.RowTokenizer`]):
@@ -97,42 +97,67 @@ class ComplexityScorer:
     def check(self, rows: Dataset) -> None:
         """Raise [`ConfigurationError`] for rows the estimator cannot score."""
         self._scorer.check_columns(rows.column_names)
-        if self.config.estimator in ANSWER_ESTIMATORS:
+        if self.config.answer_from == "first_token":
+            if self.config.estimator not in ANSWER_ESTIMATORS or "options" not in rows.column_names:
+                raise ConfigurationError(
+                    "answer_from first_token is for multiple choice with an answer of one token: set estimator to "
+                    f"{' or '.join(ANSWER_ESTIMATORS)}; the columns are {rows.column_names}."
+                )
+        elif self.config.estimator in ANSWER_ESTIMATORS:
             check_single_token_answers(rows, self.tokenizer.tokenizer)
 
     def score(self, rows: Dataset, backend: GenerationBackend) -> pa.Table:
         """A table of `SCHEMA` over rows."""
         plain = rows.to_list()
-        scores = self._scorer.score(self._scorer.encode(plain), backend)
-        if self.config.estimator in ANSWER_ESTIMATORS and "options" in rows.column_names:
-            predicted, right, mass = self._choose(plain, backend)
+        encoded = self._scorer.encode(plain)
+        scores = self._scorer.score(encoded, backend)
+        if self.config.answer_from == "first_token":
+            answers = self._first_token(plain, encoded, backend)
+        elif self.config.estimator in ANSWER_ESTIMATORS and "options" in rows.column_names:
+            answers = self._choose(plain, backend)
         else:
-            predicted, right, mass = self._answer(rows, backend)
-        return pa.table(
-            {
-                "id": rows["id"],
-                "subject": rows["subject"] if "subject" in rows.column_names else [""] * len(rows),
-                "score": [score.value for score in scores],
-                "lower": [score.lower for score in scores],
-                "upper": [score.upper for score in scores],
-                "predicted": predicted,
-                "right": right,
-                "label_probability": mass,
-                "tokens": [score.tokens for score in scores],
-            },
-            schema=SCHEMA,
-        )
+            answers = self._answer(rows, backend)
+        columns = {
+            "id": rows["id"],
+            "subject": rows["subject"] if "subject" in rows.column_names else [""] * len(rows),
+            "score": [score.value for score in scores],
+            "lower": [score.lower for score in scores],
+            "upper": [score.upper for score in scores],
+            "tokens": [score.tokens for score in scores],
+            **answers,
+        }
+        return pa.table({name: columns.get(name, [None] * len(rows)) for name in SCHEMA.names}, schema=SCHEMA)
 
-    def _choose(
-        self, rows: list[dict[str, Any]], backend: GenerationBackend
-    ) -> tuple[list[Any], list[Any], list[Any]]:
+    def _first_token(
+        self, rows: list[dict[str, Any]], encoded: EncodedRows, backend: GenerationBackend
+    ) -> dict[str, list[Any]]:
+        completions = backend.generate(encoded.prompts, Sampling(1, temperature=0.0))
+        ids = [completion.token_ids for [completion] in completions]
+        predicted = [text.strip() for text in self.tokenizer.tokenizer.batch_decode(ids)]
+        status = [self._status(answer, row) for answer, row in zip(predicted, rows, strict=True)]
+        right = [
+            answer == row["answer"] if state == ANSWERED else None
+            for answer, row, state in zip(predicted, rows, status, strict=True)
+        ]
+        return {"predicted": predicted, "right": right, "status": status}
+
+    def _status(self, answer: str, row: dict[str, Any]) -> str:
+        if answer == self.config.answer_unknown:
+            return UNKNOWN
+        return ANSWERED if answer in labels_of(row) else INVALID
+
+    def _choose(self, rows: list[dict[str, Any]], backend: GenerationBackend) -> dict[str, list[Any]]:
         groups = self._labels.label_logprobs(self._labels.encode(rows), backend)
         logprobs = [group[0].top_logprobs[0] for group in groups]
-        predicted = [LABELS[int(np.argmax(values))] for values in logprobs]
-        right = [label == row["answer"] for label, row in zip(predicted, rows, strict=True)]
-        return predicted, right, [float(np.exp(values).sum()) for values in logprobs]
+        predicted = [labels_of(row)[int(np.argmax(values))] for row, values in zip(rows, logprobs, strict=True)]
+        return {
+            "predicted": predicted,
+            "right": [label == row["answer"] for label, row in zip(predicted, rows, strict=True)],
+            "label_probability": [float(np.exp(values).sum()) for values in logprobs],
+            "status": [ANSWERED] * len(rows),
+        }
 
-    def _answer(self, rows: Dataset, backend: GenerationBackend) -> tuple[list[Any], list[Any], list[Any]]:
+    def _answer(self, rows: Dataset, backend: GenerationBackend) -> dict[str, list[Any]]:
         instruction = self.config.scoring_quick_answer_instruction
         prompts = [with_instruction(prompt, instruction) for prompt in rows["prompt"]]
         graded = grade_answers(
@@ -142,8 +167,8 @@ class ComplexityScorer:
             self.judge.reward,
             sampling=Sampling(self.config.answer_max_tokens, temperature=0.0),
         )
-        nothing = [None] * len(rows)
-        return nothing, [None if np.isnan(value) else bool(value) for value in graded.right[:, 0]], nothing
+        right = [None if np.isnan(value) else bool(value) for value in graded.right[:, 0]]
+        return {"right": right, "status": [ANSWERED] * len(rows)}
 
 
 @dataclass
@@ -166,47 +191,8 @@ class Scores(StageInParts):
             "rows": self.given.train_digest,
             "judge": asdict(self.given.judge),
             **self.given.some(*(field.name for field in fields(EstimatorConfig))),
-            **self.given.some("answer_max_tokens"),
+            **self.given.some("answer_max_tokens", "answer_from", "answer_unknown"),
         }
 
     def make_part(self, rows: Dataset) -> pa.Table:
         return self.scorer.score(rows, self.given.student.serving())
-
-
-def prediction(scores: pa.Table, seed: int) -> dict[str, Any]:
-    """How well complexity tells wrong answers from right ones.
-
-    Args:
-        scores (`pyarrow.Table`):
-            As of [`ComplexityScorer.score`].
-        seed (`int`):
-            Seed of the bootstrap.
-
-    Returns:
-        `dict[str, Any]`: for all rows (`all`) and each subject, `rows`, `accuracy`, mean `score` in nats, and
-        `wrong_answer_auc`, the area under the ROC curve with its 95 % bootstrap interval; and `label_probability`, the
-        mean probability of an option label as the first token.
-    """
-    score = np.array(scores["score"].to_pylist(), dtype=np.float64)
-    right = np.array([np.nan if value is None else value for value in scores["right"].to_pylist()], dtype=np.float64)
-    subjects = np.array(scores["subject"].to_pylist(), dtype=object)
-    mass = [value for value in scores["label_probability"].to_pylist() if value is not None]
-    names = sorted({subject for subject in subjects if subject})
-    chosen = {"all": np.ones(len(score), dtype=bool)} | {name: subjects == name for name in names}
-    return {
-        "label_probability": float(np.mean(mass)) if mass else None,
-        "groups": {name: _predicted(score[rows], right[rows], seed) for name, rows in chosen.items()},
-    }
-
-
-def _predicted(score: Any, right: Any, seed: int) -> dict[str, Any]:
-    known = np.isfinite(right)
-    counts = int(right[known].sum()), int((1 - right[known]).sum())
-    enough = min(counts) >= _LEAST_OF_A_KIND
-    auc = with_interval(roc_auc, score, 1 - right, seed=seed) if enough else None
-    return {
-        "rows": int(known.sum()),
-        "accuracy": float(right[known].mean()) if known.any() else None,
-        "score": float(score.mean()),
-        "wrong_answer_auc": None if auc is None else vars(auc),
-    }

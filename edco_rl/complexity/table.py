@@ -83,19 +83,21 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def print_prediction(found: dict[str, Any], console: Console) -> None:
-    """Print how well complexity predicts a wrong answer, for all rows and each subject."""
-    table = Table(title="Does complexity predict a wrong answer?")
-    for name in ("subject", "rows", "accuracy", "mean complexity, nats", "ROC AUC (95 % interval)"):
-        table.add_column(name, justify="left" if name == "subject" else "right")
-    for name, group in found["groups"].items():
-        table.add_row(
-            name,
-            str(group["rows"]),
-            "-" if group["accuracy"] is None else f"{group['accuracy']:.3f}",
-            f"{group['score']:.3f}",
-            auc_text(group["wrong_answer_auc"]),
-        )
-    console.print(table)
+    """Print how well complexity predicts a wrong answer, for all rows and each subject, and how well its rivals."""
+    for kind, title, mean in (
+        ("groups", "Does complexity predict a wrong answer?", "mean complexity, nats"),
+        ("rivals", "Do other scores?", "mean score"),
+    ):
+        table = Table(title=title)
+        for name in ("subject" if kind == "groups" else "score", "rows", "accuracy", mean, "ROC AUC (95 % interval)"):
+            table.add_column(name, justify="left" if name in ("subject", "score") else "right")
+        for name, group in found[kind].items():
+            numbers = _shown(group["accuracy"], ".3f"), _shown(group["score"], ".3f")
+            table.add_row(name, str(group["rows"]), *numbers, auc_text(group["wrong_answer_auc"]))
+        if found[kind]:
+            console.print(table)
+    for status, count in found["left_out"].items():
+        console.print(f"{count} rows are left out: their first token is {status}.")
     if found["label_probability"] is not None:
         console.print(
             f"The first token is an option label with a mean probability of {found['label_probability']:.2f}."

@@ -4,11 +4,14 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..config import ComplexityConfig
 from ..engine.http import is_loopback
@@ -218,3 +221,12 @@ class Teacher:
             "max_tokens": self.config.teacher_answer_tokens,
             "extra_body": self.config.teacher_request or {},
         }
+
+
+@contextmanager
+def asking_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error; what it gives is told how many questions are done."""
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)

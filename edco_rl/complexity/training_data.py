@@ -16,7 +16,7 @@ from ..data.tokens import SupervisedRowTokenizer
 from ..errors import ConfigurationError
 from ..store import Artefact
 from .reasoning import Chain, read_chains
-from .split import random_split, read_split
+from .split import LEFT_OUT, random_split, read_split
 from .stage import StageAtOnce
 
 
@@ -37,29 +37,34 @@ def training_rows(
         rows (`datasets.Dataset`):
             All rows, with `id`, `prompt` and `completion` (the plain answer).
         scores (`NDArray[np.float64]`), classes (`NDArray[np.int64]`):
-            Their complexity and class.
+            Their complexity and class; rows without a class are left out.
         chains (`Mapping[str, Chain]`):
             Chains of thought by row id, for the rows that were to have one.
         config (`ComplexityConfig`):
-            What becomes of rows without a usable chain, and the form of prompts.
+            Which chains are usable, what becomes of rows without one, and the form of prompts.
         seed (`int`):
             Seed of the random split.
 
     Returns:
         `tuple[list[dict], dict[str, int]]`: rows with `id`, `prompt`, `completion`, `reasoning` (whether the
-        completion is a chain of thought), `complexity` and `stage` (the class, of the random split its own); and how
-        many rows are trained with `reasoning`, on a plain `answer`, on a plain answer `instead` of reasoning, and
-        `dropped`.
+        completion is a chain of thought), `phase` (1 where it is, else 0), `complexity` and `stage` (the class, of the
+        random split its own); and how many rows are trained with `reasoning`, on a plain `answer`, on a plain answer
+        `instead` of reasoning, are `dropped` for want of a chain, and `left_out` by the split.
     """
     stages = random_split(classes, seed) if method == "random_split" else classes
-    counts = {"reasoning": 0, "answer": 0, "instead": 0, "dropped": 0}
+    counts = {"reasoning": 0, "answer": 0, "instead": 0, "dropped": 0, "left_out": 0}
+    usable = ("right",) if config.reasoning_filter == "right" else ("right", "wrong")
     made = []
     for row, score, stage in zip(rows, scores.tolist(), stages.tolist(), strict=True):
+        if stage == LEFT_OUT:
+            counts["left_out"] += 1
+            continue
         chain = chains.get(row["id"])
+        reasoning = chain is not None and chain.status in usable
         prompt, completion = row["prompt"], row["completion"]
         if chain is None:
             counts["answer"] += 1
-        elif chain.status == "right":
+        elif reasoning:
             counts["reasoning"] += 1
             prompt = with_instruction(prompt, config.reasoning_instruction)
             completion = make_completion(prompt, chain.text)
@@ -68,9 +73,8 @@ def training_rows(
             continue
         else:
             counts["instead"] += 1
-        new: dict[str, Any] = {"id": row["id"], "prompt": prompt, "completion": completion}
-        new |= {"reasoning": chain is not None and chain.status == "right", "complexity": score, "stage": stage}
-        made.append(new)
+        new = {"id": row["id"], "prompt": prompt, "completion": completion}
+        made.append(new | {"reasoning": reasoning, "phase": int(reasoning), "complexity": score, "stage": stage})
     return made, counts
 
 
@@ -106,7 +110,7 @@ class TrainingData(StageAtOnce):
     split: Artefact
     reasoning: Artefact | None
 
-    columns = ("id", "prompt", "completion", "reasoning", "complexity", "stage")
+    columns = ("id", "prompt", "completion", "reasoning", "phase", "complexity", "stage")
     line_a_row = False
 
     @property
@@ -119,7 +123,8 @@ class TrainingData(StageAtOnce):
             "split": self.split.fingerprint,
             "reasoning": self.reasoning and self.reasoning.fingerprint,
             "seed": self.given.seed,
-            **self.given.some("reasoning_instruction", "reasoning_if_unusable", "reasoning_if_pending"),
+            **self.given.some("reasoning_instruction", "reasoning_filter"),
+            **self.given.some("reasoning_if_unusable", "reasoning_if_pending"),
         }
 
     def make(self) -> tuple[pa.Table, Any]:

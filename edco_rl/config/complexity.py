@@ -12,6 +12,9 @@ Stage = Literal["scores", "prediction", "split", "reasoning", "training_data", "
 SplitBy = Literal["quantiles", "thresholds"]
 TeacherKind = Literal["column", "server", "endpoint"]
 Fallback = Literal["answer", "drop"]
+Filter = Literal["right", "not_empty"]
+AnswerFrom = Literal["labels", "first_token"]
+Rival = Literal["chain", "education_level", "reasoning_steps"]
 AfterStop = Literal["stop", "answer", "drop"]
 
 ANSWER_ESTIMATORS = ("answer_entropy", "option_entropy")
@@ -28,9 +31,10 @@ class ComplexityConfig(CurriculumConfig):
     strategy: str = field(
         default="random",
         metadata={
-            "help": "How the rows are ordered: any strategy; complexity and stage (the class, 0 for the easiest) are "
-            "columns of theirs. random: all shuffled. easy_to_hard with strategy_kwargs {column: stage}: in each "
-            "epoch first easy, then medium, then hard rows."
+            "help": "How the rows are ordered: any strategy; complexity, stage (the class, 0 for the easiest) and "
+            "phase (1 for rows with reasoning, else 0) are columns of theirs. random: all shuffled. easy_to_hard with "
+            "strategy_kwargs {column: stage}: in each epoch first easy, then medium, then hard rows. phases: answers "
+            "first, then reasoning, each as often as strategy_kwargs {stage_passes: 10} says."
         },
     )
 
@@ -46,6 +50,28 @@ class ComplexityConfig(CurriculumConfig):
         default=100,
         metadata={"help": "Log-probabilities the entropy is computed from; the engine's cap bounds it."},
     )
+    answer_from: AnswerFrom = field(
+        default="labels",
+        metadata={
+            "help": "What the student answers where answers are single tokens. labels: the option whose label is most "
+            "probable. first_token: the greedy token; rows where that is no label of theirs, or answer_unknown, are "
+            "counted, and left out of prediction, split and training."
+        },
+    )
+    answer_unknown: str | None = field(
+        default=None,
+        metadata={
+            "help": "First token that stands for not knowing, as 0 where scoring_quick_answer_instruction asks for it."
+        },
+    )
+    complexity_rivals: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Other scores whose ROC AUC is reported beside that of complexity. chain: entropies of a chain of "
+            "thought of the student. education_level, reasoning_steps: what the teacher, a server or endpoint, takes "
+            "a question for."
+        },
+    )
     split_by: SplitBy = field(
         default="quantiles",
         metadata={
@@ -58,6 +84,10 @@ class ComplexityConfig(CurriculumConfig):
         metadata={
             "help": "Where easy, medium and hard are cut, as split_by says. One point makes two classes: easy, hard."
         },
+    )
+    split_rows_per_class: int | None = field(
+        default=None,
+        metadata={"help": "Rows drawn of each class; the others are left out of training. By default all are kept."},
     )
     teacher: TeacherKind = field(
         default="column",
@@ -137,11 +167,22 @@ class ComplexityConfig(CurriculumConfig):
         default='Reason step by step first. Then end with a line "Answer: " and the right option\'s letter.',
         metadata={"help": "What is appended to a prompt to ask teacher and student for reasoning."},
     )
+    reasoning_answer_marker: str = field(
+        default="Answer:",
+        metadata={"help": "What stands before the answer in a chain of thought, for the rival chain."},
+    )
+    reasoning_filter: Filter = field(
+        default="right",
+        metadata={
+            "help": "Which chains of thought are trained on. right: those whose final answer is the row's. not_empty: "
+            "all but failed and pending ones."
+        },
+    )
     reasoning_if_unusable: Fallback = field(
         default="answer",
         metadata={
-            "help": "What becomes of rows whose chain of thought is wrong or failed. answer: they are trained on "
-            "their plain answer. drop: they are left out."
+            "help": "What becomes of rows whose chain of thought failed, or does not pass reasoning_filter. answer: "
+            "they are trained on their plain answer. drop: they are left out."
         },
     )
     reasoning_if_pending: AfterStop = field(
@@ -153,7 +194,7 @@ class ComplexityConfig(CurriculumConfig):
         },
     )
     reasoning_max_tokens: int = field(
-        default=512, metadata={"help": "Most tokens of an answer with reasoning in the evaluation."}
+        default=512, metadata={"help": "Most tokens of the student's answers with reasoning."}
     )
     answer_max_tokens: int = field(default=16, metadata={"help": "Most tokens of a direct answer in the evaluation."})
     complexity_baselines: list[str] = field(
@@ -192,21 +233,30 @@ class ComplexityConfig(CurriculumConfig):
         for name, choices in (
             ("split_by", SplitBy),
             ("teacher", TeacherKind),
+            ("answer_from", AnswerFrom),
+            ("reasoning_filter", Filter),
             ("reasoning_if_unusable", Fallback),
             ("reasoning_if_pending", AfterStop),
             ("complexity_last_stage", Stage),
         ):
             check_choice(name, getattr(self, name), get_args(choices))
-        for name in self.complexity_baselines:
-            check_choice("complexity_baselines", name, get_args(Baseline))
-        if len(set(self.complexity_baselines)) < len(self.complexity_baselines):
-            raise ConfigurationError(f"complexity_baselines {self.complexity_baselines} names one twice.")
+        for setting, known in (("complexity_baselines", Baseline), ("complexity_rivals", Rival)):
+            names = getattr(self, setting)
+            for name in names:
+                check_choice(setting, name, get_args(known))
+            if len(set(names)) < len(names):
+                raise ConfigurationError(f"{setting} {names} names one twice.")
+        if not self.reasoning_answer_marker:
+            raise ConfigurationError("reasoning_answer_marker is empty: nothing would stand before an answer.")
+        if self.answer_unknown is not None and self.answer_from == "labels":
+            raise ConfigurationError("answer_unknown is a first token: set answer_from to first_token.")
         self._check_split()
         self._check_teacher()
         for name in ("answer_max_tokens", "reasoning_max_tokens", "complexity_part_prompts"):
             check_at_least(name, getattr(self, name), 1)
 
     def _check_split(self) -> None:
+        check_at_least("split_rows_per_class", self.split_rows_per_class, 1)
         points = self.split_points
         if not 1 <= len(points) <= 2 or sorted(set(points)) != list(points):
             raise ConfigurationError(f"split_points must be one or two ascending numbers; got {points}.")
@@ -218,6 +268,9 @@ class ComplexityConfig(CurriculumConfig):
         for name in needed.get(self.teacher, ["teacher_url", "teacher_model"]):
             if not getattr(self, name):
                 raise ConfigurationError(f"teacher {self.teacher} needs {name}.")
+        asked = [name for name in self.complexity_rivals if name != "chain"]
+        if asked and self.teacher == "column":
+            raise ConfigurationError(f"complexity_rivals {asked} are asked of a teacher: a server or endpoint.")
         for name in ("teacher_answer_tokens", "teacher_concurrency", "teacher_attempts", "teacher_max_failures"):
             check_at_least(name, getattr(self, name), 1)
         for name in ("teacher_temperature", "teacher_backoff", "teacher_prompt_price", "teacher_answer_price"):

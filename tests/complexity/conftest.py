@@ -1,4 +1,4 @@
-"""A teacher that misbehaves on script, over real HTTP."""
+"""A teacher that misbehaves on script, over real HTTP; a student that answers with numbers."""
 
 import json
 import re
@@ -106,6 +106,9 @@ class ScriptedTeacher:
             self._send(http, 200, '{"choices": [{"message"')
         elif behaviour == "another form":
             self._send(http, 200, '["choices"]')
+        elif behaviour.startswith("say "):
+            self.paid[question] += 1
+            self._send(http, 200, json.dumps(completion(behaviour.removeprefix("say "))))
         else:
             answers = {
                 "right": completion(f"It is even or odd.\nAnswer: {label}"),
@@ -129,6 +132,29 @@ class ScriptedTeacher:
 
     def sent(self, question):
         return sum(asked == question for asked, _, _ in self.requests)
+
+
+def save_numbers_model(tiny_model_path, path, prompts):
+    """The tiny model with an output layer that knows five tokens only, and tells these prompts apart by them."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_path)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_path, tie_word_embeddings=False)
+    known = [tokenizer.convert_tokens_to_ids(token) for token in ("1", "3", "2", "well", "0")]
+    ids = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"] for prompt in prompts]
+    with torch.no_grad():
+        ends = torch.stack([model.model(torch.tensor([one])).last_hidden_state[0, -1] for one in ids])
+        mean = ends.mean(0)
+        directions = torch.linalg.svd(ends - mean)[2][:2]  # in which prompts differ most
+        directions -= (directions @ mean)[:, None] * mean / mean.square().sum()
+        angles = 2 * torch.pi * torch.arange(len(known)) / len(known)
+        weight = model.get_output_embeddings().weight
+        weight.zero_()
+        weight[known] = torch.stack([angles.cos(), angles.sin()], 1) @ directions * 100
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
 
 
 @pytest.fixture

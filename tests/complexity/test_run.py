@@ -175,7 +175,7 @@ def test_stages_can_be_run_one_after_the_other_and_replaced(tiny_model_path, que
     pq.write_table(table.set_column(table.column_names.index("class"), "class", [[3] * len(table)]), own)
     with pytest.raises(SystemExit):
         run(tiny_model_path, questions, folder, **settings, **replaced)
-    assert f"{own}: classes must be 0 to 2; got 3 to 3" in capsys.readouterr().err
+    assert f"{own}: classes must be 0 to 2, or -1 for rows left out; got 3 to 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", ["law", "medicine"])

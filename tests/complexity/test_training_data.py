@@ -47,7 +47,13 @@ def test_every_row_is_trained_on_as_configured_and_counted(unusable, pending):
     rows, counts = training_rows(METHOD, ROWS, SCORES, CLASSES, chains, config, 0)
     dropped = ({"q3", "q1"} if unusable == "drop" else set()) | ({"q6"} if pending == "drop" else set())
     assert {row["id"] for row in rows} == set(ROWS["id"]) - dropped
-    assert counts == {"reasoning": 1, "answer": 5, "instead": 3 - len(dropped), "dropped": len(dropped)}
+    assert counts == {
+        "reasoning": 1,
+        "answer": 5,
+        "instead": 3 - len(dropped),
+        "dropped": len(dropped),
+        "left_out": 0,
+    }
     by_id = {row["id"]: row for row in rows}
     assert by_id["q0"]["completion"][0]["content"] == "text 0"
     asked = by_id["q0"]["prompt"][0]["content"]
@@ -56,6 +62,19 @@ def test_every_row_is_trained_on_as_configured_and_counted(unusable, pending):
         if row["id"] != "q0":
             given = ROWS[int(row["id"][1])]
             assert (row["prompt"], row["completion"]) == (given["prompt"], given["completion"])
+
+
+def test_chains_that_are_not_empty_can_be_enough_and_rows_without_a_class_are_left_out():
+    classes = np.array([2, 0, -1, 2, -1, 1, 2, 0, 2])
+    chains = {"q0": chain(0, "right"), "q3": chain(3, "wrong"), "q6": chain(6, "failed"), "q8": chain(8, "wrong")}
+    wanted = {method: rows_for_teacher(method, classes, 0).tolist() for method in (METHOD, "distillation")}
+    assert wanted == {METHOD: [0, 3, 6, 8], "distillation": [0, 1, 3, 5, 6, 7, 8]}
+    assert -1 not in classes[rows_for_teacher("random_split", classes, 0)]
+    config = ComplexityConfig(reasoning_filter="not_empty", reasoning_if_unusable="drop")
+    rows, counts = training_rows(METHOD, ROWS, SCORES, classes, chains, config, 0)
+    assert counts == {"reasoning": 3, "answer": 3, "instead": 0, "dropped": 1, "left_out": 2}
+    phases = {row["id"]: (row["phase"], row["reasoning"]) for row in rows}
+    assert phases == {f"q{i}": (int(i in (0, 3, 8)), i in (0, 3, 8)) for i in (0, 1, 3, 5, 7, 8)}
 
 
 def test_the_order_of_rows_is_the_runs_where_they_have_classes_and_else_the_methods():
