@@ -14,7 +14,8 @@ from rich.console import Console
 from transformers import AutoConfig, AutoTokenizer
 
 from ..config import AuditConfig, DataConfig, EngineConfig, EstimatorConfig
-from ..data.load import load_prompts
+from ..data.load import iter_rows, load_prompts
+from ..data.overlap import count_overlaps
 from ..data.tokens import RowTokenizer
 from ..errors import ConfigurationError
 from ..rewards import default_reward, get_rewards
@@ -46,7 +47,7 @@ def run_audit(
     console = Console(stderr=True)
     model = os.path.expanduser(audit.model_name_or_path)
     check_model(model)
-    rows = _sample(audit, data)
+    rows, overlap = _sample(audit, data)
     tokenizer = AutoTokenizer.from_pretrained(model)
     width = AutoConfig.from_pretrained(model).get_text_config().vocab_size
     reward_name = audit.reward_func or default_reward(rows.column_names)
@@ -70,7 +71,7 @@ def run_audit(
         "model": model_fingerprint(model),
         "rows": rows_fingerprint(rows),
     }
-    for name in ("output_dir", "json", "cost_limit", "estimators", "skipped_rows_file"):
+    for name in ("output_dir", "json", "cost_limit", "estimators", "skipped_rows_file", "eval_dataset_name"):
         made_from.pop(name)  # none of them changes what a step measures
     # Standard output is for the result alone, whatever a library has to say.
     with redirect_stdout(sys.stderr), open_backend(engine, model, tokenizer, folder / "engine.log") as source:
@@ -89,6 +90,7 @@ def run_audit(
         "model": audit.model_name_or_path,
         "dataset": audit.dataset_name,
         "prompts": len(rows),
+        "overlap": overlap,
         "reference": {
             "samples": audit.reference_samples,
             "max_tokens": estimator.scoring_sequence_tokens,
@@ -143,7 +145,8 @@ def _entry(
     }
 
 
-def _sample(audit: AuditConfig, data: DataConfig) -> Dataset:
+def _sample(audit: AuditConfig, data: DataConfig) -> tuple[Dataset, dict[str, Any] | None]:
+    """The rows that are audited, and how much of `eval_dataset_name` is in the data set they are drawn from."""
     assert audit.dataset_name
     settings = asdict(data) | {"held_out_prompts": 0}
     rows, _ = load_prompts(
@@ -157,7 +160,13 @@ def _sample(audit: AuditConfig, data: DataConfig) -> Dataset:
         raise ConfigurationError(
             f"dataset_name {audit.dataset_name!r} has {len(rows)} rows; samples is {audit.samples}."
         )
-    return rows.shuffle(seed=audit.seed).select(range(audit.samples))
+    overlap = None
+    if data.eval_dataset_name is not None:
+        settings |= {"train_prompts": None, "skipped_rows_file": os.devnull}  # the list is that of the audited rows
+        held_out = iter_rows(data.eval_dataset_name, split="test", seed=audit.seed, **settings)
+        found = count_overlaps((row["prompt"] for row in held_out), rows["prompt"])
+        overlap = found.report("held-out prompts", audit.dataset_name)
+    return rows.shuffle(seed=audit.seed).select(range(audit.samples)), overlap
 
 
 def _mean(values: FloatArray) -> float:

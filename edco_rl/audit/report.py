@@ -88,6 +88,8 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
             f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong; the rewards "
             f"of {result['groups_with_reward_variance']:.0%} of the groups differ."
         )
+    if result["overlap"]:
+        console.print(result["overlap"]["text"], soft_wrap=True)
     console.print(f"Plot and numbers: {folder}", soft_wrap=True)
     console.print(result["recommendation"], style="bold", soft_wrap=True)
 

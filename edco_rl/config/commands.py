@@ -95,6 +95,14 @@ class EvaluateConfig:
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub data set."})
     dataset_test_split: str = field(default="test", metadata={"help": "Split of a hub data set."})
+    train_dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "What the model was trained on, as dataset_name: prompts that are in it too, as they are or but "
+            "for case, spaces and punctuation, are counted."
+        },
+    )
+    dataset_train_split: str = field(default="train", metadata={"help": "Split of train_dataset_name."})
     max_prompts: int | None = field(
         default=None, metadata={"help": "Prompts answered, the first ones; by default all."}
     )

@@ -42,7 +42,7 @@ class DataConfig:
         default=None,
         metadata={
             "help": "A file or hub data set of held-out prompts, as dataset_name. By default they are the test split "
-            "of the hub data set, or rows of a single file or split, chosen by a hash of their ids."
+            "of the hub data set, or rows of a single file or split, chosen by a hash of what they say."
         },
     )
     task_kwargs: dict[str, Any] | str | None = field(

@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .prompts import Prompt
@@ -127,6 +127,10 @@ class Overlap:
             f"{self.equal + self.near_equal} of {self.prompts} {what} are in {where} too, "
             f"{self.near_equal} of them but for case, spaces or punctuation."
         )
+
+    def report(self, what: str, where: str) -> dict[str, Any]:
+        """The counts as JSON values, with [`~Overlap.describe`] as `text`."""
+        return {**asdict(self), "text": self.describe(what, where)}
 
 
 def count_overlaps(prompts: Iterable[Prompt], others: Iterable[Prompt]) -> Overlap:

@@ -1,4 +1,4 @@
-"""Engine side of the `file` transport: a weight-transfer backend that loads safetensors from a path. And a repair.
+"""Engine side of the `file` transport: a weight-transfer backend that loads safetensors from a path; repairs for CPUs.
 
 vLLM finds `register` through the entry point group `vllm.general_plugins` and calls it in each of its processes. The
 trainer side is `edco_rl.engine.weights.file.FileTransport`.
@@ -18,6 +18,7 @@ def register() -> None:
             FILE_BACKEND, "edco_rl.engine.vllm_file_backend", "FileWeightTransferEngine"
         )
     if current_platform.is_cpu():
-        from .vllm_cpu_lora import apply
+        from . import vllm_cpu_lora, vllm_cpu_polling
 
-        apply()
+        vllm_cpu_lora.apply()
+        vllm_cpu_polling.apply()

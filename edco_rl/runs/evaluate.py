@@ -30,6 +30,7 @@ from ..rewards import RewardFunction, default_reward, get_rewards
 from ..statistics import pass_at_k, wilson_interval, with_interval
 from ..store import write_json
 from .grading import GradedAnswers, grade_answers
+from .overlap import count_trained_on
 from .provenance import versions
 from .settings import check_model
 
@@ -82,6 +83,7 @@ def run_evaluate(evaluate: EvaluateConfig, engine: EngineConfig, data: DataConfi
     if reward_name is None:
         raise ConfigurationError(f"dataset_name {evaluate.dataset_name!r} has no column 'answer' to compare with.")
     [reward] = get_rewards([reward_name], evaluate.reward_kwargs)  # type: ignore[arg-type]
+    overlap = count_trained_on(evaluate, data, rows)
     tokenizer = AutoTokenizer.from_pretrained(model.adapter if _has_tokenizer(model.adapter) else model.path)
     folder = Path(evaluate.output).expanduser().parent if evaluate.output else Path()
     assert not isinstance(evaluate.chat_template_kwargs, str)  # the configuration has parsed it
@@ -94,6 +96,7 @@ def run_evaluate(evaluate: EvaluateConfig, engine: EngineConfig, data: DataConfi
         "engine_url": engine.engine_url,
         "dataset_name": evaluate.dataset_name,
         "reward": reward_name,
+        "overlap": overlap,
         **result,
         "versions": versions(),
         "config": {name: dataclasses.asdict(c) for name, c in (("evaluate", evaluate), ("data", data))},
@@ -276,6 +279,8 @@ def _cell(value: float, interval: tuple[float, float]) -> str:
 def _remarks(result: dict[str, Any]) -> Iterator[str]:
     if result["chance"] is not None:
         yield f"Guessing among the options would reach {result['chance']:.3f}."
+    if result["overlap"]:
+        yield result["overlap"]["text"]
     if result["prompts_without_reward"]:
         yield f"{result['prompts_without_reward']} rows have no answer that {result['reward']} could judge."
     if result["greedy"]["truncated"] > 0:

@@ -1,5 +1,6 @@
 """What every run does with its settings before a trainer is made."""
 
+import logging
 import os
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -7,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
 
 from ..config import CurriculumConfig, DataConfig, EngineConfig, RunConfig
+from ..data.chat import check_chat_template, show_prompt
 from ..data.load import load_prompts
 from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
@@ -20,6 +22,8 @@ from ..models import check_model_path
 from ..parsing import Parser
 from ..store import plain
 from ..trainers.checkpoint import CURRICULUM_FILE
+
+logger = logging.getLogger(__name__)
 
 
 def method_parser(method: Method, prog: str) -> Parser:
@@ -96,9 +100,27 @@ def prepare(settings: RunSettings) -> tuple[Dataset, Dataset | None, dict[str, A
     check_model_and_data(settings.script, settings.model)
     training.resume_from_checkpoint = _checkpoint(training)
     rows = settings.rows
+    _try_chat_template(settings, *rows)
     described = settings.describe()
     set_model_arguments(training, settings.model)
     return *rows, described
+
+
+def _try_chat_template(settings: RunSettings, train: Dataset, held_out: Dataset | None) -> None:
+    """Check that the chat template takes the rows' messages, and log the first prompt as the model will see it."""
+    training, model = settings.training, settings.model
+    if getattr(training, "chat_template_path", None):  # the trainer reads that one
+        return
+    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
+    template_kwargs = getattr(training, "chat_template_kwargs", None)
+    held_out_name = settings.data.eval_dataset_name or settings.script.dataset_name
+    for name, rows in ((settings.script.dataset_name, train), (held_out_name, held_out)):
+        if rows is not None:
+            try:
+                check_chat_template(rows, tokenizer, template_kwargs)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{name}: {error}") from error
+    logger.info("The first prompt as the model will see it:\n%s", show_prompt(train[0], tokenizer, template_kwargs))
 
 
 def _checkpoint(args: Any) -> str | None:
@@ -150,6 +172,10 @@ def check_model_and_data(script: ScriptArguments, model: ModelConfig) -> None:
     if model.model_name_or_path:
         model.model_name_or_path = os.path.expanduser(model.model_name_or_path)
     check_model(model.model_name_or_path)
+    if script.dataset_streaming:
+        raise ConfigurationError(
+            "dataset_streaming true: a curriculum chooses rows, so that it needs them all. Leave it out."
+        )
     if not script.dataset_name:
         raise ConfigurationError("dataset_name is missing: a hub id, a local file or reasoning_gym:<task>.")
 

@@ -23,6 +23,7 @@ from .callbacks import CurriculumCallback
 from .checkpoint import CheckpointMixin
 from .engine_mixin import EngineMixin
 from .given import check_arguments, check_conversations, check_rows_kept, given_arguments, warn_of_samplers
+from .memory import keep_freed_memory
 from .pass_order import seedable_sampler_order
 from .progress import CurriculumProgressCallback
 from .rounds import RoundsMixin
@@ -125,6 +126,8 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
 
     def _set_up(self, config: CurriculumConfig, rows: Dataset, engine: EngineConfig | None) -> None:
         """Build the curriculum over the training set's rows, and then start the engine."""
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         self._init_curriculum(config, rows)
         if engine is not None:
             self._start_engine(engine)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import TrainingArguments
-from trl import DistillationConfig, DistillationTrainer
+from trl import DistillationConfig
 
 from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import Outcome
@@ -20,11 +20,12 @@ from .callbacks import ObserveCallback
 from .curriculum_mixin import SCORED_COLUMNS, BatchLayout
 from .difficulty_mixin import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig
-from .distillation_loss import TokenTerms, check_vocabularies, distillation_loss
+from .distillation_loss import TokenTerms, distillation_loss
 from .distillation_schedule import LossSchedule, steps_of_stages
 from .distillation_stages import StageCallback
 from .divergence import make_divergence, squares_temperature
-from .lm_head import Head, vocabulary_size
+from .lm_head import Head
+from .padded_teacher import PaddedTeacherTrainer, check_teacher
 from .pass_order import repeat_sampler_order
 from .rounds import schedule_in_parts
 
@@ -34,7 +35,7 @@ _INDEX = "curriculum_index"
 _IS_REFERENCE = "is_reference"
 
 
-class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
+class CurriculumDistillationTrainer(DifficultyMixin, PaddedTeacherTrainer):
     """TRL's `DistillationTrainer` with a curriculum, reference responses and POCL's schedule (arXiv 2506.05695).
 
     Where a strategy asks for a column `difficulty` that the data set has not, as `pocl` does, it is measured with the
@@ -91,9 +92,7 @@ class CurriculumDistillationTrainer(DifficultyMixin, DistillationTrainer):
         args, teacher = given["args"], given["teacher_model"]
         if teacher is None:
             raise ConfigurationError("Distillation needs a teacher: teacher_model, or teacher_model_name_or_path.")
-        revision = (args.model_init_kwargs or {}).get("revision")
-        models = (given["model"], revision), (teacher, args.teacher_model_revision)
-        check_vocabularies(*(vocabulary_size(*one, trust_remote_code=args.trust_remote_code) for one in models))
+        check_teacher(given["model"], teacher, given.get("processing_class"), args)
         if args.lmbda < 1:
             for row in given["train_dataset"]:
                 reference_text(row)

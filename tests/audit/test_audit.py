@@ -154,6 +154,18 @@ def test_without_a_reward_nothing_is_known_of_answers(tiny_model_path, tmp_path)
     assert result["recommendation"].startswith("Use ")
 
 
+def test_held_out_prompts_that_are_in_the_data_set_are_counted(tiny_model_path, tmp_path):
+    rows, held_out = tmp_path / "rows.jsonl", tmp_path / "held out.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"What is {i}?"}) + "\n" for i in range(14)))
+    texts = ["What is 1?", "what is  2", "What is 99?"]
+    held_out.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    settings = {"dataset_name": rows, "reward_func": None}
+    result = audit(tiny_model_path, tmp_path / "out", ["answer_entropy"], eval_dataset_name=held_out, **settings)
+    text = f"2 of 3 held-out prompts are in {rows} too, 1 of them but for case, spaces or punctuation."
+    assert result["overlap"] == {"prompts": 3, "equal": 1, "near_equal": 1, "text": text}
+    assert audit(tiny_model_path, tmp_path / "out", ["answer_entropy"], **settings)["overlap"] is None
+
+
 def entry(label, agreement, cost, auc=0.6):
     def interval(value):
         return {"value": value, "low": value - 0.1, "high": value + 0.1}

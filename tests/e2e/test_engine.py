@@ -1,6 +1,9 @@
 """A real vLLM server against transformers."""
 
+import time
+
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -69,6 +72,20 @@ def test_log_probabilities_can_be_those_before_temperature_and_top_p(client, mod
             own, rows = transformers_logprobs(model, prompt, completion.token_ids)
             np.testing.assert_allclose(completion.logprobs, own, atol=2 * TOLERANCE)
             np.testing.assert_allclose(completion.top_logprobs, -np.sort(-rows)[:, :5], atol=2 * TOLERANCE)
+
+
+def test_a_server_sleeps_between_requests(client, tokenizer):
+    """vLLM's worker would poll for a second, on a core that the trainer needs."""
+
+    def seconds_of_cores():
+        times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+        return sum(time.user + time.system for time in times)
+
+    client.generate(tokenizer(["One and one are"])["input_ids"], Sampling(1))
+    time.sleep(0.1)
+    before = seconds_of_cores()
+    time.sleep(0.6)
+    assert seconds_of_cores() - before < 0.3
 
 
 def test_many_prompts_come_back_in_order(client, tokenizer):

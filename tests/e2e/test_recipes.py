@@ -7,7 +7,7 @@ import pytest
 
 from edco_rl.cli import main
 
-from ..test_recipes import RECIPES, method_of, name
+from ..test_recipes import RECIPES, method_of, name, parse
 
 pytestmark = pytest.mark.engine
 
@@ -64,6 +64,8 @@ def test_a_recipe_runs_on_a_small_model_and_a_local_file(
     if method == "distillation":
         settings |= {"teacher_model_name_or_path": model_path}
     settings |= {"curriculum_candidates": 8, "curriculum_size": 4}
+    if parse(path).engine.engine_mode == "none":
+        del settings["engine_url"]
     flags = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     main(["train", method, "--config", str(path), *flags])
     summary = json.loads((tmp_path / "summary.json").read_text())

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from edco_rl.cli import main
-from edco_rl.config import AuditConfig, EvaluateConfig, ScoreConfig
-from edco_rl.data.load import to_dataset
+from edco_rl.config import AuditConfig, DataConfig, EvaluateConfig, ScoreConfig
+from edco_rl.data.load import load_prompts, to_dataset
 from edco_rl.data.tokens import RowTokenizer
 from edco_rl.engine.protocol import Completion, Sampling
 from edco_rl.engine.transformers_backend import TransformersBackend
@@ -17,6 +17,7 @@ from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import get_reward, multiple_choice_reward
 from edco_rl.runs.evaluate import evaluate_model, find_model
 from edco_rl.runs.grading import grade_answers
+from edco_rl.runs.overlap import count_trained_on
 
 ROWS = [
     {"prompt": f"{i}", "answer": "A" if i % 2 else "B", "options": ["x", "y"], "subject": ["odd", "even"][i % 2 == 0]}
@@ -140,6 +141,29 @@ def test_wrong_settings_are_refused(changes, message):
         settings(**changes)
 
 
+def test_prompts_that_were_trained_on_are_counted(tmp_path):
+    """The test split of a folder, against its training split, another file, or nothing."""
+    for split, texts in (("train", ["One?", "Two?", ""]), ("test", ["One?", "two", "Three?"])):
+        lines = [json.dumps({"prompt": text, "answer": "1"}) for text in texts]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    rows = to_dataset("d", [{"prompt": text} for text in ("One?", "two", "Three?")])
+    listed = tmp_path / "skipped.txt"
+    data = DataConfig(skip_invalid=True, skipped_rows_file=str(listed))
+    for name in (str(tmp_path), str(tmp_path / "train.jsonl")):
+        found = count_trained_on(settings(dataset_name=str(tmp_path), train_dataset_name=name), data, rows)
+        text = f"2 of 3 prompts are in {name} too, 1 of them but for case, spaces or punctuation."
+        assert found == {"prompts": 3, "equal": 1, "near_equal": 1, "text": text}
+    assert not listed.exists() and count_trained_on(settings(), data, rows) is None
+
+
+def test_a_generated_task_has_no_prompts_that_its_run_was_trained_on():
+    name, data = "reasoning_gym:chain_sum", DataConfig(train_prompts=60, held_out_prompts=20)
+    train, held_out = load_prompts(name, seed=42, **vars(data))
+    given = settings(dataset_name=name, train_dataset_name=name)
+    assert count_trained_on(given, data, held_out)["equal"] == 0
+    assert count_trained_on(given, data, train)["equal"] == 60
+
+
 def test_a_lora_adapter_names_its_base_model(tmp_path, tiny_model_path):
     config = tmp_path / "adapter_config.json"
     config.write_text(json.dumps({"peft_type": "LORA", "r": 12, "base_model_name_or_path": tiny_model_path}))
@@ -160,6 +184,7 @@ def test_a_lora_adapter_names_its_base_model(tmp_path, tiny_model_path):
         ({"reward_func": "maths"}, "Unknown reward 'maths'"),
         ({"reward_kwargs": '{"length": {}}'}, "reward_kwargs names length"),
         ({"train_prompts": 3}, "train_prompts is a setting of training"),
+        ({"train_dataset_name": "/nowhere/rows.jsonl"}, "there is no such file"),
         ({"text": True}, "has no column 'answer' to compare with"),
         ({"engine_url": "http://127.0.0.1:9"}, "No answer from the vLLM server"),
     ],
