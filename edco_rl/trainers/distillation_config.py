@@ -93,9 +93,6 @@ class CurriculumDistillationConfig(DistillationConfig):
             "runs once over all."
         },
     )
-    optimizer_per_stage: bool = field(
-        default=False, metadata={"help": "Whether each stage begins with a new optimizer: without moments."}
-    )
     stage_checkpoint: str = field(
         default="last",
         metadata={

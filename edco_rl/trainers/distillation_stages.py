@@ -119,18 +119,15 @@ class StageCallback(TrainerCallback):
         self.best: BestOfStage | None = None
         self._stage: float | None = None
         args = trainer.args
-        asked = {"optimizer_per_stage": args.optimizer_per_stage}
-        asked[f"stage_checkpoint {BEST_ROUGE_L}"] = args.stage_checkpoint == BEST_ROUGE_L
-        for setting in (name for name, wanted in asked.items() if wanted):
+        if args.stage_checkpoint == BEST_ROUGE_L:
+            setting = f"stage_checkpoint {BEST_ROUGE_L}"
             if self._now() is None:
                 raise ConfigurationError(f"{setting} needs a strategy with stages, as baby_step or pocl.")
             if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
                 raise ConfigurationError(f"{setting} works on whole weights: DeepSpeed and FSDP have none.")
-        if args.stage_checkpoint == BEST_ROUGE_L:
             if not isinstance(trainer.eval_dataset, Dataset) or not len(trainer.eval_dataset):
                 raise ConfigurationError(
-                    f"stage_checkpoint {BEST_ROUGE_L} compares outputs with the references of an evaluation set, and "
-                    "there is none."
+                    f"{setting} compares outputs with the references of an evaluation set, and there is none."
                 )
             self.best = BestOfStage(trainer, trainer.eval_dataset, args.stage_checkpoint_temperature)
 
@@ -148,8 +145,6 @@ class StageCallback(TrainerCallback):
             if self.best.overlap is None:  # validation ended the stage before a pass was complete
                 self.best.measure()
             self.best.restore()
-        if args.optimizer_per_stage:
-            self.trainer.optimizer.state.clear()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.best is None:

@@ -102,9 +102,10 @@ def same(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def pocl(student, teacher, folder, evaluated=None, stages=2, stage_passes=3, **changes):
+def pocl(student, teacher, folder, evaluated=None, stages=2, stage_passes=3, anew=False, **changes):
     """Two stages of 2 and 4 batches a pass: 6 and 12 steps."""
-    config = CurriculumConfig(strategy="pocl", strategy_kwargs={"stages": stages, "stage_passes": stage_passes})
+    kwargs = {"stages": stages, "stage_passes": stage_passes}
+    config = CurriculumConfig(strategy="pocl", strategy_kwargs=kwargs, curriculum_reset_optimizer=anew)
     args = arguments(folder, **({"max_steps": -1, "learning_rate": 1e-2, "lr_scheduler_type": "constant"} | changes))
     rows = dataset(difficulty=list(range(8)))
     return CurriculumDistillationTrainer(student, teacher, args, rows, evaluated, curriculum=config)
@@ -200,8 +201,8 @@ def test_a_stage_starts_from_the_best_weights_of_the_one_before_also_after_a_res
 @pytest.mark.parametrize("anew", [True, False])
 def test_a_stage_begins_with_a_new_optimizer(tiny_model_path, teacher_path, tmp_path, anew):  # noqa: F811
     """The first step of the second stage is that of a new AdamW on the gradient of its rows."""
-    settings = {"optimizer_per_stage": anew, "adam_epsilon": 1e-4, "weight_decay": 0.01, "divergence": "forward_kl"}
-    trainer = pocl(tiny_model_path, teacher_path, tmp_path, stage_passes=1, max_steps=3, **settings)
+    settings = {"max_steps": 3, "adam_epsilon": 1e-4, "weight_decay": 0.01, "divergence": "forward_kl"}
+    trainer = pocl(tiny_model_path, teacher_path, tmp_path, stage_passes=1, anew=anew, **settings)
     weights = Weights(trainer)
     [*_, [temperature, weight]] = history(trainer, "distillation/temperature", "distillation/weight")
     assert (temperature, weight) == (2.0, 1.0)
@@ -271,7 +272,6 @@ def test_outputs_can_be_sampled_and_where_validation_ends_a_stage_its_last_weigh
         ({"stage_checkpoint": "best"}, "pocl", None, "stage_checkpoint must be one of last, best_rouge_l; got 'best'"),
         ({"stage_checkpoint": "best_rouge_l"}, "pocl", None, "references of an evaluation set, and there is none"),
         ({"stage_checkpoint": "best_rouge_l"}, "random", dataset(2), "needs a strategy with stages, as baby_step"),
-        ({"optimizer_per_stage": True}, "random", None, "optimizer_per_stage needs a strategy with stages"),
         (
             {"stage_checkpoint": "best_rouge_l"},
             "pocl",
