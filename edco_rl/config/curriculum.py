@@ -44,6 +44,13 @@ class EstimatorConfig:
             "has to sample, then takes 1."
         },
     )
+    scoring_reference_temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "Temperature at which surprisal and learnability take the reference answer's probability. By "
+            "default that of the trainer's rollouts; 1 where there are none."
+        },
+    )
     scoring_top_p: float = field(
         default=1.0, metadata={"help": "Probability mass the scored continuation is sampled from, above 0 up to 1."}
     )
@@ -110,6 +117,10 @@ class EstimatorConfig:
         check_at_least("scoring_samples", self.scoring_samples, 1)
         check_at_least("scoring_temperature", self.scoring_temperature, 0.0)
         check_at_least("scoring_top_logprobs", self.scoring_top_logprobs, 2)
+        if self.scoring_reference_temperature is not None and self.scoring_reference_temperature <= 0:
+            raise ConfigurationError(
+                f"scoring_reference_temperature must be above 0; got {self.scoring_reference_temperature}."
+            )
         for name in ("scoring_top_p", "scoring_largest_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be above 0 and at most 1; got {getattr(self, name)}.")

@@ -91,6 +91,13 @@ class Pool:
             numbers[row] = value
         return numbers
 
+    def labels(self, name: str) -> list[str] | None:
+        """A column of the data set as text, one value a prompt; `None` where there is no such column."""
+        try:
+            return None if self._column is None else list(map(str, self._column(name)))
+        except KeyError:
+            return None
+
     def ids_of(self, indices: IndexArray | Sequence[int]) -> list[str]:
         """The ids, in the same order, of the prompts at these positions in the pool: what a checkpoint keeps."""
         return [self.ids[i] for i in indices]

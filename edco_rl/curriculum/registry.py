@@ -1,9 +1,9 @@
 """The registry strategies are found in."""
 
 from ..plugins import Registry
+from .learning_edge import LearningEdge
 from .orders import POCL, BabyStep, EasyToHard, HardToEasy, Length, Perplexity, Random
 from .phases import Phases
-from .predicted import PredictedPassRate
 from .ranked import EDCO, Combined, HighRewardVariance, Loss, TargetPassRate
 from .strategy import Strategy
 from .success import AdaRFT, MoPPS
@@ -18,13 +18,13 @@ STRATEGIES = Registry(
         "easy_to_hard": EasyToHard,
         "edco": EDCO,
         "hard_to_easy": HardToEasy,
+        "learning_edge": LearningEdge,
         "length": Length,
         "loss": Loss,
         "mopps": MoPPS,
         "perplexity": Perplexity,
         "phases": Phases,
         "pocl": POCL,
-        "predicted_pass_rate": PredictedPassRate,
         "random": Random,
         "reward_variance": HighRewardVariance,
         "target_pass_rate": TargetPassRate,

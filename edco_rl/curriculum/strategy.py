@@ -105,6 +105,9 @@ class Strategy(ABC):
     estimator: ClassVar[str | None] = None
     """Name of the estimator whose scores the strategy needs; `None` takes the configured one."""
 
+    reference_estimator: str | None = None
+    """Name of the estimator it takes instead where rows have short reference answers."""
+
     trainer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of the trainer that the strategy's method comes with, by field; those a user gives come before them."""
 

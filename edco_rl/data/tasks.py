@@ -1,9 +1,10 @@
-"""Generated tasks: reasoning-gym's generators as data sets with a training pool and disjoint held-out prompts."""
+"""Generated tasks: reasoning-gym's generators, and mixtures, as a training pool and disjoint held-out prompts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
 from ..errors import ConfigurationError
@@ -11,6 +12,7 @@ from .overlap import near_key
 from .prompts import fill_template
 
 TASK_PREFIX = "reasoning_gym:"
+MIXTURE = "mixture"
 DEFAULT_TRAIN_PROMPTS = 1000
 _ATTEMPTS = 20
 _SEED_STRIDE = 10_000_000
@@ -36,13 +38,15 @@ def generate_tasks(
 
     Args:
         dataset_name (`str`):
-            `reasoning_gym:` and the name of a task, for example `reasoning_gym:chain_sum`.
+            `reasoning_gym:` and the name of a task, for example `reasoning_gym:chain_sum`; or `reasoning_gym:mixture`,
+            with the tasks in `task_kwargs`.
         train_prompts (`int`), held_out_prompts (`int`):
             Rows wanted.
         seed (`int`):
             Seed of the generator.
         task_kwargs (`dict`, *optional*):
-            The task's settings.
+            The task's settings; of a mixture `tasks`, which gives for each subject the `task` it is of, and the task's
+            settings: `{"tasks": {"sums": {"task": "chain_sum", "max_terms": 2}}}`. All have the same share.
         prompt_template (`str`, *optional*, defaults to `"{question}"`):
             Text of the prompt, with the fields of the task's entry and of its metadata.
         conversational (`bool`, *optional*, defaults to `True`):
@@ -50,39 +54,68 @@ def generate_tasks(
 
     Returns:
         `tuple[Dataset, Dataset or None]`: training and held-out rows (`None` where none are wanted), with
-        columns `prompt`, `answer` and `entry` (the task's
-        whole entry as JSON, for its grader).
+        columns `prompt`, `answer`, `entry` (the task's whole entry as JSON, for its grader) and `subject` (of a
+        mixture, the name it has there; else the task's).
 
     Raises:
         ConfigurationError: There is no such task or setting, or it has too few different prompts.
     """
+    name, settings = dataset_name.removeprefix(TASK_PREFIX), task_kwargs or {}
+    tasks = _tasks_of(settings) if name == MIXTURE else {name: (name, settings)}
+    train: list[dict[str, Any]] = []
+    held_out: list[dict[str, Any]] = []
+    for number, (subject, (task, its_settings)) in enumerate(tasks.items()):
+        wanted = [-(-(count - number) // len(tasks)) for count in (train_prompts, held_out_prompts)]
+        # A prompt that several tasks can ask is asked by the first.
+        known = {near_key(row["prompt"]) for row in (*train, *held_out)}
+        rows: dict[str, dict[str, Any]] = {}
+        for attempt in range(_ATTEMPTS):
+            for entry in _entries(task, its_settings, sum(wanted), seed, attempt):
+                row = _row(entry, subject, prompt_template, conversational)
+                if not known or near_key(row["prompt"]) not in known:
+                    rows.setdefault(str(row["prompt"]), row)
+            # Held-out rows first: a larger pool leaves them as they are.
+            its_train, its_held_out = _apart(list(rows.values()), wanted[1])
+            if len(its_held_out) == wanted[1] and len(its_train) >= wanted[0]:
+                break
+        else:
+            raise ConfigurationError(
+                f"{TASK_PREFIX}{task} with task_kwargs {its_settings} has only about {len(rows)} different prompts; "
+                f"train_prompts and held_out_prompts ask for {sum(wanted)}."
+            )
+        train += its_train[: wanted[0]]
+        held_out += its_held_out
+    if len(tasks) > 1:
+        for rows_of_all in (train, held_out):
+            np.random.default_rng(seed).shuffle(rows_of_all)
+    return Dataset.from_list(train), Dataset.from_list(held_out) if held_out else None
+
+
+def _tasks_of(settings: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Task and settings of each subject of a mixture."""
+    tasks = settings.get("tasks")
+    if not isinstance(tasks, Mapping) or not tasks or settings.keys() != {"tasks"}:
+        raise ConfigurationError(
+            f"{TASK_PREFIX}{MIXTURE} needs task_kwargs with tasks alone, which name tasks by their subjects, as "
+            f'{{"tasks": {{"sums": {{"task": "chain_sum", "max_terms": 2}}}}}}; got {dict(settings)}.'
+        )
+    for subject, one in tasks.items():
+        if not isinstance(one, Mapping) or not isinstance(one.get("task"), str):
+            raise ConfigurationError(f"task_kwargs, tasks, {subject!r}: expected a mapping with a task; got {one!r}.")
+    return {
+        str(subject): (one["task"], {key: value for key, value in one.items() if key != "task"})
+        for subject, one in tasks.items()
+    }
+
+
+def _entries(task: str, settings: dict[str, Any], count: int, seed: int, attempt: int) -> Any:
     import reasoning_gym
 
-    task = dataset_name.removeprefix(TASK_PREFIX)
-    wanted = train_prompts + held_out_prompts
-    rows: dict[str, dict[str, Any]] = {}
-    for attempt in range(_ATTEMPTS):
-        try:
-            # A task draws its entry i with seed + i: these ranges of seeds do not overlap.
-            entries = reasoning_gym.create_dataset(
-                task, size=wanted, seed=seed * _SEED_STRIDE + attempt * wanted, **(task_kwargs or {})
-            )
-        except (ValueError, TypeError, AssertionError) as error:
-            raise ConfigurationError(
-                f"dataset_name {dataset_name!r} with task_kwargs {task_kwargs}: {error}."
-            ) from error
-        for row in _rows(entries, prompt_template, conversational):
-            rows.setdefault(str(row["prompt"]), row)
-        # Held-out rows first: a larger pool leaves them as they are.
-        train, held_out = _apart(list(rows.values()), held_out_prompts)
-        if len(held_out) == held_out_prompts and len(train) >= train_prompts:
-            break
-    else:
-        raise ConfigurationError(
-            f"{dataset_name} with task_kwargs {task_kwargs} has only about {len(rows)} different prompts; "
-            f"train_prompts and held_out_prompts ask for {wanted}."
-        )
-    return Dataset.from_list(train[:train_prompts]), Dataset.from_list(held_out) if held_out else None
+    try:
+        # A task draws its entry i with seed + i: these ranges of seeds do not overlap.
+        return reasoning_gym.create_dataset(task, size=count, seed=seed * _SEED_STRIDE + attempt * count, **settings)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ConfigurationError(f"{TASK_PREFIX}{task} with task_kwargs {settings}: {error}.") from error
 
 
 def _apart(rows: list[dict[str, Any]], count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -98,12 +131,12 @@ def _apart(rows: list[dict[str, Any]], count: int) -> tuple[list[dict[str, Any]]
     return train, list(held_out.values())
 
 
-def _rows(entries: Any, template: str, conversational: bool) -> Iterator[dict[str, Any]]:
-    for entry in entries:
-        fields = {**entry["metadata"], "question": entry["question"], "answer": entry["answer"]}
-        text = fill_template(template, fields, "The task has")
-        yield {
-            "prompt": [{"role": "user", "content": text}] if conversational else text,
-            "answer": str(entry["answer"]),
-            "entry": json.dumps(entry, default=str),
-        }
+def _row(entry: dict[str, Any], subject: str, template: str, conversational: bool) -> dict[str, Any]:
+    fields = {**entry["metadata"], "question": entry["question"], "answer": entry["answer"]}
+    text = fill_template(template, fields, "The task has")
+    return {
+        "prompt": [{"role": "user", "content": text}] if conversational else text,
+        "answer": str(entry["answer"]),
+        "entry": json.dumps(entry, default=str),
+        "subject": subject,
+    }

@@ -160,7 +160,7 @@ class EngineClient(VLLMEngine):
         return self._completed(prompts, [_parse_choice(choice, sampling) for choice in choices], sampling)
 
     def read(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0
     ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
         # A server always generates a token.

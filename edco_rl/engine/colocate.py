@@ -67,7 +67,7 @@ class ColocatedEngine(VLLMEngine):
         return self._completed(prompts, flat, sampling)
 
     def read(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0
     ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
         outputs = self._run(sequences, max_tokens=1, temperature=0.0, prompt_logprobs=top_logprobs, detokenize=False)

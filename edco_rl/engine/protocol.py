@@ -120,20 +120,23 @@ class GenerationBackend(Protocol):
         """
 
     @abstractmethod
-    def completion_logprobs(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> list[NDArray[np.float64]]:
-        """Log-probabilities of given completions. Nothing is generated.
+    def read(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Log-probabilities of given completions, as the model has them. Nothing is generated.
 
         Args:
             prompts (`Sequence[Sequence[int]]`):
                 Token ids of each prompt.
             completions (`Sequence[Sequence[int]]`):
                 Token ids of its completion, at least one.
+            top_logprobs (`int`, *optional*, defaults to `0`):
+                Largest log-probabilities wanted at each position.
 
         Returns:
-            `list[NDArray[np.float64]]`: for each completion, the log-probability of each of its tokens given the
-            prompt and the tokens before it, shape (T,), in nats.
+            `list[tuple[NDArray[np.float64], NDArray[np.float64]]]`: for each completion, the log-probability of each
+            of its tokens given the prompt and the tokens before it, shape (T,), and the largest ones there in
+            descending order, shape (T, top_logprobs), in nats.
         """
 
     @abstractmethod
@@ -219,17 +222,6 @@ class Engine(GenerationBackend):
 
 class VLLMEngine(Engine):
     """An engine whose weights are set through vLLM's own API; its methods have the names of the trainer side's."""
-
-    @abstractmethod
-    def read(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int
-    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Of each given completion, as the model has it, each token's log-probability (T,) and the largest (T, k)."""
-
-    def completion_logprobs(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> list[NDArray[np.float64]]:
-        return [own for own, _ in self.read(prompts, completions, 0)]
 
     def _completed(
         self, prompts: Sequence[Sequence[int]], completions: list[Completion], sampling: Sampling

@@ -71,13 +71,13 @@ class TransformersBackend:
                 flat += self._generate_batch(repeated[start : start + self.batch_size], sampling)
         return [flat[i : i + sampling.n] for i in range(0, len(flat), sampling.n)]
 
-    def completion_logprobs(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> list[NDArray[np.float64]]:
-        """Log-probabilities of given completions: see [`~edco_rl.engine.GenerationBackend.completion_logprobs`]."""
+    def read(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Log-probabilities of given completions: see [`~edco_rl.engine.GenerationBackend.read`]."""
         # Rows of like length together: less padding. The order is undone at the end.
         order = sorted(range(len(prompts)), key=lambda row: (len(completions[row]), len(prompts[row])))
-        found: dict[int, NDArray[np.float64]] = {}
+        found: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         with self._evaluating():
             while order:
                 longest = len(completions[order[-1]])
@@ -89,9 +89,13 @@ class TransformersBackend:
                 logits = self.model(
                     input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=longest + 1
                 ).logits[:, :-1]
-                logprobs = selective_log_softmax(logits.float(), ids[:, -longest:]).cpu().numpy()
-                for row, values in zip(rows, logprobs, strict=True):
-                    found[row] = values[-len(completions[row]) :].astype(np.float64)
+                logits = logits.float()
+                own = selective_log_softmax(logits, ids[:, -longest:]).double().cpu().numpy()
+                largest = logits.topk(top_logprobs).values - logits.logsumexp(-1, keepdim=True)
+                top = largest.double().cpu().numpy()
+                for number, row in enumerate(rows):
+                    kept = slice(longest - len(completions[row]), None)
+                    found[row] = own[number, kept], top[number, kept]
         return [found[row] for row in range(len(prompts))]
 
     def weight_version(self) -> str:

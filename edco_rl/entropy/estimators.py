@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from .estimator import Estimator, Request, Score, TokenLogprobs, standard_error
-from .topk import FloatArray, TokenEntropy, entropy_from_top_logprobs, renormalised_entropy
+from .topk import FloatArray, TokenEntropy, at_temperature, entropy_from_top_logprobs, renormalised_entropy
 
 # Rollouts are sampled: a configuration that scores greedily says nothing about their temperature.
 _ROLLOUT_TEMPERATURE = 1.0
@@ -116,16 +116,28 @@ class Perplexity(Estimator):
 class Surprisal(Estimator):
     """Surprisal of the reference answer: minus its whole log-probability, in nats.
 
-    The end of the turn is left out: a policy that is sure of an answer, but goes on after it, is not surprised.
+    At the temperature rollouts are sampled at (`scoring_reference_temperature`): exp(-surprisal) is then the chance
+    that one begins with the reference. The end of the turn is left out: a policy that is sure of an answer, but goes
+    on after it, is not surprised.
     """
 
     def request(self) -> Request:
-        return Request(evidence="reference", end_of_turn=False)
+        top = 0 if self._temperature == 1 else self.config.scoring_top_logprobs
+        return Request(evidence="reference", end_of_turn=False, top_logprobs=top)
+
+    @property
+    def _temperature(self) -> float:
+        given = self.config.scoring_reference_temperature
+        return 1.0 if given is None else given
 
     def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:
         logprobs = samples[0].logprobs
-        value = max(-float(np.sum(logprobs)), 0.0)  # rounding can make a certain answer more than certain
-        return Score(value, float("nan"), lower=value, upper=value, tokens=len(logprobs))
+        found = (logprobs,) * 3
+        if self._temperature != 1:
+            found = at_temperature(logprobs, samples[0].top_logprobs, self._temperature, vocabulary_size)
+        # Rounding can make a certain answer more than certain.
+        value, upper, lower = (max(-float(np.sum(values)), 0.0) for values in found)
+        return Score(value, float("nan"), lower=lower, upper=upper, tokens=len(logprobs))
 
 
 class Learnability(Surprisal):
@@ -133,7 +145,7 @@ class Learnability(Surprisal):
 
     Highest where the policy is right half of the time, so that groups of rollouts differ in reward (learnability,
     arXiv 2502.12272, there from rollouts; here from one reading of the reference, p = exp(-surprisal)). For short
-    answers with one right wording, sampled at temperature 1.
+    answers with one right wording.
     """
 
     def score(self, samples: Sequence[TokenLogprobs], vocabulary_size: int) -> Score:

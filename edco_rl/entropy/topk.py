@@ -83,6 +83,43 @@ def entropy_from_top_logprobs(top_logprobs: FloatArray, vocabulary_size: int) ->
     return TokenEntropy(estimate=lower + _TAIL_POSITION * (upper - lower), lower=lower, upper=upper)
 
 
+def at_temperature(
+    logprobs: FloatArray, top_logprobs: FloatArray, temperature: float, vocabulary_size: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Log-probabilities of tokens at another temperature, from what is known of each distribution at 1.
+
+    With b = 1 / temperature, a token of probability p has p^b / Z. Of Z the known tokens are a part; the tail's is
+    largest and least where its mass is spread evenly, or held by as few tokens as possible.
+
+    Args:
+        logprobs (`NDArray[np.float64]`):
+            Of the tokens, shape (T,), in nats.
+        top_logprobs (`NDArray[np.float64]`):
+            Largest log-probabilities at each position in descending order, shape (T, k), in nats, k at least 1.
+        temperature (`float`):
+            Above 0.
+        vocabulary_size (`int`):
+            Tokens in the vocabulary.
+
+    Returns:
+        Estimate, from the mean of both sums, and least and largest value, each of shape (T,), in nats.
+    """
+    inverse = 1 / temperature
+    outside = logprobs < top_logprobs[:, -1]
+    known = np.column_stack([top_logprobs, np.where(outside, logprobs, -np.inf)])
+    tail = np.clip(1 - np.exp(known).sum(axis=1), 0.0, None)
+    unseen = np.maximum(vocabulary_size - top_logprobs.shape[1] - outside, 1)
+    spread = unseen * (tail / unseen) ** inverse
+    smallest = np.exp(top_logprobs[:, -1])
+    tokens = np.minimum(np.divide(tail, smallest, out=np.zeros_like(tail), where=smallest > 0), unseen)
+    held = tokens * smallest**inverse
+    parts = np.exp(inverse * known).sum(axis=1)
+    least, most = np.minimum(spread, held), np.maximum(spread, held)
+    own = inverse * logprobs
+    estimate, low, high = (own - np.log(parts + part) for part in ((least + most) / 2, most, least))
+    return estimate, low, high
+
+
 def _x_log_x(x: FloatArray) -> FloatArray:
     """x log x with its limit 0 at 0."""
     return np.where(x > 0, x * np.log(np.where(x > 0, x, 1.0)), 0.0)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..data.prompts import check_prompts, prompt_ids
 from ..data.tokens import TEMPLATE_COLUMNS
 from ..engine.protocol import GenerationBackend
 from ..errors import ConfigurationError
-from ..scoring import RowScorer
+from ..scoring import RowScorer, has_short_references
 from .batches import BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
 from .checkpoint import CheckpointMixin
@@ -151,13 +152,6 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
         self._curriculum_config = config
         self._prompt_rows = rows
         self._scored_rows = rows.select_columns([name for name in SCORED_COLUMNS if name in rows.column_names])
-        self._scorer = RowScorer(
-            self.row_tokenizer,
-            config,
-            estimator=STRATEGIES.find(config.strategy).estimator,
-            vocabulary_size=self.model.config.get_text_config().vocab_size,
-        )
-        self._scorer.check_columns(rows.column_names)
         # What an interval can use up: gates may have each batch filled up again and again.
         fillings = 1 + config.gate_max_refills if config.gates else 1
         batches = int(np.ceil(config.curriculum_interval / layout.steps_per_batch))
@@ -173,6 +167,8 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
             exploration=config.curriculum_exploration,
             half_life=config.curriculum_half_life,
         )
+        self._scorer = self._make_scorer(config)
+        self._scorer.check_columns(rows.column_names)
         if self.curriculum.strategy.needs_validation and self.args.eval_strategy == "no":
             raise ConfigurationError(
                 f"strategy {config.strategy!r} waits for the validation loss, and eval_strategy is no: nothing is "
@@ -189,6 +185,20 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
         self.add_callback(CurriculumCallback(self, config.curriculum_interval))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(CurriculumProgressCallback)
+
+    def _make_scorer(self, config: CurriculumConfig) -> RowScorer:
+        strategy = self.curriculum.strategy
+        estimator = strategy.estimator
+        if strategy.reference_estimator is not None and has_short_references(self._scored_rows, self.row_tokenizer):
+            estimator = strategy.reference_estimator
+        if config.scoring_reference_temperature is None:
+            config = replace(config, scoring_reference_temperature=self._rollout_temperature())
+        width = self.model.config.get_text_config().vocab_size
+        return RowScorer(self.row_tokenizer, config, estimator=estimator, vocabulary_size=width)
+
+    def _rollout_temperature(self) -> float:
+        """What rollouts are sampled at; 1 where there are none."""
+        return 1.0
 
     def _column(self, name: str) -> Sequence[Any]:
         """A column of the training set, or `prompt_length`: the tokens of each prompt."""

@@ -78,6 +78,9 @@ class RolloutMixin(CurriculumMixin):
         lengths = [length + longest for length in self._prompt_lengths()]
         self._check_lengths(range(len(lengths)), lengths, f"max_completion_length {longest}")
 
+    def _rollout_temperature(self) -> float:
+        return self.temperature
+
     def _batch_layout(self) -> BatchLayout:
         repeat_count = self.args.steps_per_generation * self.num_iterations
         return BatchLayout(

@@ -24,11 +24,14 @@ class StandInEngine(GenerationBackend):
             groups.append([completion] * sampling.n)
         return groups
 
-    def completion_logprobs(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-    ) -> list[NDArray[np.float64]]:
+    def read(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """The same for each token of a completion."""
-        return [np.full(len(completion), -1.0 - sum(completion) % 7) for completion in completions]
+        values = [
+            np.full((len(completion), 1 + top_logprobs), -1.0 - sum(completion) % 7) for completion in completions
+        ]
+        return [(rows[:, 0], rows[:, 1:]) for rows in values]
 
     def weight_version(self) -> str:
         """There are no weights."""

@@ -93,7 +93,6 @@ def test_a_data_set_that_grew_and_was_reordered_resumes(strategy):
         ("mopps", {"discount": 2}, "discount between 0 and 1"),
         ("mopps", {"candidates": 0}, "at least 1 of candidates; got 0"),
         ("adarft", {"difficulty_range": [1, 0]}, r"difficulty_range must be lowest and highest; got \[1, 0\]"),
-        ("predicted_pass_rate", {"strength": 0}, "strength above 0"),
     ],
 )
 def test_wrong_strategy_kwargs_are_refused(strategy, kwargs, message):

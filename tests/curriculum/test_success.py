@@ -23,7 +23,7 @@ def test_mopps_keeps_a_discounted_beta_posterior_and_draws_near_the_target():
     assert np.bincount(drawn, minlength=3) / 300 == pytest.approx(expected, abs=0.08)
 
 
-@pytest.mark.parametrize("name", ["mopps", "predicted_pass_rate"])
+@pytest.mark.parametrize("name", ["mopps", "learning_edge"])
 def test_rewards_that_are_no_chances_are_refused(name):
     message = rf"{name} needs rewards between 0 and 1; prompt 'p1' got \[0.0, 3.0\]"
     with pytest.raises(ConfigurationError, match=message):

@@ -2,6 +2,9 @@
 
     python -m tests.distributed.run SETTINGS.json
 
+Without an argument it waits for runs, each a line of JSON, and trains in forks of itself: what is imported is imported
+once.
+
 Generation is deterministic, and the same for any number of processes: completion i of a group starts with the policy's
 i-th most probable token.
 """
@@ -9,7 +12,9 @@ i-th most probable token.
 import hashlib
 import json
 import os
+import signal
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +26,22 @@ from trl import GRPOConfig
 from edco_rl import CurriculumConfig, CurriculumGRPOTrainer
 from edco_rl.curriculum import Strategy
 
-RANK = int(os.environ.get("RANK", "0"))
+
+def rank():
+    return int(os.environ.get("RANK", "0"))
 
 
 class Drifting(Strategy):
     """A strategy that does what none may do: it depends on the rank."""
 
     def select(self, n):
-        return np.arange(n) + RANK
+        return np.arange(n) + rank()
 
 
 class DeterministicTrainer(CurriculumGRPOTrainer):
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations):
         completions = []
-        for i, prompt in enumerate(prompt_ids, start=RANK * len(prompt_ids)):
+        for i, prompt in enumerate(prompt_ids, start=rank() * len(prompt_ids)):
             with torch.no_grad():
                 logits = self.model(torch.tensor([prompt])).logits[0, -1]
             completions.append([int(logits.topk(2).indices[i % 2]), *prompt[:2]])
@@ -44,7 +51,7 @@ class DeterministicTrainer(CurriculumGRPOTrainer):
 def reward(completions, prompts, **kwargs):
     """Differs within the groups of two prompts in three."""
     numbers = [int(prompt.split()[0]) for prompt in prompts]
-    start = RANK * len(prompts)  # a group can be spread over ranks
+    start = rank() * len(prompts)  # a group can be spread over ranks
     return [float(i % 2 and number % 3 > 0) + number / 100 for i, number in enumerate(numbers, start)]
 
 
@@ -111,5 +118,39 @@ def main(settings):
     trainer.train(resume_from_checkpoint=settings.get("resume"))
 
 
+def fork(path, log, environment):
+    """Train in a fork; its process id."""
+    if pid := os.fork():
+        return pid
+    os.environ.update(environment)
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        main(json.loads(Path(path).read_text()))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
+def serve():
+    """Forks as many ranks as each line asks for, and answers with the first exit code that is not 0, or 0."""
+    for line in map(json.loads, sys.stdin):
+        size = line["processes"]
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(line["port"]), "ACCELERATE_USE_CPU": "true"}
+        of_ranks = [{"RANK": str(n), "LOCAL_RANK": str(n), "WORLD_SIZE": str(size)} | common for n in range(size)]
+        left = {fork(line["settings"], line["log"], one if size > 1 else {}) for one in of_ranks}
+        worst = 0
+        while left:
+            pid, status = os.wait()
+            left.discard(pid)
+            if worst == 0 and (worst := os.waitstatus_to_exitcode(status)) != 0:
+                for other in left:
+                    os.kill(other, signal.SIGKILL)
+        print(worst, flush=True)
+
+
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    main(json.loads(Path(sys.argv[1]).read_text())) if sys.argv[1:] else serve()

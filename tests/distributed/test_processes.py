@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,20 +26,40 @@ REUSED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "s
 REUSED |= {"num_iterations": 2, "beta": 0.1, "max_steps": 18}
 
 
-def run(folder, model, curriculum, args, processes=1, check=True, **settings):
+@pytest.fixture(scope="module")
+def run():
+    """Trains with settings in so many processes; the exit code and what was written."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.run"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+
+        def run(folder, model, curriculum, args, processes=1, check=True, **settings):
+            path = write_settings(folder, model, curriculum, args, **settings)
+            log = folder / "log.txt"
+            log.write_text("")
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            line = {"settings": str(path), "log": str(log), "processes": processes, "port": port}
+            print(json.dumps(line), file=server.stdin, flush=True)
+            code = int(server.stdout.readline())
+            assert code == 0 or not check, log.read_text()[-3000:]
+            return code, log.read_text()
+
+        yield run
+        server.stdin.close()
+
+
+def write_settings(folder, model, curriculum, args, **settings):
     folder.mkdir(exist_ok=True)
     path = folder / "settings.json"
     settings |= {"folder": str(folder), "model": model, "rows": 30, "curriculum": curriculum, "args": args}
     path.write_text(json.dumps(settings))
-    launch = [sys.executable, "-m"]
-    if processes > 1:
-        config = ROOT / "recipes" / "accelerate_configs" / "multi_cpu.yaml"
-        port = ["--main_process_port", "0"]
-        launch += ["accelerate.commands.launch", "--config_file", str(config), *port, "-m"]
-    command = [*launch, "tests.distributed.run", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0 or not check, done.stderr[-3000:]
-    return done
+    return path
 
 
 def record(folder, rank=0):
@@ -49,12 +70,17 @@ def record(folder, rank=0):
     return steps, losses
 
 
-def test_two_processes_train_on_the_prompts_of_one(tiny_model_path, tmp_path):
-    """With scores shared out over the ranks, a gate that refills, and an optimizer that forgets each round."""
+def test_two_processes_train_on_the_prompts_of_one(run, tiny_model_path, tmp_path):
+    """As accelerate launches them; scores are shared out, a gate refills, the optimizer forgets each round."""
     curriculum = GATED | {"curriculum_reset_optimizer": True}
     run(tmp_path / "one", tiny_model_path, curriculum, ONE_STEP | {"save_strategy": "no"})
     two = ONE_STEP | {"per_device_train_batch_size": 4, "save_strategy": "no"}
-    run(tmp_path / "two", tiny_model_path, curriculum, two, processes=2)
+    path = write_settings(tmp_path / "two", tiny_model_path, curriculum, two)
+    config = ROOT / "recipes" / "accelerate_configs" / "multi_cpu.yaml"
+    launch = ["accelerate.commands.launch", "--config_file", str(config), "--main_process_port", "0"]
+    command = [sys.executable, "-m", *launch, "-m", "tests.distributed.run", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
     alone, _ = record(tmp_path / "one")
     first, second = (record(tmp_path / "two", rank)[0] for rank in (0, 1))
     assert len(alone) == 20 and first == second
@@ -64,7 +90,7 @@ def test_two_processes_train_on_the_prompts_of_one(tiny_model_path, tmp_path):
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_another_number_of_processes_goes_on_with_the_same_prompts(tiny_model_path, tmp_path, before, after):
+def test_another_number_of_processes_goes_on_with_the_same_prompts(run, tiny_model_path, tmp_path, before, after):
     folder = tmp_path / "changed"
     for processes, settings in ((before, {"kill_at": 5}), (after, {"resume": str(folder / "checkpoint-5")})):
         args = ONE_STEP | {"per_device_train_batch_size": 8 // processes, "max_steps": 10}
@@ -74,24 +100,23 @@ def test_another_number_of_processes_goes_on_with_the_same_prompts(tiny_model_pa
     assert len(changed) == 10 and [changed[step]["ids"] for step in changed] == [alone[step]["ids"] for step in alone]
 
 
-def test_within_a_generation_batch_another_number_of_processes_is_refused(tiny_model_path, tmp_path):
+def test_within_a_generation_batch_another_number_of_processes_is_refused(run, tiny_model_path, tmp_path):
     run(tmp_path, tiny_model_path, EDCO, REUSED | {"max_steps": 3, "per_device_train_batch_size": 8})
     args = REUSED | {"max_steps": 6}
     checkpoint = str(tmp_path / "checkpoint-3")
-    done = run(tmp_path, tiny_model_path, EDCO, args, 2, check=False, resume=checkpoint)
-    assert done.returncode != 0 and "made with per_device_train_batch_size 8, this run has 4" in done.stderr
-    done = run(
+    code, log = run(tmp_path, tiny_model_path, EDCO, args, 2, check=False, resume=checkpoint)
+    assert code == 1 and "made with per_device_train_batch_size 8, this run has 4" in log
+    code, log = run(
         tmp_path, tiny_model_path, EDCO, args | {"per_device_train_batch_size": 8}, 2, check=False, resume=checkpoint
     )
-    assert done.returncode != 0 and "made with processes 1, this run has 2" in done.stderr
+    assert code == 1 and "made with processes 1, this run has 2" in log
 
 
-def test_ranks_that_drift_apart_stop_and_say_so(tiny_model_path, tmp_path):
+def test_ranks_that_drift_apart_stop_and_say_so(run, tiny_model_path, tmp_path):
     drifting = {"strategy": "tests.distributed.run:Drifting"}
     args = ONE_STEP | {"per_device_train_batch_size": 4, "save_strategy": "no"}
-    done = run(tmp_path, tiny_model_path, drifting, args, processes=2, check=False)
-    assert done.returncode != 0
-    assert "At optimizer step 0 the curriculum of ranks [1] is not in the state of rank 0's" in done.stderr
+    code, log = run(tmp_path, tiny_model_path, drifting, args, processes=2, check=False)
+    assert code == 1 and "At optimizer step 0 the curriculum of ranks [1] is not in the state of rank 0's" in log
 
 
 @pytest.mark.parametrize(
@@ -99,11 +124,11 @@ def test_ranks_that_drift_apart_stop_and_say_so(tiny_model_path, tmp_path):
     [(EDCO, REUSED, 3), (COMBINED, ONE_STEP | {"max_steps": 12}, 5), (GATED, REUSED, 6)],
     ids=["edco", "combined", "gated"],
 )
-def test_a_killed_run_resumes_exactly(tiny_model_path, tmp_path, curriculum, args, kill_at):
+def test_a_killed_run_resumes_exactly(run, tiny_model_path, tmp_path, curriculum, args, kill_at):
     run(tmp_path / "whole", tiny_model_path, curriculum, args | {"save_strategy": "no"})
     folder = tmp_path / "killed"
-    done = run(folder, tiny_model_path, curriculum, args, check=False, kill_at=kill_at)
-    assert done.returncode == -signal.SIGKILL
+    code, _ = run(folder, tiny_model_path, curriculum, args, check=False, kill_at=kill_at)
+    assert code == -signal.SIGKILL
     run(folder, tiny_model_path, curriculum, args, resume=str(folder / f"checkpoint-{kill_at}"))
     whole, whole_losses = record(tmp_path / "whole")
     resumed, resumed_losses = record(folder)

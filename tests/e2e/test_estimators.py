@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy.special import log_softmax
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from edco_rl.cli import main
@@ -96,6 +97,16 @@ def test_surprisal_and_learnability_are_those_of_writing_the_reference_answer(cl
         assert results[0].value == pytest.approx(-expected.sum(), abs=2 * len(answer) * TOLERANCE)
         probability = np.exp(expected.sum())
         assert results[1].value == pytest.approx(probability * (1 - probability), abs=2 * TOLERANCE)
+
+
+def test_surprisal_at_the_temperature_of_rollouts_is_that_of_sampling_the_reference(client, model, tokenizer):
+    found = score(client, tokenizer, "surprisal", scoring_reference_temperature=0.7)
+    for row, result in zip(ROWS, found, strict=True):
+        text = row["completion"] if isinstance(row["completion"], str) else row["completion"][0]["content"]
+        answer = tokenizer(text)["input_ids"]
+        _, rows = transformers_logprobs(model, prompt_ids(row, tokenizer, False), answer)
+        exact = -log_softmax(rows / 0.7, axis=1)[np.arange(len(answer)), answer].sum()
+        assert result.lower - 0.01 <= exact <= result.upper + 0.01 and abs(result.value - exact) < 0.3
 
 
 def test_rollout_entropy_is_minus_the_mean_log_probability_of_what_was_sampled(client, model, tokenizer):
@@ -213,8 +224,8 @@ class Recorder:
         self.groups = self.backend.generate(prompts, replace(sampling, **self.penalties))
         return self.groups
 
-    def completion_logprobs(self, prompts, completions):
-        return self.backend.completion_logprobs(prompts, completions)
+    def read(self, prompts, completions, top_logprobs=0):
+        return self.backend.read(prompts, completions, top_logprobs)
 
 
 class Repeating:

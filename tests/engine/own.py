@@ -27,8 +27,8 @@ class CopiedModel(Engine):
     def generate(self, prompts, sampling):
         return self.backend.generate(prompts, sampling)
 
-    def completion_logprobs(self, prompts, completions):
-        return self.backend.completion_logprobs(prompts, completions)
+    def read(self, prompts, completions, top_logprobs=0):
+        return self.backend.read(prompts, completions, top_logprobs)
 
     def weight_version(self):
         return self.version

@@ -119,3 +119,13 @@ def test_samples_follow_the_distribution(model):
 def test_what_only_vllm_does_is_refused(model):
     with pytest.raises(ConfigurationError, match=r"stop: .*use an engine"):
         TransformersBackend(model, PAD, [1]).generate(PROMPTS, Sampling(1, extra={"stop": ["a"]}))
+
+
+def test_given_completions_are_read_with_the_largest_log_probabilities(model):
+    completions = [[20, 21, 22], [23], [24, 25]]
+    found = TransformersBackend(model, PAD, [1], batch_size=2).read(PROMPTS, completions, 4)
+    for prompt, completion, (own, top) in zip(PROMPTS, completions, found, strict=True):
+        rows = [logits(model, prompt + completion[:position]) for position in range(len(completion))]
+        exact = np.array([row - np.logaddexp.reduce(row) for row in rows])
+        np.testing.assert_allclose(own, exact[np.arange(len(completion)), completion], atol=1e-4)
+        np.testing.assert_allclose(top, -np.sort(-exact, axis=1)[:, :4], atol=1e-4)

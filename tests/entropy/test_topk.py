@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import log_softmax
 
 from edco_rl.entropy import entropy_from_top_logprobs, renormalised_entropy
+from edco_rl.entropy.topk import at_temperature
 
 
 def exact_entropy(logits):
@@ -73,3 +75,25 @@ def test_a_wrong_shape_is_refused(bad):
 def test_what_is_no_distribution_is_refused():
     with pytest.raises(ValueError, match=r"sum to 2\.000"):
         entropy_from_top_logprobs(np.zeros((1, 2)), 10)
+
+
+# Beyond, a tail is the rounding of one minus its complement.
+@given(arrays(np.float64, SHAPES, elements=st.floats(-5, 5)), st.integers(1, 40), st.floats(0.2, 5.0))
+def test_log_probabilities_at_another_temperature_lie_within_the_bounds(logits, k, temperature):
+    """Of every token, whether it is among the largest or not, against the formula on all logits."""
+    logprobs, exact = log_softmax(logits, axis=1), log_softmax(logits / temperature, axis=1)
+    top = -np.sort(-logprobs, axis=1)[:, : min(k, logits.shape[1])]
+    for token in range(logits.shape[1]):
+        found = at_temperature(logprobs[:, token], top, temperature, logits.shape[1])
+        estimate, low, high = found
+        slack = 1e-5 * (1 + np.abs(exact[:, token]))  # a tail of 0 can be rounding
+        assert (low - slack <= exact[:, token]).all() and (exact[:, token] <= high + slack).all()
+        assert ((low - 1e-9 <= estimate) & (estimate <= high + 1e-9)).all()
+
+
+def test_twenty_of_many_tokens_are_enough_at_a_temperature_of_rollouts():
+    logits = np.random.default_rng(0).normal(size=(50, 5000)) * 3
+    logprobs, exact = log_softmax(logits, axis=1), log_softmax(logits / 0.7, axis=1)
+    top = -np.sort(-logprobs, axis=1)[:, :20]
+    estimate, *_ = at_temperature(logprobs.max(axis=1), top, 0.7, 5000)
+    assert np.abs(estimate - exact.max(axis=1)).max() < 0.2

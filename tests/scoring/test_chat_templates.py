@@ -93,16 +93,16 @@ def model_of(tiny_model_path, tmp_path_factory):
 class Recorder:
     """Passes requests on to a backend, and keeps their tokens."""
 
-    def __init__(self, backend, asked, read):
-        self.backend, self.asked, self.read = backend, asked, read
+    def __init__(self, backend, asked, given):
+        self.backend, self.asked, self.given = backend, asked, given
 
     def generate(self, prompts, sampling):
         self.asked.extend(map(tuple, prompts))
         return self.backend.generate(prompts, sampling)
 
-    def completion_logprobs(self, prompts, completions):
-        self.read.extend((tuple(p), tuple(c)) for p, c in zip(prompts, completions, strict=True))
-        return self.backend.completion_logprobs(prompts, completions)
+    def read(self, prompts, completions, top_logprobs=0):
+        self.given.extend((tuple(p), tuple(c)) for p, c in zip(prompts, completions, strict=True))
+        return self.backend.read(prompts, completions, top_logprobs)
 
 
 class Recording:
