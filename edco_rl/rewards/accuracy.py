@@ -156,6 +156,15 @@ def _grader(task: str) -> Callable[[str | None, dict[str, Any]], float]:
     return reasoning_gym.get_score_answer_fn(task)
 
 
+def _score(grade: Callable[[str | None, dict[str, Any]], float], answer: str, entry: dict[str, Any]) -> float:
+    """What a grader says of an answer; 0 where it cannot read it, though it can read the right one."""
+    try:
+        return float(grade(answer, entry))
+    except Exception:
+        grade(str(entry["answer"]), entry)  # raises where the entry is at fault
+        return 0.0
+
+
 def reasoning_gym_reward(completions: list[Any], entry: list[str], **kwargs: Any) -> list[float | None]:
     """The score of reasoning-gym's own grader, 0 to 1.
 
@@ -177,7 +186,7 @@ def reasoning_gym_reward(completions: list[Any], entry: list[str], **kwargs: Any
         grade = _grader(task_entry["metadata"]["source_dataset"])
         given = answer.strip() if tagged is None else tagged
         # A grader compares characters: digits of other scripts are those of ASCII as well.
-        scores.append(max(float(grade(form, task_entry)) for form in {given, ascii_numbers(given)}))
+        scores.append(max(_score(grade, form, task_entry) for form in {given, ascii_numbers(given)}))
     return scores
 
 

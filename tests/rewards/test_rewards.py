@@ -26,6 +26,17 @@ def message(text):
     return [{"role": "assistant", "content": text}]
 
 
+def test_an_answer_that_reasoning_gyms_grader_cannot_read_is_wrong():
+    import reasoning_gym
+
+    given = reasoning_gym.create_dataset("prime_factorization", size=1, seed=1)[0]
+    answers = [given["answer"], f"{given['answer']} =", "none"]
+    assert reasoning_gym_reward(answers, [json.dumps(given)] * 3) == [1.0, 0.0, 0.0]
+    broken = json.dumps(given | {"answer": None, "metadata": {"source_dataset": "prime_factorization"}})
+    with pytest.raises(Exception, match=r"factors|None"):
+        reasoning_gym_reward(["3 ="], [broken])
+
+
 def test_reasoning_gyms_grader_scores_the_tagged_answer_or_the_whole_text():
     answers = ["7", " 7\n", "I think <answer>7</answer>", "<answer>8</answer> 7", "8", ""]
     assert reasoning_gym_reward(answers, [entry("7")] * 6) == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]

@@ -1,0 +1,100 @@
+"""Pools with a known share of mastered and hopeless prompts, as sampling at a temperature says.
+
+    python -m tests.benchmarks.map_pools MODEL FOLDER --tasks TASKS.yaml [--pools 0.8,0.0 0.5,0.3]
+
+Answers each prompt of a mixture of generated tasks `--samples` times, and draws from those that are always answered
+right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is to have, for training and, apart
+from them, held out. Each pool is a folder `m<mastered>_h<hopeless>` with `train.jsonl` and `test.jsonl`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from transformers import AutoTokenizer
+
+from edco_rl.config import EngineConfig
+from edco_rl.data.load import load_prompts
+from edco_rl.data.tokens import RowTokenizer
+from edco_rl.engine import Sampling
+from edco_rl.engine.launch import scoring_engine
+from edco_rl.rewards import get_rewards
+from edco_rl.runs.grading import grade
+from edco_rl.store import write_json, write_whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--tasks", type=Path, required=True, help="A file with `tasks` of a mixture, and its template."
+    )
+    parser.add_argument("--pools", nargs="+", default=["0.8,0.0"], help="Shares of mastered and of hopeless prompts.")
+    parser.add_argument("--prompts", type=int, default=3000, help="Prompts that are answered.")
+    parser.add_argument("--size", type=int, default=480, help="Prompts of a pool.")
+    parser.add_argument("--held_out", type=int, default=240)
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--max_tokens", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    settings = yaml.safe_load(args.tasks.read_text())
+    rows, rewards = answer(args, settings)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    rates = rewards.mean(axis=1)
+    kinds = np.where(rates == 1, 0, np.where(rates == 0, 2, 1))
+    print("mastered, learnable, hopeless:", np.bincount(kinds, minlength=3).tolist())
+    for subject in sorted(set(rows["subject"])):
+        of_it = np.array(rows["subject"]) == subject
+        shares = np.bincount(kinds[of_it], minlength=3) / of_it.sum()
+        print(f"{subject:16} {rates[of_it].mean():.2f} {shares.round(2).tolist()}")
+    for number, pool in enumerate(args.pools):
+        mastered, hopeless = map(float, pool.split(","))
+        rng = np.random.default_rng((args.seed, number))
+        chosen = draw(kinds, [mastered, 1 - mastered - hopeless, hopeless], [args.size, args.held_out], rng)
+        folder = args.folder / f"m{mastered:g}_h{hopeless:g}"
+        folder.mkdir(exist_ok=True)
+        for split, indices in zip(("train", "test"), chosen, strict=True):
+            lines = [json.dumps(rows[int(i)] | {"pass_rate": rates[i]}) + "\n" for i in indices]
+            write_whole(folder / f"{split}.jsonl", lambda path, lines=lines: path.write_text("".join(lines)))
+    write_json(args.folder / "answers.json", {"pass_rate": rates.tolist(), "subject": list(rows["subject"])})
+
+
+def answer(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[Any, np.ndarray]:
+    """Rows of the mixture, and the rewards of each one's answers, shape (N, samples)."""
+    rows, _ = load_prompts(
+        "reasoning_gym:mixture",
+        train_prompts=args.prompts,
+        seed=args.seed,
+        conversational=False,
+        prompt_template=settings["prompt_template"],
+        task_kwargs={"tasks": settings["tasks"]},
+    )
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    [reward] = get_rewards(["reasoning_gym"], {})
+    engine_config = EngineConfig(engine_mode="server", engine_max_model_len=256, engine_dtype="float32")
+    with scoring_engine(engine_config, args.model, log_path=args.folder / "engine.log") as engine:
+        prompts = RowTokenizer(tokenizer).prompts(rows.to_list())
+        answers = engine.generate(prompts, Sampling(args.max_tokens, args.samples, args.temperature))
+    return rows, grade(answers, tokenizer, rows, reward).rewards
+
+
+def draw(kinds: np.ndarray, shares: list[float], sizes: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+    """Indices for each size, none twice, in which each kind has its share; in random order."""
+    parts: list[list[np.ndarray]] = [[] for _ in sizes]
+    for kind, share in enumerate(shares):
+        indices = rng.permutation(np.flatnonzero(kinds == kind))
+        wanted = [round(share * size) for size in sizes]
+        if len(indices) < sum(wanted):
+            raise SystemExit(f"Of kind {kind} there are {len(indices)} prompts, and {sum(wanted)} are wanted.")
+        for part, begin, count in zip(parts, np.cumsum([0, *wanted]), wanted, strict=False):
+            part.append(indices[begin : begin + count])
+    return [rng.permutation(np.concatenate(part)) for part in parts]
+
+
+if __name__ == "__main__":
+    main()
