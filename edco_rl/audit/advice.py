@@ -40,19 +40,19 @@ def advise(
         reason = "nothing to gain here: no group has a signal, whichever prompts are drawn"
     elif usual >= _NEAR * best.value:
         reason = (
-            f"nothing to gain here: {usual:.0%} of its groups have a signal, and of the best possible curriculum "
-            f"{best.value:.0%}"
+            f"nothing to gain here: {usual:.0%} of its groups have a signal, and of a curriculum that knows the "
+            f"answers {best.value:.0%}"
         )
     elif leader is chance or not leader.signal_share.low > usual:
         reason = (
-            f"nothing to gain here: {usual:.0%} of its groups have a signal, and no curriculum measured has one more "
-            f"often for certain (at best {best.value:.0%} is possible)"
+            f"nothing to gain here: {usual:.0%} of its groups have a signal, and no curriculum is sure to find "
+            f"more (one that knows the answers: {best.value:.0%})"
         )
     else:
         chosen, share = leader, leader.signal_share
         reason = (
             f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}] of its groups have a signal, of random order's "
-            f"{usual:.0%}, of the best possible curriculum's {best.value:.0%}"
+            f"{usual:.0%}, of those of a curriculum that knows the answers {best.value:.0%}"
         )
     recipe = {"strategy": chosen.strategy} | chosen.settings
     sentences = [reason + "."]

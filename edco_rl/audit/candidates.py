@@ -109,15 +109,8 @@ def named_candidates(config: EstimatorConfig, names: Sequence[str]) -> list[Cand
 
 
 def _sampled(config: EstimatorConfig, estimator: str, temperature: float, top_p: float) -> Candidate:
-    return _describe(
-        replace(
-            config,
-            estimator=estimator,
-            scoring_samples=1,
-            scoring_temperature=temperature,
-            scoring_top_p=top_p,
-        )
-    )
+    sampling: dict[str, Any] = {"scoring_samples": 1, "scoring_temperature": temperature, "scoring_top_p": top_p}
+    return _describe(replace(config, estimator=estimator, **sampling))
 
 
 def _describe(config: EstimatorConfig) -> Candidate:

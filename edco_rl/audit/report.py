@@ -118,7 +118,7 @@ def _print_curricula(result: dict[str, Any], console: Console) -> None:
         "right, rewards differ, or all are alike and not right)."
     )
     advice = result["advice"]
-    console.print(f"Use {advice['strategy']}: {advice['reason']}", style="bold", soft_wrap=True)
+    console.print(f"Train with {advice['strategy']}: {advice['reason']}", style="bold", soft_wrap=True)
     console.print(advice["recipe"], markup=False, highlight=False, soft_wrap=True)
 
 

@@ -103,7 +103,7 @@ def test_the_advice_can_be_edco_as_released():
 
 def test_a_pool_of_one_kind_has_nothing_to_gain():
     advice = look(np.full(200, 0.5), {})["advice"]
-    assert advice["strategy"] == "random" and "the best possible" in advice["reason"]
+    assert advice["strategy"] == "random" and "knows the answers 8" in advice["reason"]
     assert advice["reason"].startswith("nothing to gain here") and advice["recipe"] == "strategy: random\n"
 
 
