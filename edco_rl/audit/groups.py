@@ -100,9 +100,9 @@ def curriculum_signal(
 def best_signal(rewards: FloatArray, group_size: int, share: float, *, seed: int = 0) -> Interval:
     """Share of groups with a signal of the curriculum that knows how prompts were answered.
 
-    Prompts are ranked by the chance that two of one half of their answers differ in reward, and measured on the other
-    half, so that luck in the first does not count: the mean over random halves. Half of the answers do not tell all
-    of a pass rate, so that a better ranking can exist.
+    A random group of the answers to each prompt is set apart to be measured, and prompts are ranked by the chance that
+    two of the others differ in reward, so that luck in these does not count: the mean over several splits. So few
+    answers do not tell all of a pass rate, so that a better ranking can exist.
 
     Args:
         rewards (`NDArray[np.float64]`), group_size (`int`):
@@ -114,10 +114,9 @@ def best_signal(rewards: FloatArray, group_size: int, share: float, *, seed: int
     """
     known = rewards[np.isfinite(rewards).all(axis=1)]
     rng = np.random.default_rng(seed)
-    half = known.shape[1] // 2
-    halves = [np.split(order, [half]) for order in (rng.permutation(known.shape[1]) for _ in range(_SPLITS))]
-    ranked_by = np.array([signal_chance(known[:, first], 2) for first, _ in halves])
-    measured = np.array([signal_chance(known[:, second], group_size) for _, second in halves])
+    orders = [rng.permutation(known.shape[1]) for _ in range(_SPLITS)]
+    ranked_by = np.array([signal_chance(known[:, order[group_size:]], 2) for order in orders])
+    measured = np.array([signal_chance(known[:, order[:group_size]], group_size) for order in orders])
 
     def statistic(prompts: FloatArray, axis: int = -1) -> FloatArray:
         drawn = prompts.astype(np.int64)

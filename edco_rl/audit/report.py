@@ -101,8 +101,8 @@ def _print_curricula(result: dict[str, Any], console: Console) -> None:
         title=f"Groups of {audit['num_generations']}, of the {audit['curriculum_share']:.0%} of the prompts that a "
         "curriculum takes",
         caption="[95 % bootstrap interval, of the curricula for all together]. Steps: expected, of those of random "
-        "order, if each group with a signal teaches alike. Best possible: ranked by one half of the answers, measured "
-        "on the other.",
+        "order, if each group with a signal teaches alike. Best possible: ranked by the answers but for one group a "
+        "prompt, measured on that.",
     )
     table.add_column("curriculum")
     for column in ("groups with a signal", "steps"):
