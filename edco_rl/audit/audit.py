@@ -1,4 +1,4 @@
-"""`edco-rl audit`: measures the estimators on a sample of a data set, and says which one to use."""
+"""`edco-rl audit`: measures estimators and the pool on a sample of a data set, and says what to use."""
 
 import json
 import os
@@ -27,14 +27,27 @@ from ..statistics import FloatArray, rank_correlation, ratio_of_means, roc_auc, 
 from ..store import model_fingerprint, plain, rows_fingerprint, write_json, write_whole
 from .auditor import Auditor, Measurement
 from .candidates import default_candidates, free, full_sequence, named_candidates
+from .pool import look_at_pool
 from .reliability import reliability_interval, single_sample_reliability
 from .report import print_report, recommend, save_plot
+
+# Settings that do not change what a step measures.
+_WITHOUT_EFFECT = (
+    "output_dir",
+    "json",
+    "cost_limit",
+    "estimators",
+    "skipped_rows_file",
+    "eval_dataset_name",
+    "num_generations",
+    "curriculum_share",
+)
 
 
 def run_audit(
     audit: AuditConfig, estimator: EstimatorConfig, engine: EngineConfig, data: DataConfig
 ) -> dict[str, Any]:
-    """Compare estimators, print the result, and write it to `audit.output_dir`.
+    """Compare estimators and curricula, print the result, and write it to `audit.output_dir`.
 
     Returns:
         `dict[str, Any]`: what `audit.json` holds.
@@ -43,7 +56,7 @@ def run_audit(
         ConfigurationError: A setting or row to be changed.
     """
     assert audit.model_name_or_path and audit.dataset_name
-    estimator = estimator.for_prompts_with(data.system_prompt)
+    estimator, defaults = (each.for_prompts_with(data.system_prompt) for each in (estimator, EstimatorConfig()))
     console = Console(stderr=True)
     model = os.path.expanduser(audit.model_name_or_path)
     check_model(model)
@@ -71,16 +84,18 @@ def run_audit(
         "model": model_fingerprint(model),
         "rows": rows_fingerprint(rows),
     }
-    for name in ("output_dir", "json", "cost_limit", "estimators", "skipped_rows_file", "eval_dataset_name"):
-        made_from.pop(name)  # none of them changes what a step measures
+    for name in _WITHOUT_EFFECT:
+        made_from.pop(name)
     # Standard output is for the result alone, whatever a library has to say.
     with redirect_stdout(sys.stderr), open_backend(engine, model, tokenizer, folder / "engine.log") as source:
         measurements, log = folder / "measurements", lambda text: console.print(text, style="dim")
         auditor = Auditor(rows, row_tokenizer, source, width, measurements, made_from, reward, log)
         measured = [auditor.measure(candidate) for candidate in candidates]
-        full, rollouts = auditor.full_sequences(full_sequence(estimator), free(estimator))
+        as_in_training = (audit.temperature, audit.top_p)
+        unit, rollout = full_sequence(estimator, *as_in_training), free(estimator, *as_in_training)
+        full, rollouts = auditor.full_sequences(unit, rollout)
         greedy = auditor.greedy_rewards(estimator.scoring_sequence_tokens)
-        references = auditor.reference(estimator, audit.reference_samples)
+        references = auditor.reference(estimator, audit.reference_samples, *as_in_training)
     reference = references["values"]
     wrong = np.where(np.isnan(greedy), np.nan, greedy < 1.0)
     variance = references["rewards"].var(axis=1)
@@ -93,6 +108,8 @@ def run_audit(
         "overlap": overlap,
         "reference": {
             "samples": audit.reference_samples,
+            "temperature": audit.temperature,
+            "top_p": audit.top_p,
             "max_tokens": estimator.scoring_sequence_tokens,
             "mean_tokens": float(references["lengths"].mean()),
             "reliability": asdict(reliability),
@@ -101,9 +118,9 @@ def run_audit(
         },
         "reward": reward_name,
         "wrong_answers": _mean(wrong),
-        "groups_with_reward_variance": _mean(np.where(np.isnan(variance), np.nan, variance > 0)),
         "full_sequence_seconds": float(np.mean(full.seconds)),
         "estimators": entries,
+        **look_at_pool(references["rewards"], measured, audit, estimator, defaults),
         "versions": versions(),
         "config": {"audit": asdict(audit), "estimator": asdict(estimator), "engine": asdict(engine)},
     }

@@ -131,7 +131,12 @@ class Auditor:
             prompts = scorers["values"].encode(self.rows).prompts
             answers = self.source.generate(
                 prompts,
-                Sampling(request.max_tokens, temperature=request.temperature, top_logprobs=request.top_logprobs),
+                Sampling(
+                    request.max_tokens,
+                    temperature=request.temperature,
+                    top_p=request.top_p,
+                    top_logprobs=request.top_logprobs,
+                ),
             )
             scores = {name: self._values(scorer, answers)[:, 0] for name, scorer in scorers.items()}
             seconds = time.perf_counter() - started
@@ -143,7 +148,7 @@ class Auditor:
         nothing = {"tokens": np.zeros(len(self.rows)), "seconds": np.array(0.0)}
         return _measurement(unit, runs), _measurement(rollout, [{"values": r["free"], **nothing} for r in runs])
 
-    def reference(self, config: EstimatorConfig, samples: int) -> Arrays:
+    def reference(self, config: EstimatorConfig, samples: int, temperature: float, top_p: float) -> Arrays:
         """`values`, `rewards` and `lengths` of several full sequences a prompt, each of shape (P, S)."""
         scorer = self._scorer(replace(config, estimator="sequence_entropy"))
 
@@ -152,7 +157,9 @@ class Auditor:
             rows = self.dataset.select(range(start, min(start + _PROMPTS_AT_A_TIME, len(self.rows))))
             answers = self.source.generate(
                 scorer.encode(rows.to_list()).prompts,
-                Sampling(scorer.request.max_tokens, samples, top_logprobs=scorer.request.top_logprobs),
+                Sampling(
+                    scorer.request.max_tokens, samples, temperature, top_p, top_logprobs=scorer.request.top_logprobs
+                ),
             )
             self.log(f"reference: {start + len(rows)} of {len(self.rows)} prompts")
             graded = grade(answers, self.tokenizer.tokenizer, rows, self.reward)

@@ -42,6 +42,9 @@ _PREFIXES = [
 ]
 
 
+# They need whole answers of the policy: who has these has their rewards too.
+FULL_SEQUENCE_ESTIMATORS = ("sequence_entropy", "rollout_entropy")
+
 # The score of EDCO's released code: recipes/communication/grpo_edco_released.yaml says where each part comes from.
 EDCO_RELEASED: dict[str, Any] = {
     "estimator": "prefix_entropy",
@@ -61,14 +64,18 @@ EDCO_RELEASED: dict[str, Any] = {
 }
 
 
-def full_sequence(config: EstimatorConfig) -> Candidate:
-    """One full sequence a prompt: the unit of cost."""
-    return _describe(replace(config, estimator="sequence_entropy", scoring_samples=1, scoring_temperature=1.0))
+def full_sequence(config: EstimatorConfig, temperature: float, top_p: float) -> Candidate:
+    """One full sequence a prompt, sampled as in training: the unit of cost."""
+    return _sampled(config, "sequence_entropy", temperature, top_p)
 
 
 def default_candidates(config: EstimatorConfig, columns: Sequence[str]) -> list[Candidate]:
-    """The estimators of the package that rows with these columns allow, but for those full sequences give."""
-    candidates = [
+    """The estimator configured, and those of the package that rows with these columns allow, each form once.
+
+    Those that full sequences give are left out.
+    """
+    candidates = [config] if config.estimator not in FULL_SEQUENCE_ESTIMATORS else []
+    candidates += [
         replace(
             config,
             estimator="prefix_entropy",
@@ -85,17 +92,25 @@ def default_candidates(config: EstimatorConfig, columns: Sequence[str]) -> list[
         candidates.append(replace(single, estimator="option_entropy"))
     if {"completion", "answer"} & set(columns):
         candidates += [replace(single, estimator=name) for name in ("perplexity", "surprisal", "learnability")]
-    return list(map(_describe, candidates))
+    unique: dict[str, Candidate] = {}
+    for candidate in map(_describe, candidates):
+        unique.setdefault(candidate.label, candidate)
+    return list(unique.values())
 
 
-def free(config: EstimatorConfig) -> Candidate:
+def free(config: EstimatorConfig, temperature: float, top_p: float) -> Candidate:
     """What a full sequence that was made anyway says by the log-probabilities of its own tokens."""
-    return _describe(replace(config, estimator="rollout_entropy", scoring_samples=1, scoring_temperature=1.0))
+    return _sampled(config, "rollout_entropy", temperature, top_p)
 
 
 def named_candidates(config: EstimatorConfig, names: Sequence[str]) -> list[Candidate]:
     """Estimators by name, with the settings given."""
     return [_describe(replace(config, estimator=name)) for name in names]
+
+
+def _sampled(config: EstimatorConfig, estimator: str, temperature: float, top_p: float) -> Candidate:
+    sampling: dict[str, Any] = {"scoring_samples": 1, "scoring_temperature": temperature, "scoring_top_p": top_p}
+    return _describe(replace(config, estimator=estimator, **sampling))
 
 
 def _describe(config: EstimatorConfig) -> Candidate:

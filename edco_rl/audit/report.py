@@ -1,4 +1,4 @@
-"""What an audit ends with: a table, a plot and one sentence."""
+"""What an audit ends with: tables, a plot, and what to use."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def recommend(result: dict[str, Any], cost_limit: float) -> str:
 
 
 def print_report(result: dict[str, Any], folder: Path) -> None:
-    """Print the table and the sentence."""
+    """Print tables and advice."""
     reference = result["reference"]
     console = Console()
     if not console.is_terminal:
@@ -84,14 +84,42 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
         f"agree with it better than {reference['ceiling']:.2f}."
     )
     if np.isfinite(result["wrong_answers"]):
-        console.print(
-            f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong; the rewards "
-            f"of {result['groups_with_reward_variance']:.0%} of the groups differ."
-        )
+        console.print(f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong.")
     if result["overlap"]:
         console.print(result["overlap"]["text"], soft_wrap=True)
     console.print(f"Plot and numbers: {folder}", soft_wrap=True)
     console.print(result["recommendation"], style="bold", soft_wrap=True)
+    if result["pool"] is None:
+        console.print("Nothing can be said of curricula: no reward is known. reward_func names one.")
+    else:
+        _print_curricula(result, console)
+
+
+def _print_curricula(result: dict[str, Any], console: Console) -> None:
+    reference, audit = result["reference"], result["config"]["audit"]
+    table = Table(
+        title=f"Groups of {audit['num_generations']}, of the {audit['curriculum_share']:.0%} of the prompts that a "
+        "curriculum takes",
+        caption="[95 % bootstrap interval, of the curricula for all together]. Steps: expected, of those of random "
+        "order, if each group with a signal teaches alike. Best possible: ranked by the answers but for one group a "
+        "prompt, measured on that.",
+    )
+    table.add_column("curriculum")
+    for column in ("groups with a signal", "steps"):
+        table.add_column(column, justify="right")
+    for one in sorted(result["curricula"], key=lambda one: -one["signal_share"]["value"]):
+        steps = one["expected_steps_ratio"]
+        table.add_row(one["name"], _interval(one["signal_share"]), "-" if steps is None else f"{steps:.2f}")
+    table.add_row("best possible", _interval(result["best_possible"]), "")
+    console.print(table)
+    shares = ", ".join(f"{_interval(share)} {name}" for name, share in result["pool"].items())
+    console.print(
+        f"The pool: {shares} (of {reference['samples']} answers at temperature {reference['temperature']:g} all are "
+        "right, rewards differ, or all are alike and not right)."
+    )
+    advice = result["advice"]
+    console.print(f"Train with {advice['strategy']}: {advice['reason']}", style="bold", soft_wrap=True)
+    console.print(advice["recipe"], markup=False, highlight=False, soft_wrap=True)
 
 
 def save_plot(result: dict[str, Any], cost_limit: float, path: Path) -> None:

@@ -205,13 +205,27 @@ class ScoreConfig(InputConfig):
 
 @dataclass
 class AuditConfig(InputConfig):
-    """What `edco-rl audit` compares the estimators on."""
+    """What `edco-rl audit` compares estimators and curricula on."""
 
     samples: int = field(
         default=128, metadata={"help": "Prompts of the data set, drawn at random, that the estimators are tried on."}
     )
     reference_samples: int = field(
-        default=16, metadata={"help": "Full sequences a prompt whose mean entropy is the reference."}
+        default=16,
+        metadata={
+            "help": "Full sequences a prompt: their mean entropy is the reference, their rewards say which groups "
+            "have a signal. At least twice num_generations."
+        },
+    )
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of the full sequences, as of training."})
+    top_p: float = field(default=1.0, metadata={"help": "Probability mass they are sampled from, as of training."})
+    num_generations: int = field(default=8, metadata={"help": "Completions of a group, as of training."})
+    curriculum_share: float = field(
+        default=0.25,
+        metadata={
+            "help": "Share of the scored prompts that a curriculum takes, above 0 and below 1: curriculum_size out "
+            "of curriculum_candidates, or of the pool where all of it is scored."
+        },
     )
     estimators: list[str] | None = field(
         default=None,
@@ -243,4 +257,15 @@ class AuditConfig(InputConfig):
         super().__post_init__()
         self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
         check_at_least("samples", self.samples, 8)
-        check_at_least("reference_samples", self.reference_samples, 2)
+        check_at_least("num_generations", self.num_generations, 2)
+        if self.reference_samples < 2 * self.num_generations:
+            raise ConfigurationError(
+                f"reference_samples must be at least twice num_generations, which is {self.num_generations}; got "
+                f"{self.reference_samples}."
+            )
+        if self.temperature <= 0:
+            raise ConfigurationError(f"temperature must be above 0, as sequences are sampled; got {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise ConfigurationError(f"top_p must be above 0 and at most 1; got {self.top_p}.")
+        if not 0 < self.curriculum_share < 1:
+            raise ConfigurationError(f"curriculum_share must be above 0 and below 1; got {self.curriculum_share}.")

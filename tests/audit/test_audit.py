@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from edco_rl.audit.candidates import default_candidates
+from edco_rl.audit.groups import signal_chance
 from edco_rl.audit.report import recommend
 from edco_rl.cli import main
-from edco_rl.config import EstimatorConfig
+from edco_rl.config import AuditConfig, EstimatorConfig
+from edco_rl.errors import ConfigurationError
 
 
 def audit(model, folder, estimators=("answer_entropy", "perplexity"), **changes):
@@ -19,6 +22,7 @@ def audit(model, folder, estimators=("answer_entropy", "perplexity"), **changes)
         "dataset_name": "reasoning_gym:chain_sum",
         "samples": 12,
         "reference_samples": 4,
+        "num_generations": 2,
         "scoring_sequence_tokens": 4,
         "engine_mode": "none",
         "output_dir": folder,
@@ -108,6 +112,66 @@ def test_the_statistics_are_those_of_the_raw_measurements(audited):
         assert entry["reward_variance_correlation"]["value"] == pytest.approx(variance)
 
 
+def test_the_curricula_are_those_of_the_raw_measurements(audited):
+    result, folder = audited
+    rewards = step(folder, "reference-0")["rewards"]
+    sums = rewards.sum(axis=1)
+    kinds = {"mastered": sums == 4, "learnable": (sums > 0) & (sums < 4), "hopeless": sums == 0}
+    assert {name: share["value"] for name, share in result["pool"].items()} == {
+        name: pytest.approx(kind.mean()) for name, kind in kinds.items()
+    }
+    chance = signal_chance(rewards, 2)
+    highest = [chance[np.argsort(-first)[:3]].mean() for first, _ in runs(folder)[:2]]
+    shares = {one["name"]: one["signal_share"] for one in result["curricula"]}
+    assert {name: share["value"] for name, share in shares.items()} == {
+        "random": pytest.approx(chance.mean()),
+        "edco by answer_entropy (1 token, greedy, quick answer)": pytest.approx(highest[0]),
+        "loss": pytest.approx(highest[1]),
+    }
+    assert all(share["low"] <= share["value"] <= share["high"] for share in shares.values())
+    assert result["advice"].keys() == {"strategy", "reason", "recipe"}
+
+
+@pytest.mark.parametrize("almost_greedy", [{"temperature": 0.001}, {"top_p": 1e-6}])
+def test_answers_are_sampled_as_in_training(tiny_model_path, tmp_path, almost_greedy):
+    result = audit(tiny_model_path, tmp_path, ["answer_entropy"], **almost_greedy)
+    greedy = step(tmp_path, "greedy-answers")["rewards"]
+    assert (step(tmp_path, "reference-0")["rewards"] == greedy[:, None]).all()
+    first, second = (step(tmp_path, path.stem) for path in (tmp_path / "measurements").glob("sequence_entropy*"))
+    assert (first["values"] == second["values"]).all()  # the full sequence too
+    assert result["pool"]["learnable"]["value"] == 0 and "no group has a signal" in result["advice"]["reason"]
+
+
+def test_what_is_printed_ends_with_the_recipe(audited, tiny_model_path, capsys):
+    result, folder = audited
+    main(
+        [
+            *("audit", "--model_name_or_path", tiny_model_path, "--dataset_name", "reasoning_gym:chain_sum"),
+            *("--samples", "12", "--reference_samples", "4", "--num_generations", "2", "--engine_mode", "none"),
+            *("--scoring_sequence_tokens", "4", "--output_dir", str(folder), "--reward_func", f"{__name__}:even_sum"),
+            *("--estimators", "answer_entropy", "perplexity"),
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert printed.endswith(result["advice"]["recipe"] + "\n") and "best possible" in printed
+    assert all(one["name"] in printed for one in result["curricula"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reference_samples": 15}, "reference_samples must be at least twice num_generations, which is 8; got 15"),
+        ({"num_generations": 1}, "num_generations must be at least 2; got 1"),
+        ({"temperature": 0.0}, "temperature must be above 0, as sequences are sampled; got 0.0"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1; got 0.0"),
+        ({"curriculum_share": 1.0}, "curriculum_share must be above 0 and below 1; got 1.0"),
+    ],
+)
+def test_settings_that_make_no_groups_are_refused(settings, message):
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        AuditConfig("model", "rows", **settings)
+
+
 def test_sampled_estimators_are_measured_anew_and_deterministic_ones_under_other_words(audited):
     result, folder = audited
     kinds = {entry["estimator"]: entry["reliability_over"] for entry in result["estimators"]}
@@ -149,7 +213,8 @@ def test_without_a_reward_nothing_is_known_of_answers(tiny_model_path, tmp_path)
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"{number} + {number} ="}) + "\n" for number in range(12)))
     result = audit(tiny_model_path, tmp_path / "out", ["answer_entropy"], dataset_name=rows, reward_func=None)
-    assert result["reward"] is result["wrong_answers"] is result["groups_with_reward_variance"] is None
+    assert result["reward"] is result["wrong_answers"] is None
+    assert result["pool"] is result["curricula"] is result["best_possible"] is result["advice"] is None
     assert {entry["wrong_answer_auc"]["value"] for entry in result["estimators"]} == {None}
     assert result["recommendation"].startswith("Use ")
 
