@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,10 @@ def run_audit(
         ConfigurationError: A setting or row to be changed.
     """
     assert audit.model_name_or_path and audit.dataset_name
-    estimator, defaults = (each.for_prompts_with(data.system_prompt) for each in (estimator, EstimatorConfig()))
+    if estimator.scoring_reference_temperature is None:  # as a trainer does
+        estimator = replace(estimator, scoring_reference_temperature=audit.temperature)
+    defaults = EstimatorConfig(scoring_reference_temperature=estimator.scoring_reference_temperature)
+    estimator, defaults = (each.for_prompts_with(data.system_prompt) for each in (estimator, defaults))
     console = Console(stderr=True)
     model = os.path.expanduser(audit.model_name_or_path)
     check_model(model)
