@@ -132,7 +132,7 @@ def test_on_a_mixed_pool_most_prompts_drawn_can_be_learned(shares):
 
     plain = [learnable_drawn(seed) for seed in range(5)]
     avoiding = [learnable_drawn(seed, **AVOIDING) for seed in range(5)]
-    # Random order: the share of learnable prompts. Seen: 0.06, 0.07, 0.45 and 0.53, 0.47, 0.85.
+    # Random order: the share of learnable prompts. Means seen: 0.06, 0.07, 0.46 and 0.53, 0.45, 0.85.
     assert min(avoiding) > 1.3 * shares[1] and min(avoiding) > max(plain) + 0.25
 
 
