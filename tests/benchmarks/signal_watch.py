@@ -12,7 +12,7 @@ BLIND = f"{test_signal_watch.__name__}:Blind"
 CASES = [
     (strategy, kind, exploration, batch_size)
     for strategy, kind in ((BLIND, "blind"), ("edco", "good"), ("edco", "bad"))
-    for exploration, batch_size in ((0.0, 16), (0.1, 8), (0.1, 32), (0.25, 8), (0.25, 16), (0.5, 8))
+    for exploration, batch_size in ((0.0, 16), (0.1, 8), (0.1, 32), (0.25, 8), (0.25, 16))
 ]
 
 
