@@ -189,6 +189,14 @@ class CurriculumConfig(EstimatorConfig):
         default=None,
         metadata={"help": "Optimizer steps after which a score counts half. By default newer scores come first."},
     )
+    curriculum_fallback: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Whether random order takes the strategy's place once groups of its prompts have carried less "
+            "signal than random ones would, three renewals in a row. By default a strategy of its own says so; those "
+            "of papers stay."
+        },
+    )
     gates: list[str] | None = field(
         default=None,
         metadata={

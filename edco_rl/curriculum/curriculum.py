@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigurationError
+from .orders import Random
 from .pool import IndexArray, Pool
 from .registry import STRATEGIES
+from .signal_watch import SignalWatch
 from .strategy import Outcome, Strategy, StrategyContext
 
-_FORMAT = 4
+_FORMAT = 5
 # How much is drawn at a time: from where a run resumes on, it may be something else.
 _MAY_CHANGE = ("batch_size", "curriculum_size")
 
@@ -36,6 +38,9 @@ class Curriculum:
             Share of the prompts that is drawn from the whole pool at random, 0 to 1.
         half_life (`float`, *optional*):
             See [`~edco_rl.curriculum.StrategyContext`].
+        fallback (`bool`, *optional*):
+            Whether random order takes the strategy's place where it falls short of it, see [`SignalWatch`]. By default
+            what the strategy's `trainer_defaults` say of `curriculum_fallback`, and `False` where they say nothing.
 
     Raises:
         ConfigurationError: The strategy is unknown or does not take the settings, or pool or size are smaller than a
@@ -53,6 +58,7 @@ class Curriculum:
         strategy_kwargs: Mapping[str, Any] | None = None,
         exploration: float = 0.0,
         half_life: float | None = None,
+        fallback: bool | None = None,
     ) -> None:
         if len(pool) < batch_size:
             raise ConfigurationError(
@@ -67,8 +73,13 @@ class Curriculum:
         self.batch_size = batch_size
         self.exploration = exploration
         self.strategy_name = strategy
-        context = StrategyContext(pool, size=size, seed=seed, half_life=half_life)
-        self.strategy: Strategy = STRATEGIES.make(strategy, context, settings=strategy_kwargs)
+        self._context = StrategyContext(pool, size=size, seed=seed, half_life=half_life)
+        self.strategy: Strategy = STRATEGIES.make(strategy, self._context, settings=strategy_kwargs)
+        default = bool(self.strategy.trainer_defaults.get("curriculum_fallback", False))
+        self.fallback = default if fallback is None else fallback
+        self.fell_back = False
+        """Whether random order has taken the strategy's place."""
+        self.watch = None if isinstance(self.strategy, Random) else SignalWatch(pool)
         self.settings = {
             "strategy": strategy,
             "strategy_kwargs": dict(strategy_kwargs or {}),
@@ -110,8 +121,11 @@ class Curriculum:
         self._explored -= explore
         chosen = self._select(n - explore) if explore < n else self.batch[:0]
         chosen = chosen[self.pool.eligible()[chosen] & ~np.isin(chosen, self.batch)]
-        if len(chosen) < n:
-            chosen = np.concatenate([chosen, self._any(n - len(chosen), chosen)])
+        others = self._any(n - len(chosen), chosen) if len(chosen) < n else chosen[:0]
+        if self.watch is not None:
+            self.watch.draw(chosen, at_random=False)
+            self.watch.draw(others, at_random=True)
+        chosen = np.concatenate([chosen, others])
         self.pool.visits[chosen] += 1
         self._drawn.update(chosen.tolist())
         self.batch = np.concatenate([self.batch, chosen])
@@ -160,6 +174,8 @@ class Curriculum:
         """Pass on what became known; the order of outcomes within a call does not matter."""
         ordered = sorted(outcomes, key=lambda outcome: (outcome.index, repr(outcome)))
         self._digest(repr(ordered).encode())
+        if self.watch is not None:
+            self.watch.observe(ordered)
         self.strategy.observe(ordered)
 
     def validate(self, loss: float) -> None:
@@ -167,11 +183,22 @@ class Curriculum:
         self._digest(repr(float(loss)).encode())
         self.strategy.validate(float(loss))
 
-    def renew(self, step: int) -> None:
-        """Let the strategy form the curriculum that begins at optimizer step `step`."""
+    def renew(self, step: int) -> str | None:
+        """Let the strategy form the curriculum that begins at optimizer step `step`.
+
+        Returns:
+            `str` or `None`: what is to be told, once: that the strategy falls short of random order.
+        """
+        notice = None if self.watch is None else self.watch.renew(self.fallback)
+        if notice is not None and self.fallback:
+            self._fall_back()
         self.strategy.renew(step)
         self.renewed_at = step
         self._drawn, self._drawn_before = set(), self._drawn
+        return notice and f"Optimizer step {step}, strategy {self.strategy_name!r}: {notice}"
+
+    def _fall_back(self) -> None:
+        self.strategy, self.watch, self.fell_back = Random(self._context), None, True
 
     def _digest(self, event: bytes) -> None:
         self.digest = hashlib.sha256(self.digest.encode() + event).hexdigest()
@@ -179,12 +206,17 @@ class Curriculum:
     def metrics(self) -> dict[str, float]:
         """Numbers to log.
 
-        The strategy's own; `visited`, the share of the pool drawn so far; and `overlap`, the share of the prompts
-        drawn since the last renewal that had been drawn between it and the one before.
+        The strategy's own; `visited`, the share of the pool drawn so far; `overlap`, the share of the prompts drawn
+        since the last renewal that had been drawn between it and the one before; those of [`SignalWatch`]; and
+        `fallback`, 1 from where random order has taken the strategy's place.
         """
         found = {**self.strategy.metrics(), "visited": self.prompts_used() / len(self.pool)}
         if self._drawn and self._drawn_before:
             found["overlap"] = len(self._drawn & self._drawn_before) / len(self._drawn)
+        if self.watch is not None:
+            found |= self.watch.metrics()
+        if self.fallback:
+            found["fallback"] = float(self.fell_back)
         return found
 
     def prompts_used(self) -> int:
@@ -206,6 +238,8 @@ class Curriculum:
             "explored": self._explored,
             "drawn": self.pool.ids_of(sorted(self._drawn)),
             "drawn_before": self.pool.ids_of(sorted(self._drawn_before)),
+            "fell_back": self.fell_back,
+            "watch": None if self.watch is None else self.watch.state_dict(),
             "strategy_state": self.strategy.state_dict(),
         }
 
@@ -241,4 +275,8 @@ class Curriculum:
         self._explored = state["explored"]
         self._drawn = set(self.pool.indices_of(state["drawn"]).tolist())
         self._drawn_before = set(self.pool.indices_of(state["drawn_before"]).tolist())
+        if state["fell_back"]:
+            self._fall_back()
+        if self.watch is not None:
+            self.watch.load_state_dict(state["watch"])
         self.strategy.load_state_dict(state["strategy_state"])

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from .fusion import reciprocal_rank_fusion
 from .pool import IndexArray
+from .reach import Reach
 from .signals import SIGNALS, EstimatorScore, PassRate, RewardVariance, Signal
 from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
 
@@ -116,13 +118,62 @@ class EDCO(Ranked):
     a random order of the run's seed; in the released code, in that in which its workers finish. It passes over a
     round's prompts in ranked order in reinforcement learning, and shuffled in fine-tuning.
 
+    Entropy is high on prompts that can be learned and on those that are out of reach. With `avoid_hopeless`, which is
+    not the paper's, the latter come last: see [`~edco_rl.curriculum.reach.Reach`].
+
     Args:
         pass_order (`str`, *optional*, defaults to `"ranked_first"`):
             `ranked_first`, `ranked` or `shuffled`: see [`Ranked`].
+        avoid_hopeless (`bool`, *optional*, defaults to `False`):
+            Whether prompts out of reach come last: those whose groups have earned next to nothing so far, and those
+            never tried whose range of scores has not.
+        hopeless_half_life (`float`, *optional*, defaults to `5.0`):
+            Renewals after which what a group has earned counts half, so that prompts are tried again.
+        success_at (`float`, *optional*):
+            Reward from which on a completion has earned something. By default the reward itself, from 0 to 1.
     """
 
-    def __init__(self, context: StrategyContext, *, pass_order: str = "ranked_first") -> None:
+    def __init__(
+        self,
+        context: StrategyContext,
+        *,
+        pass_order: str = "ranked_first",
+        avoid_hopeless: bool = False,
+        hopeless_half_life: float = 5.0,
+        success_at: float | None = None,
+    ) -> None:
         super().__init__(context, {"entropy": EstimatorScore(context)}, pass_order=pass_order)
+        reach = Reach(self.pool, half_life=hopeless_half_life, success_at=success_at)
+        self.reach = reach if avoid_hopeless else None
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        super().observe(outcomes)
+        if self.reach is not None:
+            self.reach.observe(outcomes)
+
+    def _hopeless(self, reach: Reach) -> NDArray[np.bool_]:
+        return reach.hopeless(self.signals["entropy"].buffer.scores)
+
+    def rank(self, step: int) -> IndexArray:
+        ranking = super().rank(step)
+        if self.reach is None:
+            return ranking
+        self.reach.fade()
+        hopeless = self._hopeless(self.reach)[ranking]
+        return np.concatenate([ranking[~hopeless], ranking[hopeless]])
+
+    def metrics(self) -> dict[str, float]:
+        found = super().metrics()
+        return found if self.reach is None else found | {"hopeless": float(self._hopeless(self.reach).mean())}
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state if self.reach is None else state | {"reach": self.reach.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.reach is not None:
+            self.reach.load_state_dict(state["reach"])
 
 
 class Loss(Ranked):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..errors import ConfigurationError
 from .pool import FloatArray, IndexArray, Pool
 
 
@@ -66,6 +67,32 @@ class Outcome:
 def success_rates(rewards: Sequence[float], success_at: float | None) -> Sequence[float]:
     """1 for each reward that reaches `success_at` and 0 for the others; the rewards themselves where it is `None`."""
     return rewards if success_at is None else [float(reward >= success_at) for reward in rewards]
+
+
+def successes_and_failures(outcome: Outcome, success_at: float | None, pool: Pool, name: str) -> tuple[float, float]:
+    """How many completions of a group came out well, and how many badly, in parts too.
+
+    Args:
+        outcome ([`Outcome`]):
+            A group with rewards.
+        success_at (`float`, *optional*):
+            As of [`success_rates`].
+        pool (`Pool`):
+            The prompts, for the message.
+        name (`str`):
+            What needs them, for the message.
+
+    Raises:
+        ConfigurationError: A reward is not between 0 and 1, and `success_at` does not say what a success is.
+    """
+    assert outcome.rewards is not None
+    rates = success_rates(outcome.rewards, success_at)
+    if min(rates) < 0 or max(rates) > 1:
+        raise ConfigurationError(
+            f"{name} needs rewards between 0 and 1; prompt {pool.ids[outcome.index]!r} got {list(rates)}. "
+            "success_at says from which reward on an answer is right."
+        )
+    return sum(rates), len(rates) - sum(rates)
 
 
 class Strategy(ABC):

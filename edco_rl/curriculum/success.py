@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import ConfigurationError
 from .orders import ByDifficulty
 from .pool import FloatArray, IndexArray
-from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, success_rates
+from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, successes_and_failures
 
 
 class MoPPS(Strategy):
@@ -63,17 +63,9 @@ class MoPPS(Strategy):
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            if outcome.rewards is None:
-                continue
-            rates = success_rates(outcome.rewards, self.success_at)
-            if min(rates) < 0 or max(rates) > 1:
-                raise ConfigurationError(
-                    f"{self.name} needs rewards between 0 and 1; prompt {self.pool.ids[outcome.index]!r} got "
-                    f"{list(rates)}. success_at says from which reward on an answer is right."
-                )
-            successes = sum(rates)
-            self.evidence[outcome.index] *= self.discount
-            self.evidence[outcome.index] += successes, len(outcome.rewards) - successes
+            if outcome.rewards is not None:
+                self.evidence[outcome.index] *= self.discount
+                self.evidence[outcome.index] += successes_and_failures(outcome, self.success_at, self.pool, self.name)
 
     def priors(self) -> FloatArray:
         """Both parameters of each prompt's Beta prior, shape (N, 2)."""

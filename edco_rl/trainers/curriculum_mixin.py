@@ -1,5 +1,6 @@
 """The mixin that gives a TRL trainer a curriculum: sampling, scoring, observing, logging and checkpoints."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ from .progress import CurriculumProgressCallback
 from .rounds import RoundsMixin
 from .row_tokens_mixin import RowTokensMixin
 from .stopwatch import Stopwatch
+
+logger = logging.getLogger(__name__)
 
 # What estimators read of a row.
 SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer", *TEMPLATE_COLUMNS)
@@ -124,6 +127,8 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
         """
         if config.gates:
             raise ConfigurationError(f"gates {config.gates} judge groups of rollouts, and this trainer has none.")
+        if config.curriculum_fallback:
+            raise ConfigurationError("curriculum_fallback compares groups of rollouts, and this trainer has none.")
 
     def _set_up(self, config: CurriculumConfig, rows: Dataset, engine: EngineConfig | None) -> None:
         """Build the curriculum over the training set's rows, and then start the engine."""
@@ -166,6 +171,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
             strategy_kwargs=config.strategy_kwargs,
             exploration=config.curriculum_exploration,
             half_life=config.curriculum_half_life,
+            fallback=config.curriculum_fallback,
         )
         self._scorer = self._make_scorer(config)
         self._scorer.check_columns(rows.column_names)
@@ -231,7 +237,9 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
         wanted = self.curriculum.wants(self._curriculum_config.curriculum_candidates)
         if len(wanted):
             self.observe(self._spread("scoring", wanted, self._score))
-        self.curriculum.renew(step)
+        notice = self.curriculum.renew(step)
+        if notice is not None and self.accelerator.is_main_process:
+            logger.warning(notice)
         self._begin_round()
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:

@@ -18,14 +18,14 @@ from .ppo_functions import (
     generalized_advantages,
     masked_moments,
     policy_mask,
+    root_mean_square,
     sequences,
     token_rewards,
     value_losses,
     whiten,
+    whitening_scale,
 )
-from .value_function import ValueFunction, ValueHead, ValueModel, last_hidden_states
-
-_VALUE_HEAD_LEARNING_RATE = 0.1
+from .value_function import ValueFunction, ValueHead, last_hidden_states, make_value_function
 
 
 class CurriculumPPOTrainer(CurriculumGRPOTrainer):
@@ -119,13 +119,7 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
                 "PPO trains a value function beside the policy, which DeepSpeed and FSDP do not shard: launch it with "
                 "one process, or several without them (DDP)."
             )
-        name = self.args.value_model_name_or_path
-        if name is None:
-            return ValueHead(self.model.config.get_text_config().hidden_size)
-        model = ValueModel(name, self.model.dtype, trust_remote_code=self.args.trust_remote_code)
-        if self.args.gradient_checkpointing:
-            model.model.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
-        return model
+        return make_value_function(self.args, self.model)
 
     @property
     def _warms_up(self) -> bool:
@@ -138,8 +132,7 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
         if id(parameters[0]) not in known:
             rate = self.args.value_learning_rate
             if rate is None:
-                is_head = isinstance(self.value_function, ValueHead)
-                rate = _VALUE_HEAD_LEARNING_RATE if is_head else self.args.learning_rate
+                rate = self.value_function.learning_rate or self.args.learning_rate
             optimizer.add_param_group({"params": parameters, "lr": rate, "weight_decay": 0.0})
         return optimizer
 
@@ -210,15 +203,21 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
             penalties = self.args.kl_coef * divergence
             metrics["kl"].append(self._mean(divergence, mask))
         rewards = token_rewards(scores, mask, penalties)
+        unit = token_rewards(torch.ones_like(scores), mask)  # what a reward of 1 is here
         if self.args.whiten_rewards:
-            rewards = whiten(rewards, mask, shift_mean=False, reduce=self._sum)
-        advantages = generalized_advantages(rewards, values, mask, gamma=self.args.gamma, lam=self.args.lam)
+            floor = self.args.whiten_floor * root_mean_square(unit, mask, self._sum)
+            unit = unit * whitening_scale(rewards, mask, floor, self._sum)
+            rewards = whiten(rewards, mask, shift_mean=False, floor=floor, reduce=self._sum)
+        decay = {"gamma": self.args.gamma, "lam": self.args.lam}
+        advantages = generalized_advantages(rewards, values, mask, **decay)
         returns = advantages + values
         metrics["explained_variance"].append(explained_variance(values, returns, mask, self._sum))
         metrics["value_mean"].append(self._mean(values, mask))
         metrics["return_mean"].append(self._mean(returns, mask))
         if self.args.whiten_advantages:
-            advantages = whiten(advantages, mask, reduce=self._sum)
+            unit = generalized_advantages(unit, torch.zeros_like(values), mask, **decay)
+            floor = self.args.whiten_floor * root_mean_square(unit, mask, self._sum)
+            advantages = whiten(advantages, mask, floor=floor, reduce=self._sum)
         output |= {"advantages": advantages, "values": values, "returns": returns}
         self._log_advantages((advantages.sum(1) / mask.sum(1).clamp(min=1)).tolist())
 

@@ -51,6 +51,14 @@ class CurriculumPPOConfig(GRPOConfig):
         default=True,
         metadata={"help": "Whether to shift and scale advantages to mean 0 and variance 1 over a generation batch."},
     )
+    whiten_floor: float = field(
+        default=0.1,
+        metadata={
+            "help": "Smallest standard deviation of rewards, one a completion, that whitening scales up to 1: what "
+            "deviates less than such rewards would is noise of the value function, and stays small. The default is "
+            "that of a reward of 0 or 1 which one completion in a hundred earns. 0 scales whatever there is."
+        },
+    )
     value_model_name_or_path: str | None = field(
         default=None,
         metadata={
@@ -82,7 +90,7 @@ class CurriculumPPOConfig(GRPOConfig):
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be between 0 and 1; got {getattr(self, name)}.")
-        for name in ("vf_coef", "cliprange_value", "kl_coef", "value_warmup_steps"):
+        for name in ("vf_coef", "cliprange_value", "kl_coef", "whiten_floor", "value_warmup_steps"):
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{name} must be at least 0; got {getattr(self, name)}.")
         if self.num_value_epochs < 1:

@@ -84,13 +84,47 @@ def masked_moments(values: torch.Tensor, mask: torch.Tensor, reduce: Reduce = _i
     return count, mean, squares / (count - 1).clamp(min=1.0)
 
 
-def whiten(
-    values: torch.Tensor, mask: torch.Tensor, *, shift_mean: bool = True, reduce: Reduce = _identity
+def whitening_scale(
+    values: torch.Tensor, mask: torch.Tensor, floor: torch.Tensor | float = 0.0, reduce: Reduce = _identity
 ) -> torch.Tensor:
-    """Values scaled to variance 1, and shifted to mean 0 unless told otherwise; zero outside the mask."""
-    _, mean, variance = masked_moments(values, mask, reduce)
-    whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
+    """What values are multiplied by to have variance 1, or less where they deviate by less than the floor."""
+    _, _, variance = masked_moments(values, mask, reduce)
+    smallest = torch.as_tensor(floor, dtype=variance.dtype, device=variance.device).square()
+    return torch.rsqrt(torch.maximum(variance, smallest) + 1e-8)
+
+
+def whiten(
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    shift_mean: bool = True,
+    floor: torch.Tensor | float = 0.0,
+    reduce: Reduce = _identity,
+) -> torch.Tensor:
+    """Values scaled to variance 1, and shifted to mean 0 unless told otherwise; zero outside the mask.
+
+    Args:
+        values (`torch.Tensor`), mask (`torch.Tensor`):
+            Shapes (B, T).
+        shift_mean (`bool`, *optional*, defaults to `True`):
+            Whether the mean becomes 0; otherwise it stays what it is.
+        floor (`torch.Tensor` or `float`, *optional*, defaults to `0.0`):
+            Smallest standard deviation that is scaled to 1: values that deviate less are divided by the floor, and so
+            deviate by less than 1 afterwards. TRL's former `PPOTrainer` has none.
+        reduce (`Callable`, *optional*):
+            Sums a tensor over processes.
+
+    Returns:
+        `torch.Tensor`: shape (B, T).
+    """
+    _, mean, _ = masked_moments(values, mask, reduce)
+    whitened = (values - mean) * whitening_scale(values, mask, floor, reduce)
     return (whitened if shift_mean else whitened + mean).masked_fill(~mask.bool(), 0.0)
+
+
+def root_mean_square(values: torch.Tensor, mask: torch.Tensor, reduce: Reduce = _identity) -> torch.Tensor:
+    """Root of the mean of the squared values under a mask, over all processes."""
+    return masked_moments(values.square(), mask, reduce)[1].sqrt()
 
 
 def explained_variance(

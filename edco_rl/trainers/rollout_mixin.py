@@ -70,6 +70,10 @@ class RolloutMixin(CurriculumMixin):
         with_tools = any(getattr(self, name, None) for name in ("tools", "environment_factories", "rollout_func"))
         if self.gates and (with_tools or self._is_vlm):
             raise ConfigurationError("gates work with text prompts, without tools, environments and rollout_func.")
+        if config.curriculum_fallback and self.num_generations == 1:
+            raise ConfigurationError(
+                "curriculum_fallback compares rewards within groups, and num_generations is 1. Raise it to 2 or more."
+            )
         super()._set_up(config, rows, engine)
 
     def _start_engine(self, config: EngineConfig) -> None:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForTokenClassification
 
 from ..errors import ConfigurationError
+from .ppo_config import CurriculumPPOConfig
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 VALUE_MODEL_FOLDER = "value_model"
@@ -19,6 +20,9 @@ VALUE_MODEL_FOLDER = "value_model"
 
 class ValueFunction(nn.Module, ABC):
     """Predicts the return from each state of a completion, and keeps itself in a folder beside the policy."""
+
+    learning_rate: ClassVar[float | None] = None
+    """Its learning rate where the settings name none; `None` is the policy's."""
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
@@ -45,6 +49,8 @@ class ValueHead(ValueFunction):
         hidden_size (`int`):
             Size of the policy's hidden states.
     """
+
+    learning_rate = 0.1
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -109,6 +115,16 @@ class ValueModel(ValueFunction):
             raise ConfigurationError(f"{folder} has no {VALUE_MODEL_FOLDER}: it is not of PPO with a value model.")
         saved = AutoModelForTokenClassification.from_pretrained(path, dtype=self.model.dtype)
         self.model.load_state_dict(saved.state_dict())
+
+
+def make_value_function(args: CurriculumPPOConfig, policy: Any) -> ValueFunction:
+    """The value function that settings ask for: a head on the policy's hidden states, or a model."""
+    if args.value_model_name_or_path is None:
+        return ValueHead(policy.config.get_text_config().hidden_size)
+    value_model = ValueModel(args.value_model_name_or_path, policy.dtype, trust_remote_code=args.trust_remote_code)
+    if args.gradient_checkpointing:
+        value_model.model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+    return value_model
 
 
 @contextmanager

@@ -262,6 +262,35 @@ def test_advantages_are_whitened_over_the_generation_batch(tiny_model_path, tmp_
     assert torch.cat([batch["returns"][:, -1] for batch in trainer.batches]).max() > 1  # scaled, and not shifted
 
 
+@pytest.mark.parametrize("whiten_rewards", [False, True])
+def test_noise_of_the_value_function_is_not_scaled_up_where_nothing_is_earned(
+    tiny_model_path, tmp_path, whiten_rewards
+):
+    def batch(reward, **changes):
+        settings = {"lam": 0.8, "max_steps": 1, "value_learning_rate": 0.0, "whiten_rewards": whiten_rewards}
+        trainer = make_trainer(tiny_model_path, tmp_path, reward=reward, **(settings | changes))
+        torch.manual_seed(0)
+        torch.nn.init.normal_(trainer.value_function.linear.weight, std=0.1)
+        trainer.train()
+        (found,) = trainer.batches
+        return {name: found[name].double().numpy() for name in ("advantages", "returns", "values", "completion_mask")}
+
+    def nothing(completions, **kwargs):
+        return [0.0] * len(completions)
+
+    found, scaled_up = batch(nothing), batch(nothing, whiten_floor=0.0)
+    noise = found["returns"] - found["values"]
+    assert found["completion_mask"].all() and 0 < noise.std() < 0.02
+    # The advantage of a reward of 1, at each of the four tokens, for values of zero.
+    unit = np.sqrt(np.mean(0.8 ** (2 * np.arange(4))))
+    floor = unit / np.sqrt(1 / 4) if whiten_rewards else 0.1 * unit  # of rewards of deviation 0.1 whitening makes 1
+    np.testing.assert_allclose(found["advantages"], (noise - noise.mean()) / floor, rtol=1e-3, atol=1e-5)
+    assert scaled_up["advantages"].std(ddof=1) == pytest.approx(1, rel=1e-3)
+    before, now = batch(length_reward, whiten_floor=0.0), batch(length_reward)
+    for name, array in before.items():
+        np.testing.assert_array_equal(now[name], array)
+
+
 @pytest.mark.parametrize("separate", [False, True], ids=["value head", "value model"])
 def test_a_resumed_run_goes_on_exactly(tiny_model_path, tmp_path, separate):
     keys = ("loss", "grad_norm", "value_loss", "policy_loss", "approx_kl", "entropy")
@@ -462,6 +491,7 @@ def test_evaluation_during_training_measures_the_losses(tiny_model_path, tmp_pat
         ({"lam": -0.1}, "lam must be between 0 and 1; got -0.1"),
         ({"vf_coef": -1.0}, "vf_coef must be at least 0; got -1.0"),
         ({"value_warmup_steps": -1}, "value_warmup_steps must be at least 0"),
+        ({"whiten_floor": -0.1}, "whiten_floor must be at least 0; got -0.1"),
         ({"num_value_epochs": 0}, "num_value_epochs must be at least 1"),
         ({"num_value_epochs": 2, "value_model_name_or_path": "m"}, "which a value head can do on hidden states"),
         ({"beta": 0.1}, "beta is 0.1: .* set kl_coef"),

@@ -12,9 +12,11 @@ from edco_rl.trainers.ppo_functions import (
     explained_variance,
     generalized_advantages,
     masked_moments,
+    root_mean_square,
     token_rewards,
     value_losses,
     whiten,
+    whitening_scale,
 )
 
 numbers = st.floats(-3, 3, width=32)
@@ -80,6 +82,31 @@ def test_moments_and_whitening_see_the_mask_only(batch):
         if expected > 1e-3:
             wanted = (kept - kept.mean()) / np.sqrt(expected) + (0 if shift else kept.mean())
             np.testing.assert_allclose(scaled[mask == 1], wanted, atol=1e-4)
+
+
+@given(batches(arrays=1), st.floats(0, 3), st.booleans())
+def test_values_that_deviate_less_than_the_floor_are_divided_by_it_and_others_are_whitened_as_before(
+    batch, floor, shift
+):
+    mask, values = batch
+    kept = values[mask.astype(bool)]
+    mean = kept.mean() if len(kept) else 0.0
+    variance = np.square(kept - mean).sum() / max(len(kept) - 1, 1)
+    arrays = tensors(values, mask)
+    found = whiten(*arrays, shift_mean=shift, floor=floor).numpy()
+    expected = (kept - mean) / np.sqrt(max(variance, floor**2) + 1e-8) + (0 if shift else mean)
+    np.testing.assert_allclose(found[mask == 1], expected, rtol=1e-9, atol=1e-9)
+    if variance > floor**2 + 1e-12:
+        np.testing.assert_array_equal(found, whiten(*arrays, shift_mean=shift).numpy())
+    assert whitening_scale(*arrays, floor).item() == pytest.approx(1 / np.sqrt(max(variance, floor**2) + 1e-8))
+
+
+@given(batches(arrays=1))
+def test_the_root_mean_square_sees_the_mask_only(batch):
+    mask, values = batch
+    kept = values[mask.astype(bool)]
+    expected = np.sqrt(np.mean(kept**2)) if len(kept) else 0.0
+    assert root_mean_square(*tensors(values, mask)).item() == pytest.approx(expected, abs=1e-12)
 
 
 @given(batches())
