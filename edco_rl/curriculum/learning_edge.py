@@ -1,7 +1,7 @@
 """A strategy that predicts each prompt's pass rate, and trains where rewards are expected to differ most."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
 from .pool import FloatArray, IndexArray
 from .regression import logistic_regression, prediction_strength
-from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, success_rates
+from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, successes_and_failures
 
 # Optimizer steps after which a reward counts half: the policy moves on.
 _HALF_LIFE = 100.0
@@ -65,6 +65,7 @@ class LearningEdge(Strategy):
     """
 
     name: ClassVar[str] = "learning_edge"
+    trainer_defaults: ClassVar[Mapping[str, Any]] = {"curriculum_fallback": True}
 
     def __init__(
         self,
@@ -128,24 +129,17 @@ class LearningEdge(Strategy):
         return self.any_prompts(budget)
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
+        self.renew(max((outcome.version for outcome in outcomes), default=0))
         log_odds, predicted = self._log_odds(), None
         for outcome in outcomes:
             index = outcome.index
-            self._step = max(self._step, outcome.version)
             if outcome.score is not None:
                 self.scores.update(index, outcome.score, outcome.version)
                 self._fitted = None
             if outcome.rewards is None:
                 continue
-            rates = success_rates(outcome.rewards, self.success_at)
-            if min(rates) < 0 or max(rates) > 1:
-                raise ConfigurationError(
-                    f"{self.name} needs rewards between 0 and 1; prompt {self.pool.ids[index]!r} got {list(rates)}. "
-                    "success_at says from which reward on an answer is right."
-                )
+            counts = successes_and_failures(outcome, self.success_at, self.pool, self.name)
             predicted = self.rates() if predicted is None else predicted
-            successes = sum(rates)
-            counts = successes, len(rates) - successes
             self._groups.append((index, float(log_odds[index]), float(predicted[index]), *counts, outcome.version))
             self.evidence[index] *= self.discount
             self.evidence[index] += counts
@@ -217,7 +211,8 @@ class LearningEdge(Strategy):
         return np.exp(betaln(good + 2 * target, bad + 2 - 2 * target) - betaln(good, bad))
 
     def renew(self, step: int) -> None:
-        self._step = max(self._step, step)
+        if step > self._step:
+            self._step, self._fitted = step, None
 
     def select(self, n: int) -> IndexArray:
         free = self.pool.eligible()
