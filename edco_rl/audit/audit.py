@@ -77,6 +77,7 @@ def run_audit(
     with redirect_stdout(sys.stderr), open_backend(engine, model, tokenizer, folder / "engine.log") as source:
         measurements, log = folder / "measurements", lambda text: console.print(text, style="dim")
         auditor = Auditor(rows, row_tokenizer, source, width, measurements, made_from, reward, log)
+        auditor.check_lengths([*candidates, full_sequence(estimator)])
         measured = [auditor.measure(candidate) for candidate in candidates]
         full, rollouts = auditor.full_sequences(full_sequence(estimator), free(estimator))
         greedy = auditor.greedy_rewards(estimator.scoring_sequence_tokens)

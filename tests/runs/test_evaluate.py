@@ -31,6 +31,9 @@ class Scripted:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
 
+    def max_model_len(self):
+        return None
+
     def generate(self, prompts, sampling):
         groups = []
         for prompt in prompts:

@@ -96,6 +96,9 @@ class Recorder:
     def __init__(self, backend, asked, read):
         self.backend, self.asked, self.read = backend, asked, read
 
+    def max_model_len(self):
+        return None
+
     def generate(self, prompts, sampling):
         self.asked.extend(map(tuple, prompts))
         return self.backend.generate(prompts, sampling)
