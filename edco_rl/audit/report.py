@@ -89,7 +89,7 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
             f"of {result['groups_with_reward_variance']:.0%} of the groups differ."
         )
     if result["overlap"]:
-        console.print(result["overlap"]["text"], soft_wrap=True)
+        console.print(result["overlap"]["text"], soft_wrap=True, markup=False)
     console.print(f"Plot and numbers: {folder}", soft_wrap=True)
     console.print(result["recommendation"], style="bold", soft_wrap=True)
 

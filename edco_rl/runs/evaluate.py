@@ -276,7 +276,7 @@ def print_evaluation(result: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     for line in _remarks(result):
-        console.print(line)
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _cell(value: float, interval: tuple[float, float]) -> str:
