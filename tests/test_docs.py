@@ -156,3 +156,10 @@ def test_the_script_of_the_readme_trains(tiny_model_path, tmp_path, monkeypatch)
     names = {}
     exec(code, names)
     assert names["trainer"].state.global_step == 2
+
+
+def test_the_readme_counts_the_strategies_right():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    count = len(edco_rl.available_strategies())
+    assert re.findall(r"All (\d+) strategies", text) == [str(count)]
+    assert re.findall(r"beside (\d+) other curricula", text) == [str(count - 2)], "EDCO and POCL are named before"

@@ -93,6 +93,7 @@ def run_audit(
     with redirect_stdout(sys.stderr), open_backend(engine, model, tokenizer, folder / "engine.log") as source:
         measurements, log = folder / "measurements", lambda text: console.print(text, style="dim")
         auditor = Auditor(rows, row_tokenizer, source, width, measurements, made_from, reward, log)
+        auditor.check_lengths([*candidates, full_sequence(estimator)])
         measured = [auditor.measure(candidate) for candidate in candidates]
         as_in_training = (audit.temperature, audit.top_p)
         unit, rollout = full_sequence(estimator, *as_in_training), free(estimator, *as_in_training)

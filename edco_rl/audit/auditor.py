@@ -11,8 +11,9 @@ import numpy as np
 from datasets import Dataset
 
 from ..config import EstimatorConfig
+from ..data.lengths import check_lengths
 from ..data.prompts import Prompt
-from ..data.tokens import Row, RowTokenizer
+from ..data.tokens import Row, RowTokenizer, name_row
 from ..engine.protocol import Completion, GenerationBackend, Sampling
 from ..entropy import TokenLogprobs
 from ..rewards import RewardFunction
@@ -100,6 +101,16 @@ class Auditor:
         self.log = log
         self._is_warm = False
         once_value(folder / "settings", made_from, lambda: None)
+
+    def check_lengths(self, candidates: Sequence[Candidate]) -> None:
+        """Check that the rows are no longer than what answers them takes.
+
+        Raises:
+            ConfigurationError: A row is; it is named.
+        """
+        for scorer in [self._scorer(candidate.config) for candidate in candidates]:
+            lengths, most = scorer.lengths(scorer.encode(self.rows)), self.source.max_model_len()
+            check_lengths(lengths, most, f"what {scorer.name} adds to it", lambda n: name_row(self.rows[n]))
 
     def measure(self, candidate: Candidate) -> Measurement:
         """Two runs of an estimator, each from an empty prefix cache."""

@@ -86,7 +86,7 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
     if np.isfinite(result["wrong_answers"]):
         console.print(f"Reward {result['reward']}: {result['wrong_answers']:.0%} of the greedy answers are wrong.")
     if result["overlap"]:
-        console.print(result["overlap"]["text"], soft_wrap=True)
+        console.print(result["overlap"]["text"], soft_wrap=True, markup=False)
     console.print(f"Plot and numbers: {folder}", soft_wrap=True)
     console.print(result["recommendation"], style="bold", soft_wrap=True)
     if result["pool"] is None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..data.lengths import check_prompts_fit
 from ..data.prompts import with_instruction
 from ..engine.protocol import Completion, Sampling
 from ..entropy import SequenceEntropy, TokenLogprobs
@@ -115,7 +116,10 @@ class ChainEntropy(StageInParts):
         prompts = [with_instruction(prompt, config.reasoning_instruction) for prompt in rows["prompt"]]
         asking = rows.remove_columns("prompt").add_column("prompt", prompts)
         sampling = Sampling(config.reasoning_max_tokens, temperature=0.0, top_logprobs=config.scoring_top_logprobs)
-        groups = self.given.student.serving().generate(tokenizer.prompts(asking.to_list()), sampling)
+        chains, backend = tokenizer.prompts(asking.to_list()), self.given.student.serving()
+        most = backend.max_model_len()
+        check_prompts_fit(rows.to_list(), chains, sampling.max_tokens, most, "reasoning_max_tokens")
+        groups = backend.generate(chains, sampling)
         graded = grade(groups, tokenizer.tokenizer, asking, self.given.judge.reward)
         scores = [self._scores(chain) for [chain] in groups]
         return pa.table(

@@ -11,13 +11,15 @@ from datasets import Dataset
 from ..config import ComplexityConfig, EstimatorConfig
 from ..config.complexity import ANSWER_ESTIMATORS
 from ..data.choices import labels_of
+from ..data.lengths import check_lengths
 from ..data.prompts import with_instruction
-from ..data.tokens import RowTokenizer
+from ..data.tokens import RowTokenizer, name_row
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..runs.grading import grade_answers
 from ..scoring import EncodedRows, RowScorer
 from ..scoring.labels import LabelTokens
+from ..scoring.row_scorer import SCORING
 from .judge import Judge
 from .stage import StageInParts
 
@@ -110,6 +112,8 @@ class ComplexityScorer:
         """A table of `SCHEMA` over rows."""
         plain = rows.to_list()
         encoded = self._scorer.encode(plain)
+        lengths, most = self._scorer.lengths(encoded), backend.max_model_len()
+        check_lengths(lengths, most, SCORING, lambda number: name_row(plain[number]))
         scores = self._scorer.score(encoded, backend)
         if self.config.answer_from == "first_token":
             answers = self._first_token(plain, encoded, backend)

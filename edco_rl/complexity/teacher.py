@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..config import ComplexityConfig
-from ..engine.http import is_loopback
+from ..engine.http import is_here
 from ..errors import EdcoRLError
 from ..store import fingerprint
 from .budget import Budget, Pace, retry_after
@@ -170,7 +170,7 @@ class Teacher:
                 api_key=self._api_key,
                 max_retries=0,
                 timeout=self.config.teacher_timeout,
-                http_client=DefaultAsyncHttpxClient(trust_env=not is_loopback(url)),  # no proxy to this machine
+                http_client=DefaultAsyncHttpxClient(trust_env=not is_here(url)),  # no proxy to this machine
             ) as client,
             asyncio.TaskGroup() as group,
         ):

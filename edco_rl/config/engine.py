@@ -107,6 +107,11 @@ class EngineConfig:
             raise ConfigurationError(f"engine_url must start with http:// or https://; got {self.engine_url!r}.")
         if self.engine_url is not None and self.engine_url.rstrip("/").endswith("/v1"):
             raise ConfigurationError(f"engine_url is the server's base URL, without /v1; got {self.engine_url!r}.")
+        if any(word.partition("=")[0] == "--api-key" for word in self.engine_args or ()):
+            raise ConfigurationError(
+                "engine_args --api-key: give the key in the environment variable VLLM_API_KEY, where the server's "
+                "clients find it too."
+            )
         check_at_least("engine_max_logprobs", self.engine_max_logprobs, 2)
 
 

@@ -240,7 +240,7 @@ class POCL(BabyStep):
     """
 
     default_column = "difficulty"
-    # Section 4.1: over the stages the temperature rises from 1 to 2, the weight of the divergence from 0.7 to 1.
+    # t0.sh to t3.sh there: over the stages the temperature rises from 1 to 2, the weight of the divergence from 0.7.
     trainer_defaults: ClassVar[Mapping[str, Any]] = {
         "final_distillation_temperature": 2.0,
         "distillation_weight": 0.7,

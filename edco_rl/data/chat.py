@@ -8,6 +8,9 @@ from ..errors import ConfigurationError
 from .prompts import render_messages
 from .tokens import RowTokenizer, template_arguments
 
+# What is asked of the model; of the other turns templates may leave out parts, as earlier thoughts.
+_SHOWN = ("system", "developer", "user")
+
 
 def show_prompt(row: dict[str, Any], tokenizer: Any, chat_template_kwargs: dict[str, Any] | None = None) -> str:
     """The prompt of a row as the model will see it, special tokens included.
@@ -30,7 +33,7 @@ def show_prompt(row: dict[str, Any], tokenizer: Any, chat_template_kwargs: dict[
 def check_chat_template(dataset: Dataset, tokenizer: Any, chat_template_kwargs: dict[str, Any] | None = None) -> None:
     """Check that the chat template takes the rows' messages.
 
-    What templates refuse are roles and their order: one row of each order is tried.
+    What templates refuse or leave out are roles and their order: one row of each order is tried.
 
     Args:
         dataset (`datasets.Dataset`):
@@ -53,8 +56,11 @@ def check_chat_template(dataset: Dataset, tokenizer: Any, chat_template_kwargs: 
         tried.add(roles)
         settings = {"tokenize": False, **template_arguments(dataset[number], chat_template_kwargs)}
         try:
-            render_messages(prompt, tokenizer, add_generation_prompt=True, **settings)
+            text = render_messages(prompt, tokenizer, add_generation_prompt=True, **settings)
             render_messages(whole, tokenizer, **settings)
+            for place, message in enumerate(prompt):
+                if message["role"] in _SHOWN and (message["content"] or "").strip() not in text:
+                    raise ConfigurationError(f"the chat template leaves out message {place} ({message['role']}).")
         except ConfigurationError as error:
             name = f" (id {dataset[number]['id']!r})" if "id" in columns else ""
             raise ConfigurationError(f"Row {number}{name}, column 'prompt': {error}") from error

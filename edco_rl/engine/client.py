@@ -104,10 +104,16 @@ class EngineClient(VLLMEngine):
 
     def models(self) -> list[str]:
         """Names the server answers to: the base model first, then its LoRA adapters."""
-        return [model["id"] for model in self.request("GET", "/v1/models")["data"]]
+        return [model["id"] for model in self._models()]
 
     def max_model_len(self) -> int | None:
-        return self.request("GET", "/v1/models")["data"][0].get("max_model_len")
+        return self._models()[0].get("max_model_len")
+
+    def _models(self) -> list[dict[str, Any]]:
+        answer = self.request("GET", "/v1/models")
+        if not isinstance(answer, dict) or not answer.get("data"):
+            raise EngineError(f"{self.url}/v1/models names no models: is there a vLLM server (`edco-rl serve`)?")
+        return answer["data"]
 
     def config(self) -> dict[str, Any]:
         """vLLM's resolved configuration.

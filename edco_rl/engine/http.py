@@ -1,8 +1,11 @@
 """HTTP to a vLLM server: no proxy on the way to this machine, the server's key, and words that help."""
 
 import os
+import socket
+from ipaddress import ip_address
 from urllib.parse import urlparse
 
+import psutil
 import requests
 
 KEY_VARIABLE = "VLLM_API_KEY"
@@ -10,15 +13,26 @@ KEY_VARIABLE = "VLLM_API_KEY"
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine by one of its own names."""
-    return urlparse(url).hostname in ("127.0.0.1", "localhost", "::1")
+    """Whether a URL leads to this machine by its name or number for itself."""
+    host = urlparse(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
+
+
+def is_here(url: str) -> bool:
+    """Whether a URL leads to this machine, by its name or any address of its network interfaces too."""
+    own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    return is_loopback(url) or urlparse(url).hostname in {*own, socket.gethostname()}
 
 
 def open_session(url: str) -> requests.Session:
     """A session for requests to a server: with its key where the environment has one, and past any proxy of the
     environment where it is on this machine."""
     session = requests.Session()
-    session.trust_env = not is_loopback(url)
+    session.trust_env = not is_here(url)
     key = os.environ.get(KEY_VARIABLE)
     if key:
         session.headers["Authorization"] = f"Bearer {key}"
@@ -29,9 +43,9 @@ def why_unreachable(url: str, error: requests.RequestException) -> str:
     """What to do about a server that cannot be talked to."""
     if isinstance(error, requests.exceptions.SSLError):
         return f"It does not speak https: is it http://{url.partition('://')[2]}?"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "The proxy of the environment (http_proxy, https_proxy) refuses: name the host in no_proxy."
-    return "Is it still running?"
+    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidSchema):
+        return "The proxy of the environment (http_proxy, https_proxy, all_proxy) refuses: name the host in no_proxy."
+    return f"Is it still running?{'' if url.startswith('https') else ' Does it speak https?'}"
 
 
 def why_refused(url: str, status: int) -> str:

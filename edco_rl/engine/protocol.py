@@ -143,6 +143,10 @@ class GenerationBackend(Protocol):
     def weight_version(self) -> str:
         """Version of the weights it answers with, as it reports it."""
 
+    def max_model_len(self) -> int | None:
+        """Longest prompt and completion together it takes, in tokens; `None` where that is not known."""
+        return None
+
     def reset_prefix_cache(self) -> None:
         """Forget keys and values computed for earlier prompts, with what may have been other weights."""
 
@@ -196,10 +200,6 @@ class Engine(GenerationBackend):
                 Whether the trainer runs on CUDA.
         """
         return "adapter" if lora else "file"
-
-    def max_model_len(self) -> int | None:
-        """Longest prompt and completion together it takes, in tokens; `None` where that is not known."""
-        return None
 
     def load_adapter(self, name: str, path: str) -> None:
         """Load a LoRA adapter under `name` from a folder and answer with it from now on.

@@ -101,6 +101,9 @@ class TransformersBackend:
     def weight_version(self) -> str:
         return "unknown"
 
+    def max_model_len(self) -> int | None:
+        return None
+
     def reset_prefix_cache(self) -> None:
         """Nothing is kept from one call to the next."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .mathematics import is_right, read_reference
 from .numbered import find_numbered_option
-from .text import answer_text, ascii_numbers, completion_text, reference_text
+from .text import ANSWER_IS, NOT_DENIED, answer_text, ascii_numbers, completion_text, reference_text
 
 _ALL_LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\s*([^{}]*?)\s*\}")
@@ -19,14 +19,8 @@ _NO_WORD = r"(?![AI]\s+(?!(?:because|since|as|and|or|which|but|so|given|due|for|
 _LABEL = rf"{_NO_WORD}([A-Z])(?![A-Za-z0-9'])"
 _LAST_WORD = r"([a-z])(?=[\s*_)\]\"'`]*(?:[.,;]|$))"
 # "The answer is (B)", "Answer: **b**", "correct option: B"; what stands between is only decoration.
-_ANSWER = (
-    r"(?:\b(?i:answer|option|choice|respuesta|réponse|resposta|antwort|ответ|απάντηση|उत्तर|উত্তর)\b"
-    r"|答案|选项|選項|答え|正解|정답|답|الجواب|الإجابة|התשובה|คำตอบ)"
-)
-_IS = r"(?:\s*(?:\b(?i:is|would\s+be|should\s+be|es|est|é|ist|είναι)\b|هو|هي|היא|הוא|คือ|是|为|為|は|은|는))?"
 _STATEMENT = re.compile(
-    unicodedata.normalize("NFKC", rf"{_ANSWER}{_IS}(?i:\s+(?:option|choice|letter))?")
-    + rf"\s*[:=]?[\s*_(\[\"'`]*(?:{_LABEL}|{_LAST_WORD})"
+    rf"{ANSWER_IS}(?i:\s+(?:option|choice|letter))?\s*[:=]?[\s*_(\[\"'`]*(?:{_LABEL}|{_LAST_WORD}){NOT_DENIED}"
 )
 _HEDGE = re.compile(rf"[\s*_)\].\"'`]*(?:,|/|&|\bor\b|\band\b)[\s*_(\[\"'`]*(?:option\s+)?{_LABEL}")
 _LABEL_ONLY = re.compile(r"[\W_]*([A-Za-z])[\W_]*")

@@ -3,16 +3,17 @@
 import re
 import unicodedata
 
+from .text import ANSWER_IS, NOT_DENIED
+
 # Written as the answer, in so many words, or alone: other numbers in a text may be anything.
 _MARKED = re.compile(r"\[\[\s*(\d+)\s*\]\]|\\boxed\s*\{\s*(\d+)\s*\}")
 _DECORATION = r"[\s*_(\[\"'`#]*"
 _STATED = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+(?:is|would\s+be|should\s+be))?(?:\s+(?:option|choice|number))?"
-    rf"\s*[:=]?{_DECORATION}(\d+)(?![\d%]|[.,:/]\d)",
+    rf"{ANSWER_IS}(?:\s+(?:option|choice|number))?\s*[:=]?{_DECORATION}(\d+)(?![\d%]|[.,:/]\d){NOT_DENIED}",
     re.IGNORECASE,
 )
 _OTHER = re.compile(rf"[\s*_)\]\"'`]*(?:,|/|&|\bor\b|\band\b){_DECORATION}(?:option\s+)?(\d+)", re.IGNORECASE)
-_ALONE = re.compile(rf"{_DECORATION}(\d+)[\s*_)\]\"'`.]*")
+_ALONE = re.compile(rf"{_DECORATION}(\d+)[\s*_)\]\"'`.。।]*")
 
 
 def find_numbered_option(text: str, options: list[str]) -> str | None:
@@ -49,4 +50,4 @@ def _known(number: str, options: list[str]) -> str | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .")
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .。।")

@@ -5,6 +5,16 @@ import unicodedata
 from typing import Any
 
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+# Written as texts are once they are normalized.
+_ANSWER = (
+    r"(?:\b(?i:answer|option|choice|respuesta|réponse|resposta|antwort|ответ|απάντηση|उत्तर|উত্তর)\b"
+    r"|答案|选项|選項|答え|正解|정답|답|الجواب|الإجابة|התשובה|คำตอบ)"
+)
+_IS = r"(?:\s*(?:\b(?i:is|would\s+be|should\s+be|es|est|é|ist|είναι)\b|هو|هي|היא|הוא|คือ|是|为|為|は|은|는))?"
+ANSWER_IS = unicodedata.normalize("NFKC", f"{_ANSWER}{_IS}")
+"""Pattern of "the answer is" in several languages."""
+NOT_DENIED = unicodedata.normalize("NFKC", r"(?!\s*(?:では(?:ない|ありません)|じゃない|[가이]\s*아[니닙]|नहीं|নয়))")
+"""Pattern of what does not go on with a "not", as it does in languages that put it last."""
 _END_OF_THOUGHT = "</think>"
 # Chinese and Japanese put no space beside a number, and math-verify wants one.
 _BESIDE_OTHER_SCRIPT = re.compile(r"(?<=[^\x00-\x7F])(?=[-+]?\d)|(?<=\d)(?=[^\x00-\x7F])")

@@ -20,6 +20,7 @@ from rich.table import Table
 from transformers import AutoTokenizer
 
 from ..config import DataConfig, EngineConfig, EvaluateConfig
+from ..data.lengths import check_prompts_fit
 from ..data.load import iter_rows, load_prompts, to_dataset
 from ..data.tasks import is_generated
 from ..data.tokens import RowTokenizer
@@ -165,7 +166,13 @@ def evaluate_model(
             A reward of 1 is a right answer. Rows it says nothing about are left out, and counted.
         evaluate (`EvaluateConfig`):
             Settings.
+
+    Raises:
+        ConfigurationError: A prompt is longer than the engine takes, or no answer could be judged.
     """
+    plain, longest = rows.to_list(), evaluate.max_completion_length
+    most = backend.max_model_len()
+    check_prompts_fit(plain, tokenizer.prompts(plain), longest, most, "max_completion_length")
     greedy, sampled = _answer(backend, tokenizer, rows, reward, evaluate)
     judged = ~np.isnan(greedy.right[:, 0])
     if not judged.any():
@@ -269,7 +276,7 @@ def print_evaluation(result: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     for line in _remarks(result):
-        console.print(line)
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _cell(value: float, interval: tuple[float, float]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..data.lengths import check_prompts_fit
 from ..data.tokens import RowTokenizer
 from ..engine.protocol import Completion, GenerationBackend, Sampling
 from ..rewards import RewardFunction, checked
@@ -51,8 +52,13 @@ def grade_answers(
             As in [`grade`].
         sampling (`Sampling`):
             How prompts are answered.
+
+    Raises:
+        ConfigurationError: A prompt is longer than the engine takes.
     """
-    prompts = tokenizer.prompts(dataset.to_list())
+    rows = dataset.to_list()
+    prompts = tokenizer.prompts(rows)
+    check_prompts_fit(rows, prompts, sampling.max_tokens, backend.max_model_len(), "an answer of")
     return grade(backend.generate(prompts, sampling), tokenizer.tokenizer, dataset, reward)
 
 

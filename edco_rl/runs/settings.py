@@ -97,6 +97,7 @@ def prepare(settings: RunSettings) -> tuple[Dataset, Dataset | None, dict[str, A
         ConfigurationError: A setting or row to be changed.
     """
     training = settings.training
+    _show_log(training)
     check_model_and_data(settings.script, settings.model)
     training.resume_from_checkpoint = _checkpoint(training)
     rows = settings.rows
@@ -104,6 +105,13 @@ def prepare(settings: RunSettings) -> tuple[Dataset, Dataset | None, dict[str, A
     described = settings.describe()
     set_model_arguments(training, settings.model)
     return *rows, described
+
+
+def _show_log(training: Any) -> None:
+    """Have the package's own log shown as `log_level` says; by default warnings are."""
+    if training.log_level != "passive":
+        logging.basicConfig(format="%(message)s")  # nothing where the program has set up its log
+        logging.getLogger("edco_rl").setLevel(training.get_process_log_level())
 
 
 def _try_chat_template(settings: RunSettings, train: Dataset, held_out: Dataset | None) -> None:

@@ -14,12 +14,13 @@ from scipy.stats import rankdata
 from ..config import EstimatorConfig
 from ..curriculum.fusion import reciprocal_rank_fusion
 from ..curriculum.pool import FloatArray
-from ..data.tokens import Row, RowTokenizer, reference_text
+from ..data.lengths import check_lengths, check_prompts_fit
+from ..data.tokens import Row, RowTokenizer, name_row, reference_text
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import rouge_l
 from ..store import Artefact, fingerprint, load_same, rows_fingerprint, save_file
-from .row_scorer import RowScorer
+from .row_scorer import SCORING, RowScorer
 
 ROUGE_L = "rouge_l"
 CROSS_ENTROPY = "cross_entropy"
@@ -119,7 +120,10 @@ class DifficultyMeasurer:
                 continue
             if name in self._scorers:
                 scorer = self._scorers[name]
-                values = [score.value for score in scorer.score(scorer.encode(rows), backend)]
+                encoded = scorer.encode(rows)
+                most, lengths = backend.max_model_len(), scorer.lengths(encoded)
+                check_lengths(lengths, most, SCORING, lambda number: name_row(rows[number]))
+                values = [score.value for score in scorer.score(encoded, backend)]
             else:
                 values = [row[name] for row in rows]
             for entry, value, row in zip(measured, values, rows, strict=True):
@@ -132,7 +136,11 @@ class DifficultyMeasurer:
 
     def _outputs(self, rows: Sequence[Row], backend: GenerationBackend) -> list[str]:
         """The student's greedy outputs."""
-        groups = backend.generate(self.tokenizer.prompts(rows), Sampling(self.max_tokens, temperature=0.0))
+        prompts = self.tokenizer.prompts(rows)
+        check_prompts_fit(
+            rows, prompts, self.max_tokens, backend.max_model_len(), "an output of difficulty_max_tokens"
+        )
+        groups = backend.generate(prompts, Sampling(self.max_tokens, temperature=0.0))
         outputs = [group[0].token_ids for group in groups]
         return self.tokenizer.tokenizer.batch_decode(outputs, skip_special_tokens=True)
 

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from ..data.lengths import check_lengths
 from ..data.tokens import Row
 from ..engine.protocol import GenerationBackend
 from ..entropy import Score
 from ..errors import ConfigurationError
 from ..store import Parts
-from .row_scorer import EncodedRows, RowScorer
+from .row_scorer import SCORING, EncodedRows, RowScorer
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ def score_rows(
             Called after each part.
 
     Raises:
-        ConfigurationError: A row is invalid, or those done before are not the first of these.
+        ConfigurationError: A row is invalid or too long, or those done before are not the first of these.
     """
     rows = iter(rows)
     done = len(parts)
@@ -110,15 +111,21 @@ def score_rows(
         parts.write(part.number, scores_table(part.ids, scores, policy_version))
         report(Progress(len(part.ids), part.encoded.tokens() + _generated(scorer, scores)))
 
+    most = backend.max_model_len()
+
+    def checked(part: Part) -> EncodedRows:
+        check_lengths(scorer.lengths(part.encoded), most, SCORING, lambda number: f"row {part.ids[number]!r}")
+        return part.encoded
+
     coming = _prefetch(_encoded_parts(rows, scorer, done, part_prompts))
     if in_flight == 1:
         for part in coming:
-            write(part, scorer.score(part.encoded, backend))
+            write(part, scorer.score(checked(part), backend))
         return
     waiting: deque[tuple[Part, Future[list[Score]]]] = deque()
     with ThreadPoolExecutor(in_flight) as pool:
         for part in coming:
-            waiting.append((part, pool.submit(scorer.score, part.encoded, backend)))
+            waiting.append((part, pool.submit(scorer.score, checked(part), backend)))
             if len(waiting) == in_flight:
                 first, scores = waiting.popleft()
                 write(first, scores.result())

@@ -16,6 +16,7 @@ from ..entropy import Score, TokenLogprobs, make_estimator
 from ..errors import ConfigurationError
 from .labels import MOST_TOKENS, LabelTokens
 
+SCORING = "what scoring adds to it"
 # Tokens up to which a reference answer is short, and rows that are looked at.
 _SHORT_TOKENS = 24
 _ROWS_LOOKED_AT = 256
@@ -134,6 +135,12 @@ class RowScorer:
                 prompt, config.scoring_quick_answer_instruction, config.scoring_quick_answer_place
             )
         return prompt if config.scoring_chat_template else plain_text(prompt)
+
+    def lengths(self, encoded: EncodedRows) -> list[int]:
+        """Tokens of each prompt with what scoring adds to it."""
+        generated = self.request.max_tokens + self.request.model_logprobs  # read afterwards, which generates a token
+        added = [len(reference) + 1 for reference in encoded.references] or [generated] * len(encoded.prompts)
+        return [len(prompt) + more for prompt, more in zip(encoded.prompts, added, strict=True)]
 
     def score(self, encoded: EncodedRows, backend: GenerationBackend) -> list[Score]:
         """Scores of encoded rows, in their order."""

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from transformers import ProgressCallback
 from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Pool
 from ..curriculum.pool import IndexArray
+from ..data.lengths import check_lengths
 from ..data.prompts import check_prompts, prompt_ids
 from ..data.tokens import TEMPLATE_COLUMNS
 from ..engine.protocol import GenerationBackend
 from ..errors import ConfigurationError
 from ..scoring import RowScorer, has_short_references
+from ..scoring.row_scorer import SCORING
 from .batches import BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
 from .checkpoint import CheckpointMixin
@@ -218,6 +221,19 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
         """Tokens of each prompt of the training set."""
         return list(map(len, self.row_tokenizer.prompts(self._scored_rows.to_list())))
 
+    def _check_rollouts_fit(self, *, evaluation: bool = True) -> None:
+        """Refuse prompts that the engine cannot continue, of training and, where it answers those, of `evaluation`."""
+        most, added = None if self.engine is None else self.engine.max_model_len(), self.args.max_completion_length
+        setting = f"max_completion_length {added}"
+        lengths = [length + added for length in self._prompt_lengths()]
+        self._check_lengths(range(len(lengths)), lengths, setting)
+        sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        for name, rows in sets.items() if evaluation else ():
+            if isinstance(rows, Dataset):
+                lengths = [len(prompt) + added for prompt in self.row_tokenizer.prompts(rows.to_list())]
+                title = f"eval_dataset {name}".rstrip()
+                check_lengths(lengths, most, setting, partial("{}, row {}".format, title))
+
     def get_train_dataloader(self) -> DataLoader:
         """A data loader that draws from the curriculum at the moment a batch is needed."""
         return DataLoader(
@@ -267,11 +283,8 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
         self.observe(gather_object(outcomes))
 
     def _score(self, indices: list[int], backend: GenerationBackend) -> list[Outcome]:
-        rows, request = self._scorer.encode(self._scored_rows.select(indices).to_list()), self._scorer.request
-        generated = request.max_tokens + request.model_logprobs  # read afterwards, which generates a token
-        added = [len(reference) + 1 for reference in rows.references] or [generated] * len(indices)
-        lengths = [len(prompt) + more for prompt, more in zip(rows.prompts, added, strict=True)]
-        self._check_lengths(indices, lengths, "what scoring adds to it")
+        rows = self._scorer.encode(self._scored_rows.select(indices).to_list())
+        self._check_lengths(indices, self._scorer.lengths(rows), SCORING)
         scores = self._scorer.score(rows, backend)
         self.tokens["scored"] += sum(score.tokens for score in scores)
         step = self.state.global_step

@@ -112,6 +112,8 @@ class CurriculumDistillationTrainer(DifficultyMixin, PaddedTeacherTrainer):
             self._open_engine_for_rollouts(engine)
         self.add_callback(ObserveCallback(self))
         self._init_curriculum(config, self._with_difficulty(rows, config))
+        if engine is not None and self.args.lmbda > 0:
+            self._check_rollouts_fit(evaluation=self.args.lmbda == 1)
         self.loss_schedule = LossSchedule.of(self.args, self.curriculum.strategy)
         self._stages = StageCallback(self)
         self.add_callback(self._stages)

@@ -13,6 +13,7 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from ..data.lengths import check_prompts_fit
 from ..data.tokens import reference_text
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
@@ -49,6 +50,12 @@ class BestOfStage:
         self.overlap: float | None = None
         for row in rows:
             reference_text(row)
+        if trainer.engine is not None:
+            plain, most = rows.to_list(), trainer.engine.max_model_len()
+            prompts, added = trainer.row_tokenizer.prompts(plain), trainer.max_completion_length
+            check_prompts_fit(
+                plain, prompts, added, most, f"stage_checkpoint {BEST_ROUGE_L} and max_completion_length"
+            )
 
     def measure(self) -> None:
         """Measure the current weights, and keep them where they are the best so far. A collective."""

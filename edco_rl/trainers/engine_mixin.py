@@ -15,6 +15,7 @@ from trl.models import unwrap_model_for_generation
 from ..config import EngineConfig
 from ..curriculum import Curriculum
 from ..curriculum.pool import IndexArray
+from ..data.lengths import check_lengths
 from ..engine.generation import EngineGeneration, iter_base
 from ..engine.hardware import has_cuda
 from ..engine.launch import EngineConnection, open_engine, push_base, resolve_engine
@@ -119,15 +120,8 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         Raises:
             ConfigurationError: The first that is too long is named, with the settings.
         """
-        most = None if self.engine is None else self.engine.max_model_len()
-        too_long = [number for number, length in enumerate(lengths) if most is not None and length > most]
-        if too_long:
-            row = indices[too_long[0]]
-            raise ConfigurationError(
-                f"Row {row} (id {self.curriculum.pool.ids[row]!r}): its prompt takes {lengths[too_long[0]]} tokens "
-                f"with {setting}, and the engine at most {most} (engine_max_model_len). Of {len(lengths)} rows "
-                f"{len(too_long)} are too long: raise it, lower the other, or leave them out of the data set."
-            )
+        most, ids = None if self.engine is None else self.engine.max_model_len(), self.curriculum.pool.ids
+        check_lengths(lengths, most, setting, lambda number: f"Row {indices[number]} (id {ids[indices[number]]!r})")
 
     @property
     def engine(self) -> Any:

@@ -78,9 +78,7 @@ class RolloutMixin(CurriculumMixin):
 
     def _start_engine(self, config: EngineConfig) -> None:
         self._open_engine_for_rollouts(config)
-        longest = self.max_completion_length
-        lengths = [length + longest for length in self._prompt_lengths()]
-        self._check_lengths(range(len(lengths)), lengths, f"max_completion_length {longest}")
+        self._check_rollouts_fit()
 
     def _rollout_temperature(self) -> float:
         return self.temperature

@@ -78,6 +78,14 @@ def test_every_row_of_a_misbehaving_teacher_is_accounted_for_and_nothing_is_paid
         assert again == chains
 
 
+def test_no_proxy_is_asked_for_a_teacher_on_this_machine(scripted_teacher, tmp_path, monkeypatch):
+    for variable in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
+    with scripted_teacher().serve() as url:
+        chains, _, _ = ask(url, tmp_path / "replies", question_rows(3))
+    assert count(chains)["right"] == 3
+
+
 def test_a_teacher_that_dies_half_way_leaves_the_rest_pending_and_is_continued(scripted_teacher, tmp_path):
     teacher = scripted_teacher()
     with teacher.serve() as url:

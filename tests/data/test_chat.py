@@ -54,6 +54,17 @@ def test_a_row_that_the_template_does_not_take_is_named(tokenizer, row, problem)
     check_chat_template(Dataset.from_list([{"prompt": "Plain text"}]), tokenizer)
 
 
+@pytest.mark.parametrize("role", ["system", "developer", "user"])
+def test_a_turn_that_the_template_leaves_out_is_named(tokenizer, role):
+    tokenizer.chat_template = "{% for m in messages if m.role != '" + role + "' %}{{ m.content | trim }}\n{% endfor %}"
+    turns = [{"role": one, "content": f" {one}s words\n"} for one in ("system", "developer", "user")]
+    kept = [turn for turn in turns if turn["role"] != role]
+    left_out = turns.index(next(turn for turn in turns if turn["role"] == role))
+    check_chat_template(Dataset.from_list([{"prompt": kept}]), tokenizer)
+    with pytest.raises(ConfigurationError, match=rf"^Row 1, .* leaves out message {left_out} \({role}\)\."):
+        check_chat_template(Dataset.from_list([{"prompt": kept}, {"prompt": turns}]), tokenizer)
+
+
 def test_messages_for_a_tokenizer_without_a_template_are_refused(tokenizer):
     tokenizer.chat_template = None
     for call in (show_prompt, lambda row, tokenizer: check_chat_template(Dataset.from_list([row]), tokenizer)):

@@ -126,3 +126,16 @@ def test_the_servers_own_complaint_is_passed_on(client):
 def test_a_server_that_is_not_there_is_named():
     with pytest.raises(EngineError, match=r"No answer from the vLLM server at http://127\.0\.0\.1:9"):
         EngineClient("http://127.0.0.1:9")
+
+
+def test_a_real_server_is_reached_past_a_proxy_and_with_a_word_for_what_its_address_lacks(server_url, monkeypatch):
+    for variable in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
+    client = EngineClient(server_url)
+    [[completion]] = client.generate([[1, 2]], Sampling(2))
+    assert len(completion.token_ids) <= 2 and client.max_model_len() == 512
+    client.close()
+    with pytest.raises(EngineError, match="engine_url is the server's base URL: without /vllm"):
+        EngineClient(f"{server_url}/vllm")
+    with pytest.raises(EngineError, match=f"does not speak https: is it {server_url}"):
+        EngineClient(server_url.replace("http", "https", 1))

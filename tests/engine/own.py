@@ -37,6 +37,13 @@ class CopiedModel(Engine):
         self.closed = True
 
 
+class ShortEngine(CopiedModel):
+    """Takes 12 tokens."""
+
+    def max_model_len(self):
+        return 12
+
+
 class CopyTransport(WeightTransport):
     engine_class = CopiedModel
 

@@ -1,9 +1,11 @@
 """What the client sends, received by a plain HTTP server; tests/e2e has the real one."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import psutil
 import pytest
 
 from edco_rl import ConfigurationError, EngineConfig
@@ -63,23 +65,27 @@ def test_a_request_leaves_no_sampling_parameter_to_the_models_own_defaults(recei
     )
 
 
+KNOWN = ("/v1/models", "/health", "/behind/v1/models", "/page/v1/models")
+
+
 @pytest.fixture
 def picky_server():
-    """Answers below its root alone, and those that bring its key."""
+    """Answers those that bring its key, at its root and below /behind; below /page it has a page for people."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             allowed = self.headers["Authorization"] == "Bearer secret"
-            status = 401 if not allowed else 200 if self.path in ("/v1/models", "/health") else 404
+            status = 401 if not allowed else 200 if self.path in KNOWN else 404
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            is_page = self.path == "/page/v1/models"
+            self.send_header("Content-Type", "text/html" if is_page else "application/json")
             self.end_headers()
-            self.wfile.write(json.dumps({"data": [{"id": "policy"}]}).encode())
+            self.wfile.write(b"Welcome" if is_page else json.dumps({"data": [{"id": "policy"}]}).encode())
 
         def log_message(self, *arguments):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = HTTPServer(("0.0.0.0", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -96,13 +102,25 @@ def test_a_servers_key_is_sent_and_a_missing_one_is_told(picky_server, monkeypat
     assert EngineClient(picky_server).model == "policy" and "secret" not in str(refused.value)
 
 
+INTERFACES = [address for addresses in psutil.net_if_addrs().values() for address in addresses]
+OWN = sorted({"localhost", "0.0.0.0", *(one.address for one in INTERFACES if one.family == socket.AF_INET)})
+
+
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(picky_server, monkeypatch, variable):
+@pytest.mark.parametrize("host", OWN)
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(picky_server, monkeypatch, variable, host):
     monkeypatch.setenv("VLLM_API_KEY", "secret")
     monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
-    assert EngineClient(picky_server).models() == ["policy"]
-    server = VLLMServer("model", EngineConfig(engine_port=int(picky_server.rpartition(":")[2])), "log")
-    assert server.is_healthy()
+    port = int(picky_server.rpartition(":")[2])
+    assert EngineClient(f"http://{host}:{port}").models() == ["policy"]
+    assert VLLMServer("model", EngineConfig(engine_host=host, engine_port=port), "log").is_healthy()
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_proxy_that_refuses_another_machine_is_named(monkeypatch, proxy):
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(EngineError, match=r"The proxy of the environment .* refuses: name the host in no_proxy"):
+        EngineClient("http://192.0.2.77:8000")
 
 
 def test_an_address_that_is_nearly_right_gets_a_word_that_helps(picky_server, monkeypatch):
@@ -111,5 +129,17 @@ def test_an_address_that_is_nearly_right_gets_a_word_that_helps(picky_server, mo
         EngineClient(f"{picky_server}/vllm")
     with pytest.raises(EngineError, match=f"does not speak https: is it {picky_server}"):
         EngineClient(picky_server.replace("http", "https", 1))
+    with pytest.raises(EngineError, match=r"/page/v1/models names no models: is there a vLLM server"):
+        EngineClient(f"{picky_server}/page")
     with pytest.raises(ConfigurationError, match="base URL, without /v1"):
         EngineConfig(engine_url=f"{picky_server}/v1/")
+    with pytest.raises(EngineError, match=r"Is it still running\? Does it speak https\?"):
+        EngineClient("http://127.0.0.1:9")
+    assert EngineClient(f"{picky_server}/behind/").models() == ["policy"]
+
+
+def test_a_key_among_the_servers_arguments_would_not_reach_its_clients():
+    for words in (["--api-key", "secret"], ["--api-key=secret"]):
+        with pytest.raises(ConfigurationError, match="environment variable VLLM_API_KEY") as refused:
+            EngineConfig(engine_args=words)
+        assert "secret" not in str(refused.value)

@@ -18,6 +18,7 @@ from edco_rl.rewards import (
     rouge_l,
     rouge_l_reward,
 )
+from edco_rl.rewards.numbered import find_numbered_option
 
 # Each script: two sentences, "the answer is", and its digits where it has its own.
 SCRIPTS = {
@@ -105,6 +106,33 @@ def test_an_option_is_found_among_any_words(text, other, statement, digits):
     assert find_option(f"{labels[0]}, {labels[1]}") is None
     assert find_option(text, [other, text]) == "B"
     assert multiple_choice_reward([f"{statement} {labels[1]}"] * 2, ["B", "A"], [[other, text]] * 2) == [1.0, 0.0]
+
+
+@each_script
+def test_a_numbered_option_is_found_among_any_words(text, other, statement, digits):
+    write = str.maketrans("0123456789", digits or "0123456789")
+    two, one = "2".translate(write), "1".translate(write)
+    beside = [] if len(text.split()) > 1 else [f"{statement}{two}"]
+    for written in [
+        two,
+        f"{two}。",
+        f"[[{two}]]",
+        f"{statement} {two}",
+        *beside,
+        f"{text} \\boxed{{{two}}}",
+        f"{other}.",
+    ]:
+        assert find_numbered_option(written, [text, other]) == "2", written
+    assert find_numbered_option(f"{one}, {two}", [text, other]) is None
+    assert multiple_choice_reward([f"{statement} {two}"] * 3, [two, one, "2"], [[other, text]] * 3) == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "denial", ["答案不是{}", "答えは{}ではない", "정답은 {}가 아닙니다", "उत्तर {} नहीं है", "উত্তর {} নয়"]
+)
+def test_an_answer_that_is_said_to_be_wrong_is_none(denial):
+    assert find_option(denial.format("B"), ["x", "y"]) is None
+    assert find_numbered_option(denial.format("2"), ["x", "y"]) is None
 
 
 @pytest.mark.parametrize(

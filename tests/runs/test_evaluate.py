@@ -31,6 +31,9 @@ class Scripted:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
 
+    def max_model_len(self):
+        return None
+
     def generate(self, prompts, sampling):
         groups = []
         for prompt in prompts:
@@ -154,6 +157,22 @@ def test_prompts_that_were_trained_on_are_counted(tmp_path):
         text = f"2 of 3 prompts are in {name} too, 1 of them but for case, spaces or punctuation."
         assert found == {"prompts": 3, "equal": 1, "near_equal": 1, "text": text}
     assert not listed.exists() and count_trained_on(settings(), data, rows) is None
+
+
+def test_the_command_says_how_many_prompts_were_trained_on(tiny_model_path, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    paths = [tmp_path / name for name in ("trained [on] before.jsonl", "test.jsonl")]
+    for path, texts in zip(paths, (["1 + 1 =", "2 + 1 ="], ["1 + 1 =", "2+1=", "3 + 1 ="]), strict=True):
+        path.write_text("".join(json.dumps({"prompt": text, "answer": "2"}) + "\n" for text in texts))
+    train, test = map(str, paths)
+    given = {"model_name_or_path": tiny_model_path, "dataset_name": test, "train_dataset_name": train}
+    given |= {"engine_mode": "tests.engine.own:CopiedModel", "max_completion_length": 2}
+    given["output"] = tmp_path / "evaluation.json"
+    main(["evaluate", *(str(word) for name, value in given.items() for word in (f"--{name}", value))])
+    text = f"2 of 3 prompts are in {train} too, 1 of them but for case, spaces or punctuation."
+    assert text in capsys.readouterr().out.splitlines()
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["overlap"] == {"prompts": 3, "equal": 1, "near_equal": 1, "text": text} and found["prompts"] == 3
 
 
 def test_a_generated_task_has_no_prompts_that_its_run_was_trained_on():

@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+import subprocess
+import sys
 
 import pytest
 from transformers import AutoTokenizer
@@ -60,6 +62,26 @@ def test_the_first_prompt_is_logged_as_the_model_sees_it(tmp_path, caplog, tiny_
         "The first prompt as the model will see it:\n<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
         "trained by Hugging Face<|im_end|>\n<|im_start|>user\n0 + 1 =<|im_end|>\n<|im_start|>assistant\n"
     ) in caplog.text
+
+
+def test_log_level_shows_the_first_prompt(tmp_path, tiny_model_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    command = [
+        sys.executable,
+        "-m",
+        "edco_rl",
+        "train",
+        "sft",
+        "--model_name_or_path",
+        tiny_model_path,
+        "--bf16=False",
+    ]
+    command += ["--dataset_name", str(path), "--output_dir", str(tmp_path / "run"), "--held_out_prompts", "0"]
+    command += ["--max_steps", "1", "--engine_mode", "none", "--use_cpu", "True", "--strategy", "random"]
+    for level, shown in (("info", True), ("warning", False)):
+        done = subprocess.run([*command, "--log_level", level], capture_output=True, text=True, check=True)
+        assert ("The first prompt as the model will see it:\n<|im_start|>system" in done.stderr) == shown
 
 
 def test_a_streaming_data_set_is_refused(tmp_path, capsys, tiny_model_path):

@@ -96,6 +96,9 @@ class Recorder:
     def __init__(self, backend, asked, given):
         self.backend, self.asked, self.given = backend, asked, given
 
+    def max_model_len(self):
+        return None
+
     def generate(self, prompts, sampling):
         self.asked.extend(map(tuple, prompts))
         return self.backend.generate(prompts, sampling)

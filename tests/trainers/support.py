@@ -4,6 +4,8 @@ from datasets import Dataset
 from trl import GRPOConfig, RLOOConfig, SFTConfig
 
 from edco_rl import (
+    CurriculumDistillationConfig,
+    CurriculumDistillationTrainer,
     CurriculumGRPOTrainer,
     CurriculumPPOConfig,
     CurriculumPPOTrainer,
@@ -30,17 +32,17 @@ ROLLOUTS = TRAINING | {
     "max_completion_length": 4,
 }
 
+ROWS = TRAINING | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+
 # Class, settings' class, and settings with which an optimizer step takes four prompts.
 TRAINERS = {
     "grpo": (CurriculumGRPOTrainer, GRPOConfig, ROLLOUTS),
     "rloo": (CurriculumRLOOTrainer, RLOOConfig, ROLLOUTS),
     "ppo": (CurriculumPPOTrainer, CurriculumPPOConfig, ROLLOUTS),
-    "sft": (
-        CurriculumSFTTrainer,
-        SFTConfig,
-        TRAINING | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
-    ),
+    "sft": (CurriculumSFTTrainer, SFTConfig, ROWS),
+    "distillation": (CurriculumDistillationTrainer, CurriculumDistillationConfig, ROWS | {"lmbda": 0.0}),
 }
+ON_ROLLOUTS = ("grpo", "rloo", "ppo")
 
 
 def sums(rows=13, **columns):
@@ -51,6 +53,11 @@ def sums(rows=13, **columns):
 def length_reward(completions, **kwargs):
     """Differs within groups, and needs no right answer."""
     return [float(sum(map(ord, completion)) % 7) for completion in completions]
+
+
+def taught_by(kind, model):
+    """What a trainer is given between model and settings: rewards, a teacher, or nothing."""
+    return (length_reward,) if kind in ON_ROLLOUTS else (model,) if kind == "distillation" else ()
 
 
 def logged(trainer, *names):

@@ -17,34 +17,31 @@ from edco_rl import (
 )
 from edco_rl.trainers.rollout_mixin import RolloutMixin
 
-from ..engine.own import CopiedModel
-from .support import ROLLOUTS, TRAINERS, TRAINING, length_reward, sums
+from .support import ROLLOUTS, TRAINERS, TRAINING, length_reward, sums, taught_by
 
-SHORT = EngineConfig(engine_mode=f"{__name__}:ShortEngine")
-
-
-class ShortEngine(CopiedModel):
-    """Takes 12 tokens, and stops at a text."""
-
-    def max_model_len(self):
-        return 12
+SHORT = EngineConfig(engine_mode="tests.engine.own:ShortEngine")
 
 
-def make(kind, model, folder, dataset, curriculum="random", engine=None, **changes):
+def make(kind, model, folder, dataset, curriculum="random", engine=None, eval_dataset=None, **changes):
     trainer, config, settings = TRAINERS[kind]
     args = config(**(settings | {"output_dir": str(folder), "max_steps": 2} | changes))
-    rewards = () if kind == "sft" else (length_reward,)
-    return trainer(model, *rewards, args=args, train_dataset=dataset, curriculum=curriculum, engine=engine)
+    given = {"args": args, "train_dataset": dataset, "eval_dataset": eval_dataset}
+    return trainer(model, *taught_by(kind, model), curriculum=curriculum, engine=engine, **given)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "rloo", "ppo"])
+@pytest.mark.parametrize("kind", ["grpo", "rloo", "ppo", "distillation"])
 def test_a_prompt_too_long_for_the_engine_is_named_before_training(tiny_model_path, tmp_path, kind):
     prompts = ["1 + 1 ="] * 8 + ["1 + 1 + 1 + 1 + 1 ="]
     rows = Dataset.from_dict({"prompt": prompts, "id": [f"row {number}" for number in range(9)]})
-    message = r"Row 8 \(id 'row 8'\): .* takes \d\d tokens with max_completion_length 6, .* at most 12 \(engine_max_mo"
-    with pytest.raises(ConfigurationError, match=message):
-        make(kind, tiny_model_path, tmp_path, rows, engine=SHORT, max_completion_length=6)
-    make(kind, tiny_model_path, tmp_path, rows.select(range(8)), engine=SHORT, max_completion_length=6).train()
+    settings = {"engine": SHORT, "max_completion_length": 6} | ({"lmbda": 1.0} if kind == "distillation" else {})
+    rest = r".* takes \d\d tokens with max_completion_length 6, .* at most 12 \(engine_max_model_len"
+    with pytest.raises(ConfigurationError, match=rf"^Row 8 \(id 'row 8'\): {rest}"):
+        make(kind, tiny_model_path, tmp_path, rows, **settings)
+    short = rows.select(range(8))
+    for evaluated, name in ((rows, "eval_dataset"), ({"easy": short, "hard": rows}, "eval_dataset hard")):
+        with pytest.raises(ConfigurationError, match=rf"^{name}, row 8: {rest}"):
+            make(kind, tiny_model_path, tmp_path, short, eval_dataset=evaluated, **settings)
+    make(kind, tiny_model_path, tmp_path, short, eval_dataset=short, **settings).train()
 
 
 def test_a_prompt_too_long_to_be_scored_is_named_before_training(tiny_model_path, tmp_path):

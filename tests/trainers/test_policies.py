@@ -9,7 +9,7 @@ from trl import GRPOConfig
 from edco_rl import ConfigurationError, CurriculumConfig, CurriculumGRPOTrainer, CurriculumPPOConfig, EngineConfig
 from edco_rl.engine.transformers_backend import TransformersBackend
 
-from .support import ROLLOUTS, TRAINERS, length_reward, sums
+from .support import ROLLOUTS, TRAINERS, length_reward, sums, taught_by
 
 OWN = EngineConfig(engine_mode="tests.engine.own:CopiedModel")
 PROMPTS = [[1, 2, 3], [40, 50, 60, 70], [7]]
@@ -132,7 +132,7 @@ def test_a_resized_vocabulary_works_without_an_engine_and_is_refused_with_one(ti
         make(resized(), tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "rloo", "sft"])
+@pytest.mark.parametrize("kind", ["grpo", "rloo", "sft", "distillation"])
 def test_a_compiled_model_trains_as_it_would_otherwise(tiny_model_path, tmp_path, kind):
     trainer, config, settings = TRAINERS[kind]
     dataset = sums(13, completion=[f" {number}" for number in range(13)])
@@ -140,8 +140,9 @@ def test_a_compiled_model_trains_as_it_would_otherwise(tiny_model_path, tmp_path
 
     def losses(**changes):
         args = config(**(settings | {"output_dir": str(tmp_path), "max_steps": 3} | changes))
-        rewards = () if kind == "sft" else (length_reward,)
-        made = trainer(tiny_model_path, *rewards, args=args, train_dataset=dataset, curriculum=curriculum)
+        made = trainer(
+            tiny_model_path, *taught_by(kind, tiny_model_path), args=args, train_dataset=dataset, curriculum=curriculum
+        )
         made.train()
         return [entry["loss"] for entry in made.state.log_history if "loss" in entry]
 

@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 
 from edco_rl import ConfigurationError, CurriculumConfig
 
-from .support import TRAINERS, length_reward, sums
+from .support import ON_ROLLOUTS, TRAINERS, length_reward, sums, taught_by
 
 CONFIG = CurriculumConfig(
     strategy="combined", curriculum_interval=2, scoring_prefix_tokens=1, scoring_quick_answer=False
@@ -26,8 +26,14 @@ def rows(count, moved=0):
 def make(kind, model, folder, dataset, curriculum=CONFIG, eval_dataset=None, **changes):
     trainer, config, settings = TRAINERS[kind]
     args = config(**(settings | SAVING | {"output_dir": str(folder)} | changes))
-    rewards = () if kind == "sft" else (length_reward,)
-    return trainer(model, *rewards, args=args, train_dataset=dataset, eval_dataset=eval_dataset, curriculum=curriculum)
+    return trainer(
+        model,
+        *taught_by(kind, model),
+        args=args,
+        train_dataset=dataset,
+        eval_dataset=eval_dataset,
+        curriculum=curriculum,
+    )
 
 
 def learned(trainer):
@@ -114,10 +120,10 @@ def test_more_epochs_or_steps_go_on_where_the_run_was(tiny_model_path, tmp_path,
 def test_batches_of_another_size_are_drawn_from_what_was_learned(
     tiny_model_path, tmp_path, run, kind, checkpoint, changes, prompts
 ):
-    if kind == "sft" and "num_generations" in changes:
+    if kind not in ON_ROLLOUTS and "num_generations" in changes:
         pytest.skip("no groups")
     _, folder = run(kind)
-    step = 4 * prompts if prompts else 6 if kind == "sft" else 3
+    step = 4 * prompts if prompts else 3 if kind in ON_ROLLOUTS else 6
     other = make(kind, tiny_model_path, tmp_path, rows(12), max_steps=6, **changes)
     assert resume(other, folder / f"checkpoint-{checkpoint}") == (6 - checkpoint) * step
     assert other.state.global_step == 6
