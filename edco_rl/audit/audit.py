@@ -93,10 +93,10 @@ def run_audit(
     with redirect_stdout(sys.stderr), open_backend(engine, model, tokenizer, folder / "engine.log") as source:
         measurements, log = folder / "measurements", lambda text: console.print(text, style="dim")
         auditor = Auditor(rows, row_tokenizer, source, width, measurements, made_from, reward, log)
-        auditor.check_lengths([*candidates, full_sequence(estimator)])
-        measured = [auditor.measure(candidate) for candidate in candidates]
         as_in_training = (audit.temperature, audit.top_p)
         unit, rollout = full_sequence(estimator, *as_in_training), free(estimator, *as_in_training)
+        auditor.check_lengths([*candidates, unit])
+        measured = [auditor.measure(candidate) for candidate in candidates]
         full, rollouts = auditor.full_sequences(unit, rollout)
         greedy = auditor.greedy_rewards(estimator.scoring_sequence_tokens)
         references = auditor.reference(estimator, audit.reference_samples, *as_in_training)
