@@ -251,6 +251,12 @@ class LearningEdge(Strategy):
             self._owed[most] -= 1
         return places.tolist()
 
+    def outlook(self, n: int, group_size: int) -> tuple[float, float]:
+        good, bad = self.posterior().T
+        alike = betaln(good + group_size, bad), betaln(good, bad + group_size)
+        differ = 1 - sum(np.exp(one - betaln(good, bad)) for one in alike)
+        return float(differ[np.argsort(-self.value(), kind="stable")[:n]].mean()), float(differ.mean())
+
     def metrics(self) -> dict[str, float]:
         good, bad = self.posterior().T
         _, strength, slope = self._fit()

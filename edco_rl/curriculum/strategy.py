@@ -203,6 +203,13 @@ class Strategy(ABC):
     def renew(self, step: int) -> None:  # noqa: B027
         """Form the curriculum that begins at optimizer step `step`. Called once wanted scores were observed."""
 
+    def outlook(self, n: int, group_size: int) -> tuple[float, float] | None:
+        """Shares of groups whose rewards are expected to differ, with the next `n` prompts and in random order.
+
+        `None` where the strategy expects nothing.
+        """
+        return None
+
     def metrics(self) -> dict[str, float]:
         """Numbers to log, without prefix."""
         return {}

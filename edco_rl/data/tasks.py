@@ -16,6 +16,7 @@ MIXTURE = "mixture"
 DEFAULT_TRAIN_PROMPTS = 1000
 _ATTEMPTS = 20
 _SEED_STRIDE = 10_000_000
+_SUBJECT_STRIDE = 1000
 
 
 def is_generated(dataset_name: str) -> bool:
@@ -70,7 +71,7 @@ def generate_tasks(
         known = {near_key(row["prompt"]) for row in (*train, *held_out)}
         rows: dict[str, dict[str, Any]] = {}
         for attempt in range(_ATTEMPTS):
-            for entry in _entries(task, its_settings, sum(wanted), seed, attempt):
+            for entry in _entries(task, its_settings, sum(wanted), seed + _SUBJECT_STRIDE * number, attempt):
                 row = _row(entry, subject, prompt_template, conversational)
                 if not known or near_key(row["prompt"]) not in known:
                     rows.setdefault(str(row["prompt"]), row)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from rich.console import Console
 from transformers import TrainerCallback
 
 from ..curriculum import Outcome
@@ -74,6 +75,8 @@ class RunRecorder(TrainerCallback):
         self.stop_after_seconds = stop_after_seconds
         self.measured: dict[int, float | None] = {}
         """Mean over held-out prompts by optimizer step; `None` without any, and on ranks that do not measure them."""
+        self.outlook: dict[str, float] | None = None
+        """Shares of groups whose rewards were expected to differ, after the first scoring; see `Strategy.outlook`."""
         self._outcomes: list[Outcome] = []
         self._visits = trainer.curriculum.pool.visits.copy()
         self._seconds_before = 0.0  # of an interrupted run
@@ -118,6 +121,17 @@ class RunRecorder(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._visits = self.trainer.curriculum.pool.visits.copy()  # a checkpoint may have brought others
         self._record_scores(state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.outlook is not None:
+            return
+        strategy, group_size = self.trainer.curriculum.strategy, getattr(self.trainer, "num_generations", 1)
+        shares = strategy.outlook(strategy.size, group_size) if group_size > 1 else None
+        if shares is not None:
+            self.outlook = dict(zip(("signal", "signal_random"), shares, strict=True))
+            if self.trainer.accelerator.is_main_process:
+                text = "Rewards are expected to differ in {:.0%} of the groups drawn next, in random order in {:.0%}."
+                Console(stderr=True).print(text.format(*shares))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._total = self._all_tokens()

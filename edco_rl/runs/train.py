@@ -68,6 +68,7 @@ def train_and_measure(
             "prompts_in_pool": len(trainer.curriculum.pool),
             "pool_fingerprint": fingerprint(trainer.curriculum.pool.ids),
             "prompts_trained_on": trainer.curriculum.prompts_used(),
+            "outlook": recorder.outlook,
             "seconds": {"training": seconds} | {part: trainer.stopwatch.seconds.get(part, 0.0) for part in PARTS},
             "versions": versions(),
             "hardware": describe_hardware(),

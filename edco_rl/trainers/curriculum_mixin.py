@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +17,7 @@ from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome
 from ..curriculum.pool import IndexArray
 from ..data.lengths import check_lengths
 from ..data.prompts import check_prompts, prompt_ids
-from ..data.tokens import TEMPLATE_COLUMNS
-from ..engine.protocol import GenerationBackend
 from ..errors import ConfigurationError
-from ..scoring import RowScorer, has_short_references
-from ..scoring.row_scorer import SCORING
 from .batches import BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
 from .checkpoint import CheckpointMixin
@@ -32,16 +27,13 @@ from .memory import keep_freed_memory
 from .pass_order import seedable_sampler_order
 from .progress import CurriculumProgressCallback
 from .rounds import RoundsMixin
-from .row_tokens_mixin import RowTokensMixin
+from .scoring_mixin import SCORED_COLUMNS, ScoringMixin
 from .stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
-# What estimators read of a row.
-SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer", *TEMPLATE_COLUMNS)
 
-
-class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin):
+class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
     """Gives any TRL trainer that draws rows from a sampler a curriculum; inherit from it before the trainer.
 
     The trainer takes two more arguments. What it knows of a prompt are scores; a subclass that knows more, such as
@@ -177,7 +169,6 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
             fallback=config.curriculum_fallback,
         )
         self._scorer = self._make_scorer(config)
-        self._scorer.check_columns(rows.column_names)
         if self.curriculum.strategy.needs_validation and self.args.eval_strategy == "no":
             raise ConfigurationError(
                 f"strategy {config.strategy!r} waits for the validation loss, and eval_strategy is no: nothing is "
@@ -194,20 +185,6 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
         self.add_callback(CurriculumCallback(self, config.curriculum_interval))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(CurriculumProgressCallback)
-
-    def _make_scorer(self, config: CurriculumConfig) -> RowScorer:
-        strategy = self.curriculum.strategy
-        estimator = strategy.estimator
-        if strategy.reference_estimator is not None and has_short_references(self._scored_rows, self.row_tokenizer):
-            estimator = strategy.reference_estimator
-        if config.scoring_reference_temperature is None:
-            config = replace(config, scoring_reference_temperature=self._rollout_temperature())
-        width = self.model.config.get_text_config().vocab_size
-        return RowScorer(self.row_tokenizer, config, estimator=estimator, vocabulary_size=width)
-
-    def _rollout_temperature(self) -> float:
-        """What rollouts are sampled at; 1 where there are none."""
-        return 1.0
 
     def _column(self, name: str) -> Sequence[Any]:
         """A column of the training set, or `prompt_length`: the tokens of each prompt."""
@@ -281,14 +258,6 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, RowTokensMixin, EngineMixin)
         """Observe what the rows of the last optimizer step, of all ranks, said."""
         outcomes, self._outcomes = self._outcomes, []
         self.observe(gather_object(outcomes))
-
-    def _score(self, indices: list[int], backend: GenerationBackend) -> list[Outcome]:
-        rows = self._scorer.encode(self._scored_rows.select(indices).to_list())
-        self._check_lengths(indices, self._scorer.lengths(rows), SCORING)
-        scores = self._scorer.score(rows, backend)
-        self.tokens["scored"] += sum(score.tokens for score in scores)
-        step = self.state.global_step
-        return [Outcome(index, step, score=score.value) for index, score in zip(indices, scores, strict=True)]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Count the tokens that are trained on."""

@@ -13,7 +13,8 @@ from ..curriculum import STRATEGIES
 from ..data.prompts import prompt_ids
 from ..scoring.difficulty import DifficultyMeasurer, difficulty_path, fuse, load_difficulty, save_difficulty
 from ..store import model_fingerprint, parameters_fingerprint
-from .curriculum_mixin import SCORED_COLUMNS, CurriculumMixin
+from .curriculum_mixin import CurriculumMixin
+from .scoring_mixin import SCORED_COLUMNS
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
 from ..data.tokens import reference_text
 from ..errors import ConfigurationError
+from .batches import BatchLayout
 from .callbacks import ObserveCallback
-from .curriculum_mixin import SCORED_COLUMNS, BatchLayout
 from .difficulty_mixin import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig
 from .distillation_loss import TokenTerms, distillation_loss
@@ -28,6 +28,7 @@ from .lm_head import Head
 from .padded_teacher import PaddedTeacherTrainer, check_teacher
 from .pass_order import repeat_sampler_order
 from .rounds import schedule_in_parts
+from .scoring_mixin import SCORED_COLUMNS
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.map_pools MODEL FOLDER --tasks TASKS.yaml [--pools 0.8,0.0 0.5,0.3]
 
 Answers each prompt of a mixture of generated tasks `--samples` times, and draws from those that are always answered
-right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is to have, for training and, apart
-from them, held out. Each pool is a folder `m<mastered>_h<hopeless>` with `train.jsonl` and `test.jsonl`.
+right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is to have. Each pool is a folder
+`m<mastered>_h<hopeless>` with `train.jsonl`; its `test.jsonl` has other prompts, learnable ones alone, since these are
+what a curriculum can make a difference to.
 """
 
 import argparse
@@ -55,7 +56,8 @@ def main() -> None:
     for number, pool in enumerate(args.pools):
         mastered, hopeless = map(float, pool.split(","))
         rng = np.random.default_rng((args.seed, number))
-        chosen = draw(kinds, [mastered, 1 - mastered - hopeless, hopeless], [args.size, args.held_out], rng)
+        shares = [mastered, 1 - mastered - hopeless, hopeless]
+        chosen = draw(kinds, [[round(args.size * share) for share in shares], [0, args.held_out, 0]], rng)
         folder = args.folder / f"m{mastered:g}_h{hopeless:g}"
         folder.mkdir(exist_ok=True)
         for split, indices in zip(("train", "test"), chosen, strict=True):
@@ -75,7 +77,7 @@ def answer(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[Any, np.
         task_kwargs={"tasks": settings["tasks"]},
     )
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    [reward] = get_rewards(["reasoning_gym"], {})
+    [reward] = get_rewards(["math"], {})
     engine_config = EngineConfig(engine_mode="server", engine_max_model_len=256, engine_dtype="float32")
     with scoring_engine(engine_config, args.model, log_path=args.folder / "engine.log") as engine:
         prompts = RowTokenizer(tokenizer).prompts(rows.to_list())
@@ -83,17 +85,17 @@ def answer(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[Any, np.
     return rows, grade(answers, tokenizer, rows, reward).rewards
 
 
-def draw(kinds: np.ndarray, shares: list[float], sizes: list[int], rng: np.random.Generator) -> list[np.ndarray]:
-    """Indices for each size, none twice, in which each kind has its share; in random order."""
-    parts: list[list[np.ndarray]] = [[] for _ in sizes]
-    for kind, share in enumerate(shares):
-        indices = rng.permutation(np.flatnonzero(kinds == kind))
-        wanted = [round(share * size) for size in sizes]
-        if len(indices) < sum(wanted):
-            raise SystemExit(f"Of kind {kind} there are {len(indices)} prompts, and {sum(wanted)} are wanted.")
-        for part, begin, count in zip(parts, np.cumsum([0, *wanted]), wanted, strict=False):
-            part.append(indices[begin : begin + count])
-    return [rng.permutation(np.concatenate(part)) for part in parts]
+def draw(kinds: np.ndarray, counts: list[list[int]], rng: np.random.Generator) -> list[np.ndarray]:
+    """For each list of counts, of each kind so many indices, none twice in all; in random order."""
+    left = [rng.permutation(np.flatnonzero(kinds == kind)) for kind in range(3)]
+    parts = []
+    for wanted in counts:
+        for kind, count in enumerate(wanted):
+            if len(left[kind]) < count:
+                raise SystemExit(f"Of kind {kind} there are {len(left[kind])} prompts, and {count} are wanted.")
+        parts.append(rng.permutation(np.concatenate([left[kind][:count] for kind, count in enumerate(wanted)])))
+        left = [indices[count:] for indices, count in zip(left, wanted, strict=True)]
+    return parts
 
 
 if __name__ == "__main__":

@@ -111,6 +111,20 @@ def test_before_there_are_rewards_the_rate_is_the_chance_of_the_reference():
     assert flat(draw(curriculum, 1)) == [1]
 
 
+def test_the_outlook_is_the_chance_that_rewards_differ():
+    """Against rates drawn from each prompt's distribution, and groups from these."""
+    curriculum = make("learning_edge", pool_size=40, batch_size=4, size=4)
+    rng = np.random.default_rng(0)
+    score(curriculum, rng.exponential(1.0, 40))
+    reward(curriculum, [(0.0, 1.0, 1.0) if i % 3 == 0 else None for i in range(40)])
+    good, bad = curriculum.strategy.posterior().T
+    successes = rng.binomial(5, rng.beta(good, bad, size=(40_000, 40)))
+    chances = ((successes > 0) & (successes < 5)).mean(axis=0)
+    drawn = np.argsort(-curriculum.strategy.value())[:6]
+    expected = chances[drawn].mean(), chances.mean()
+    assert curriculum.strategy.outlook(6, 5) == pytest.approx(expected, abs=0.01)
+
+
 def test_a_prompts_own_rewards_count_most_when_they_are_new():
     def rate(half_life):
         curriculum = make("learning_edge", pool_size=2, batch_size=1, size=1, half_life=half_life)

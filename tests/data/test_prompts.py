@@ -1,3 +1,6 @@
+import json
+from collections import Counter
+
 import pytest
 from datasets import Dataset
 from hypothesis import given
@@ -122,3 +125,41 @@ def test_a_template_fills_in_the_tasks_fields():
         generate_tasks(
             "reasoning_gym:chain_sum", train_prompts=1, held_out_prompts=0, seed=0, prompt_template="{colour}"
         )
+
+
+MIXTURE = {
+    "tasks": {
+        "sums": {"task": "chain_sum", "max_terms": 2},
+        "lcm": {"task": "lcm"},
+        "words": {"task": "spell_backward"},
+    }
+}
+
+
+def test_a_mixture_has_its_tasks_in_equal_shares_and_no_prompt_twice():
+    settings = {"seed": 3, "task_kwargs": MIXTURE, "conversational": False}
+    train, held_out = generate_tasks("reasoning_gym:mixture", train_prompts=100, held_out_prompts=20, **settings)
+    assert Counter(train["subject"]) == {"sums": 34, "lcm": 33, "words": 33}
+    assert Counter(held_out["subject"]) == {"sums": 7, "lcm": 7, "words": 6}
+    assert len({*train["prompt"], *held_out["prompt"]}) == 120
+    assert len(set(train["subject"][:20])) == 3  # shuffled
+    for row in train:
+        task = {"sums": "chain_sum", "lcm": "lcm", "words": "spell_backward"}[row["subject"]]
+        assert json.loads(row["entry"])["metadata"]["source_dataset"] == task
+    larger, same = generate_tasks("reasoning_gym:mixture", train_prompts=200, held_out_prompts=20, **settings)
+    assert same["prompt"] == held_out["prompt"] and len(larger) == 200
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (None, "needs task_kwargs with tasks alone"),
+        ({"tasks": {}}, "needs task_kwargs with tasks alone"),
+        ({"tasks": {"sums": "chain_sum"}}, "'sums': expected a mapping with a task"),
+        ({"tasks": {"sums": {"task": "chain_som"}}}, "chain_som"),
+        ({"tasks": {"sums": {"task": "chain_sum", "terms": 1}}}, "terms"),
+    ],
+)
+def test_mixtures_that_cannot_be_made_are_refused(kwargs, message):
+    with pytest.raises(ConfigurationError, match=message):
+        generate_tasks("reasoning_gym:mixture", train_prompts=6, held_out_prompts=2, seed=0, task_kwargs=kwargs)

@@ -1,0 +1,57 @@
+"""How a trainer scores the rows of its training set."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from datasets import Dataset
+
+from ..config import CurriculumConfig
+from ..curriculum import Curriculum, Outcome
+from ..data.tokens import TEMPLATE_COLUMNS
+from ..engine.protocol import GenerationBackend
+from ..scoring import RowScorer, has_short_references
+from ..scoring.row_scorer import SCORING
+from .row_tokens_mixin import RowTokensMixin
+
+# What estimators read of a row.
+SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer", *TEMPLATE_COLUMNS)
+
+
+class ScoringMixin(RowTokensMixin):
+    """Gives a trainer with a curriculum the scorer of its rows."""
+
+    curriculum: Curriculum
+    tokens: Counter[str]
+    _scored_rows: Dataset
+    _scorer: RowScorer
+    _check_lengths: Any
+
+    def _make_scorer(self, config: CurriculumConfig) -> RowScorer:
+        """With the estimator that the strategy needs, or the configured one.
+
+        Raises:
+            ConfigurationError: The rows lack what it needs.
+        """
+        strategy = self.curriculum.strategy
+        estimator = strategy.estimator
+        if strategy.reference_estimator is not None and has_short_references(self._scored_rows, self.row_tokenizer):
+            estimator = strategy.reference_estimator
+        if config.scoring_reference_temperature is None:
+            config = replace(config, scoring_reference_temperature=self._rollout_temperature())
+        width = self.model.config.get_text_config().vocab_size
+        scorer = RowScorer(self.row_tokenizer, config, estimator=estimator, vocabulary_size=width)
+        scorer.check_columns(self._scored_rows.column_names)
+        return scorer
+
+    def _rollout_temperature(self) -> float:
+        """What rollouts are sampled at; 1 where there are none."""
+        return 1.0
+
+    def _score(self, indices: list[int], backend: GenerationBackend) -> list[Outcome]:
+        rows = self._scorer.encode(self._scored_rows.select(indices).to_list())
+        self._check_lengths(indices, self._scorer.lengths(rows), SCORING)
+        scores = self._scorer.score(rows, backend)
+        self.tokens["scored"] += sum(score.tokens for score in scores)
+        step = self.state.global_step
+        return [Outcome(index, step, score=score.value) for index, score in zip(indices, scores, strict=True)]
