@@ -77,7 +77,13 @@ def _train(prog: str, arguments: list[str]) -> None:
     from .runs.settings import RunSettings, method_parser
 
     parsed = parse_command_line(method_parser(method, f"{prog} {method.name}"), arguments[1:])
-    method.load("run")(RunSettings(method, *parsed))
+    settings = RunSettings(method, *parsed)
+    if settings.run.compare_with is None:
+        method.load("run")(settings)
+    else:
+        from .runs.compare import train_and_compare
+
+        train_and_compare(settings)
 
 
 def _benchmark(prog: str, arguments: list[str]) -> None:

@@ -51,6 +51,13 @@ class RunConfig:
     stop_after_seconds: float | None = field(
         default=None, metadata={"help": "End training after so many seconds, evaluation left out."}
     )
+    compare_with: str | None = field(
+        default=None,
+        metadata={
+            "help": "Strategy to train with afterwards, from the same start and without gates, as random: a second "
+            "run in a folder of its name, and in summary.json what came of it."
+        },
+    )
     keep_model: bool = field(default=True, metadata={"help": "Whether to save the trained model."})
 
     def __post_init__(self) -> None:

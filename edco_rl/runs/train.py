@@ -69,6 +69,7 @@ def train_and_measure(
             "pool_fingerprint": fingerprint(trainer.curriculum.pool.ids),
             "prompts_trained_on": trainer.curriculum.prompts_used(),
             "outlook": recorder.outlook,
+            "groups_with_signal": _groups_with_signal(trainer.state.log_history),
             "seconds": {"training": seconds} | {part: trainer.stopwatch.seconds.get(part, 0.0) for part in PARTS},
             "versions": versions(),
             "hardware": describe_hardware(),
@@ -82,6 +83,12 @@ def train_and_measure(
         return summary
     finally:
         trainer.close()
+
+
+def _groups_with_signal(log_history: list[dict[str, float]]) -> float | None:
+    """Mean share of groups whose rewards differed; `None` without groups."""
+    shares = [line["curriculum/groups_with_signal"] for line in log_history if "curriculum/groups_with_signal" in line]
+    return sum(shares) / len(shares) if shares else None
 
 
 def _step_of(checkpoint: str | None) -> int | None:

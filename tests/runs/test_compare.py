@@ -1,0 +1,54 @@
+"""A run with another curriculum beside it, as the command does it, without an engine."""
+
+import json
+
+import pytest
+
+from edco_rl.cli import main
+
+
+def train(tiny_model_path, folder, **settings):
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"{i} + 1 =", "answer": str(i + 1)}) + "\n" for i in range(30)))
+    fixed = {"max_steps": 2, "bf16": False, "use_cpu": True, "report_to": "none", "held_out_prompts": 4}
+    fixed |= {
+        "per_device_train_batch_size": 4,
+        "num_generations": 2,
+        "max_completion_length": 3,
+        "save_strategy": "no",
+    }
+    fixed |= {"gradient_checkpointing": False, "engine_mode": "none", "reward_funcs": "math", "logging_steps": 1}
+    fixed |= {"strategy": "learning_edge", "gates": "equal_rewards", "scoring_prefix_tokens": 2, "held_out_every": 1}
+    words = ["train", "grpo", "--model_name_or_path", tiny_model_path, "--dataset_name", str(rows)]
+    for name, value in {"output_dir": folder / "run", **fixed, **settings}.items():
+        words += [f"--{name}", str(value)] if value is not None else []
+    main(words)
+    return folder / "run"
+
+
+def test_the_other_run_begins_alike_and_stands_in_the_summary(tiny_model_path, tmp_path, capsys):
+    folder = train(tiny_model_path, tmp_path, compare_with="random")
+    both = json.loads((folder / "summary.json").read_text())
+    other = json.loads((folder / "random" / "summary.json").read_text())
+    assert other["accuracy_before"] == both["accuracy_before"] and other["steps"] == both["steps"] == 2
+    for key, value in both["random"].items():
+        assert value == other[key]
+    assert {"accuracy_after", "groups_with_signal", "tokens", "seconds"} <= both["random"].keys()
+    assert both["config"]["curriculum"]["strategy"] == "learning_edge" and both["outlook"] is not None
+    config = other["config"]["curriculum"]
+    assert (config["strategy"], config["gates"], other["outlook"]) == ("random", None, None)
+    assert "learning_edge" in (printed := capsys.readouterr().out) and "groups with a signal" in printed
+    # Alone it is the same run.
+    (tmp_path / "alone").mkdir()
+    alone = train(tiny_model_path, tmp_path / "alone", strategy="random", gates=None)
+    drawn = [
+        [line["prompts"] for line in map(json.loads, (one / "records.jsonl").open()) if line["kind"] == "step"]
+        for one in (alone, folder / "random")
+    ]
+    assert drawn[0] == drawn[1]
+
+
+def test_nothing_to_compare_is_refused(tiny_model_path, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(tiny_model_path, tmp_path, strategy="random", gates=None, compare_with="random")
+    assert "compare_with is 'random', and so is the strategy" in capsys.readouterr().err
