@@ -286,4 +286,4 @@ def _complete(tasks: Dataset, data: DataConfig) -> Dataset:
     prompts = [with_system_prompt(prompt, data.system_prompt) for prompt in tasks["prompt"]]
     completions = [make_completion(prompt, answer) for prompt, answer in zip(prompts, tasks["answer"], strict=True)]
     columns = {"id": prompt_ids(tasks), "prompt": prompts, "completion": completions}
-    return Dataset.from_dict({**columns, **{name: tasks[name] for name in ("answer", "entry", "subject")}})
+    return Dataset.from_dict({**columns, **{name: tasks[name] for name in tasks.column_names if name != "prompt"}})

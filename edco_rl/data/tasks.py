@@ -55,14 +55,14 @@ def generate_tasks(
 
     Returns:
         `tuple[Dataset, Dataset or None]`: training and held-out rows (`None` where none are wanted), with
-        columns `prompt`, `answer`, `entry` (the task's whole entry as JSON, for its grader) and `subject` (of a
-        mixture, the name it has there; else the task's).
+        columns `prompt`, `answer`, `entry` (the task's whole entry as JSON, for its grader), and of a mixture
+        `subject`.
 
     Raises:
         ConfigurationError: There is no such task or setting, or it has too few different prompts.
     """
     name, settings = dataset_name.removeprefix(TASK_PREFIX), task_kwargs or {}
-    tasks = _tasks_of(settings) if name == MIXTURE else {name: (name, settings)}
+    tasks = _tasks_of(settings) if name == MIXTURE else {"": (name, settings)}
     train: list[dict[str, Any]] = []
     held_out: list[dict[str, Any]] = []
     for number, (subject, (task, its_settings)) in enumerate(tasks.items()):
@@ -139,5 +139,4 @@ def _row(entry: dict[str, Any], subject: str, template: str, conversational: boo
         "prompt": [{"role": "user", "content": text}] if conversational else text,
         "answer": str(entry["answer"]),
         "entry": json.dumps(entry, default=str),
-        "subject": subject,
-    }
+    } | ({"subject": subject} if subject else {})
