@@ -126,7 +126,17 @@ class LearningEdge(Strategy):
         return np.array([number[label] for label in labels or []])
 
     def wants(self, budget: int) -> IndexArray:
-        return self.any_prompts(budget)
+        if budget >= len(self.pool) or not self.scores.known.any():
+            return self.any_prompts(budget)
+        # Half of them those that would be drawn next, so that these are drawn by what the policy is now.
+        value = self.value() * self._seldom()
+        first = np.lexsort((self.rng.permutation(len(value)), -value))[: budget // 2]
+        rest = np.setdiff1d(np.arange(len(self.pool)), first)
+        return np.sort(np.concatenate([first, self.rng.choice(rest, budget - len(first), replace=False)]))
+
+    def _seldom(self) -> FloatArray:
+        """What the value of a prompt counts, the less the oftener it was drawn, shape (N,)."""
+        return (1.0 + self.pool.visits) ** -self.diversity
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         self.renew(max((outcome.version for outcome in outcomes), default=0))
@@ -216,7 +226,7 @@ class LearningEdge(Strategy):
 
     def select(self, n: int) -> IndexArray:
         free = self.pool.eligible()
-        seldom = (1.0 + self.pool.visits) ** -self.diversity
+        seldom = self._seldom()
         value = np.where(free, self.value() * seldom, -1.0)
         good, bad = self.posterior().T
         mastered = np.where(free & (good / (good + bad) > _MASTERED), seldom, -1.0)

@@ -151,6 +151,16 @@ def test_drawn_prompts_are_diverse_and_some_are_mastered():
     assert (drawn(review=0.25) < 20).sum() == 20
 
 
+def test_half_of_what_is_scored_again_are_the_prompts_that_come_next():
+    curriculum = make("learning_edge", pool_size=40, batch_size=4, size=4)
+    assert len(set(curriculum.wants(10))) == 10  # nothing is known yet
+    score(curriculum, np.where(np.arange(40) < 5, 0.7, 5.0))
+    wanted = [curriculum.wants(10).tolist() for _ in range(20)]
+    assert all(set(range(5)) < set(one) and len(set(one)) == 10 for one in wanted)
+    assert len({index for one in wanted for index in one}) > 30
+    assert curriculum.wants(50).tolist() == list(range(40))
+
+
 def test_each_subject_can_keep_its_share():
     """The first subject has the best scores, and three quarters of the pool are of the others."""
     columns = {"subject": [f"s{i % 4}" for i in range(80)]}
