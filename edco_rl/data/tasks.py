@@ -47,7 +47,8 @@ def generate_tasks(
             Seed of the generator.
         task_kwargs (`dict`, *optional*):
             The task's settings; of a mixture `tasks`, which gives for each subject the `task` it is of, and the task's
-            settings: `{"tasks": {"sums": {"task": "chain_sum", "max_terms": 2}}}`. All have the same share.
+            settings: `{"tasks": {"sums": {"task": "chain_sum", "max_terms": 2}}}`. All have the same share, and no
+            held-out rows where `held_out` is false.
         prompt_template (`str`, *optional*, defaults to `"{question}"`):
             Text of the prompt, with the fields of the task's entry and of its metadata.
         conversational (`bool`, *optional*, defaults to `True`):
@@ -62,11 +63,14 @@ def generate_tasks(
         ConfigurationError: There is no such task or setting, or it has too few different prompts.
     """
     name, settings = dataset_name.removeprefix(TASK_PREFIX), task_kwargs or {}
-    tasks = _tasks_of(settings) if name == MIXTURE else {"": (name, settings)}
+    tasks = _tasks_of(settings) if name == MIXTURE else {"": (name, settings, True)}
+    measured = [subject for subject, (_, _, held) in tasks.items() if held]
     train: list[dict[str, Any]] = []
     held_out: list[dict[str, Any]] = []
-    for number, (subject, (task, its_settings)) in enumerate(tasks.items()):
-        wanted = [-(-(count - number) // len(tasks)) for count in (train_prompts, held_out_prompts)]
+    for number, (subject, (task, its_settings, _)) in enumerate(tasks.items()):
+        wanted = [_share(train_prompts, number, len(tasks)), 0]
+        if subject in measured:
+            wanted[1] = _share(held_out_prompts, measured.index(subject), len(measured))
         # A prompt that several tasks can ask is asked by the first.
         known = {near_key(row["prompt"]) for row in (*train, *held_out)}
         rows: dict[str, dict[str, Any]] = {}
@@ -92,8 +96,13 @@ def generate_tasks(
     return Dataset.from_list(train), Dataset.from_list(held_out) if held_out else None
 
 
-def _tasks_of(settings: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Task and settings of each subject of a mixture."""
+def _share(count: int, number: int, of: int) -> int:
+    """How many of so many fall to one of several, the first ones getting what is left over."""
+    return -(-(count - number) // of)
+
+
+def _tasks_of(settings: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any], bool]]:
+    """Task and settings of each subject of a mixture, and whether held-out rows are of it."""
     tasks = settings.get("tasks")
     if not isinstance(tasks, Mapping) or not tasks or settings.keys() != {"tasks"}:
         raise ConfigurationError(
@@ -103,10 +112,17 @@ def _tasks_of(settings: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any
     for subject, one in tasks.items():
         if not isinstance(one, Mapping) or not isinstance(one.get("task"), str):
             raise ConfigurationError(f"task_kwargs, tasks, {subject!r}: expected a mapping with a task; got {one!r}.")
-    return {
-        str(subject): (one["task"], {key: value for key, value in one.items() if key != "task"})
+    found = {
+        str(subject): (
+            one["task"],
+            {key: value for key, value in one.items() if key not in ("task", "held_out")},
+            bool(one.get("held_out", True)),
+        )
         for subject, one in tasks.items()
     }
+    if not any(held for _, _, held in found.values()):
+        raise ConfigurationError("task_kwargs, tasks: held_out is false for all of them.")
+    return found
 
 
 def _entries(task: str, settings: dict[str, Any], count: int, seed: int, attempt: int) -> Any:

@@ -146,6 +146,10 @@ def test_a_mixture_has_its_tasks_in_equal_shares_and_no_prompt_twice():
     for row in train:
         task = {"sums": "chain_sum", "lcm": "lcm", "words": "spell_backward"}[row["subject"]]
         assert json.loads(row["entry"])["metadata"]["source_dataset"] == task
+    sums = {"sums": MIXTURE["tasks"]["sums"] | {"held_out": False}}
+    some = settings | {"task_kwargs": {"tasks": MIXTURE["tasks"] | sums}}
+    _, held_out_of_some = generate_tasks("reasoning_gym:mixture", train_prompts=9, held_out_prompts=7, **some)
+    assert Counter(held_out_of_some["subject"]) == {"lcm": 4, "words": 3}
     larger, same = generate_tasks("reasoning_gym:mixture", train_prompts=200, held_out_prompts=20, **settings)
     assert same["prompt"] == held_out["prompt"] and len(larger) == 200
 
@@ -157,6 +161,7 @@ def test_a_mixture_has_its_tasks_in_equal_shares_and_no_prompt_twice():
         ({"tasks": {}}, "needs task_kwargs with tasks alone"),
         ({"tasks": {"sums": "chain_sum"}}, "'sums': expected a mapping with a task"),
         ({"tasks": {"sums": {"task": "chain_som"}}}, "chain_som"),
+        ({"tasks": {"sums": {"task": "chain_sum", "held_out": False}}}, "held_out is false for all"),
         ({"tasks": {"sums": {"task": "chain_sum", "terms": 1}}}, "terms"),
     ],
 )
