@@ -136,7 +136,7 @@ class LearningEdge(Strategy):
 
     def _seldom(self) -> FloatArray:
         """What the value of a prompt counts, the less the oftener it was drawn, shape (N,)."""
-        return (1.0 + self.pool.visits) ** -self.diversity
+        return (1.0 + self.pool.visits.astype(np.float64)) ** -self.diversity
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         self.renew(max((outcome.version for outcome in outcomes), default=0))
