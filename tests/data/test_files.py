@@ -187,7 +187,8 @@ def test_splits_of_a_folder_are_told_by_names_or_by_its_readme(tmp_path, caplog)
     assert rows["answer"] == ["4"]
     with pytest.raises(ConfigurationError, match=r"one\.jsonl, row 3 .* is not valid JSON"):
         load_prompts(str(described), config_name="plain")
-    assert load_prompts(str(described), config_name="second, plain", skip_invalid=True)[0]["answer"] == list("4123")
+    kept = {"skip_invalid": True, "skipped_rows_file": str(tmp_path / "skipped.jsonl")}
+    assert load_prompts(str(described), config_name="second, plain", **kept)[0]["answer"] == list("4123")
     with pytest.raises(ConfigurationError, match=r"(?s)cannot be loaded.*plain.*second"):
         load_prompts(str(described))
     with pytest.raises(ConfigurationError, match="has no split 'test'; it has train, validation"):
