@@ -1,7 +1,7 @@
 """Entropies over the student's own chain of thought, as one number a row, as the method's released code takes them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -104,9 +104,7 @@ class ChainEntropy(StageInParts):
 
     def made_from(self) -> dict[str, Any]:
         return {
-            "student": self.given.student.identity,
-            "rows": self.given.train_digest,
-            "judge": asdict(self.given.judge),
+            **self.given.answers_to(self.given.train_digest),
             **self.given.some("reasoning_instruction", "reasoning_answer_marker", "reasoning_max_tokens"),
             **self.given.some("scoring_top_logprobs", "scoring_tail"),
         }

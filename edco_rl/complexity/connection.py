@@ -1,7 +1,7 @@
 """From the configuration to a teacher that answers: a server started for it, or an endpoint."""
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,18 @@ from .student import Student
 from .teacher import Teacher
 
 REPLIES_FOLDER = "teacher_answers"
+
+# How the teacher is asked, not what it answers.
+_NO_EFFECT_ON_ANSWERS = (
+    "teacher_cache",
+    "teacher_key_variable",
+    "teacher_concurrency",
+    "teacher_requests_per_minute",
+    "teacher_attempts",
+    "teacher_backoff",
+    "teacher_timeout",
+    "teacher_max_failures",
+)
 
 
 class TeacherConnection:
@@ -53,6 +65,13 @@ class TeacherConnection:
             assert config.teacher_url
             self._key = _key(config.teacher_key_variable, config.teacher_url)
             self.identity = {"url": config.teacher_url, "model": self.model}
+
+    def made_from(self) -> dict[str, Any]:
+        """All that the teacher's answers depend on beside the questions."""
+        settings = {name: value for name, value in asdict(self.config).items() if name.startswith("teacher")}
+        for name in _NO_EFFECT_ON_ANSWERS:
+            settings.pop(name)
+        return {"teacher": settings, "identity": self.identity}
 
     def open(self) -> Teacher:
         """The teacher."""

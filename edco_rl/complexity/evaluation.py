@@ -1,6 +1,6 @@
 """What the untrained student and each method's model are worth: answers to the held-out rows, in both forms."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,7 @@ class Evaluation(StageInParts):
     def made_from(self) -> dict[str, Any]:
         return {
             "model": self.model and self.model.fingerprint,
-            "student": self.given.student.identity,
-            "rows": self.given.held_out_digest,
-            "judge": asdict(self.given.judge),
+            **self.given.answers_to(self.given.held_out_digest),
             **self.given.some("reasoning_instruction", "answer_max_tokens", "reasoning_max_tokens"),
         }
 

@@ -2,14 +2,13 @@
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from ..data.prompts import plain_text
 from .connection import TeacherConnection
-from .reasoning import NO_EFFECT_ON_ANSWERS
 from .replies import Reply
 from .stage import StageAtOnce
 from .teacher import TeacherError, asking_bar
@@ -62,12 +61,10 @@ class Rating(StageAtOnce):
         return f"rivals/{self.scale}"
 
     def made_from(self) -> dict[str, Any]:
-        settings = {name: value for name, value in asdict(self.given.config).items() if name.startswith("teacher")}
         return {
             "rows": self.given.train_digest,
             "instruction": instruction(self.scale),
-            "teacher": {name: value for name, value in settings.items() if name not in NO_EFFECT_ON_ANSWERS},
-            "identity": self.teacher.identity,
+            **self.teacher.made_from(),
         }
 
     def make(self) -> tuple[pa.Table, Any]:

@@ -37,18 +37,6 @@ SCHEMA = pa.schema(
     ]
 )
 
-# How the teacher is asked, not what it answers.
-NO_EFFECT_ON_ANSWERS = (
-    "teacher_cache",
-    "teacher_key_variable",
-    "teacher_concurrency",
-    "teacher_requests_per_minute",
-    "teacher_attempts",
-    "teacher_backoff",
-    "teacher_timeout",
-    "teacher_max_failures",
-)
-
 
 @dataclass(frozen=True)
 class Chain:
@@ -241,11 +229,9 @@ class Reasoning(StageAtOnce):
         return self.given.train.select(rows_for_teacher(self.method, classes, self.given.seed))
 
     def made_from(self) -> dict[str, Any]:
-        settings = {name: value for name, value in asdict(self.given.config).items() if name.startswith("teacher")}
         return {
             "rows": rows_fingerprint(self.rows),
-            "teacher": {name: value for name, value in settings.items() if name not in NO_EFFECT_ON_ANSWERS},
-            "identity": self.teacher.identity,
+            **self.teacher.made_from(),
             "judge": asdict(self.given.judge),
             **self.given.some("reasoning_if_pending", "reasoning_instruction"),
         }

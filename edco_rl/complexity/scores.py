@@ -1,7 +1,7 @@
 """Complexity of each question, and whether the student answers it right."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -191,9 +191,7 @@ class Scores(StageInParts):
 
     def made_from(self) -> dict[str, Any]:
         return {
-            "student": self.given.student.identity,
-            "rows": self.given.train_digest,
-            "judge": asdict(self.given.judge),
+            **self.given.answers_to(self.given.train_digest),
             **self.given.some(*(field.name for field in fields(EstimatorConfig))),
             **self.given.some("answer_max_tokens", "answer_from", "answer_unknown"),
         }

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,6 +51,10 @@ class Given:
     def held_out_digest(self) -> str:
         """What stands for the content of the held-out rows."""
         return rows_fingerprint(self.held_out)
+
+    def answers_to(self, rows_digest: str) -> dict[str, Any]:
+        """What the student's answers to rows, and whether they are right, are made from beside the settings."""
+        return {"student": self.student.identity, "rows": rows_digest, "judge": asdict(self.judge)}
 
     def some(self, *names: str) -> dict[str, Any]:
         """Settings by name."""

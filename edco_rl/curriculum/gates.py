@@ -58,6 +58,14 @@ class EqualRewards(Gate):
         return max(rates) - min(rates) > self.tolerance
 
 
+_DIFFER = EqualRewards()
+
+
+def has_signal(outcome: Outcome) -> bool:
+    """Whether the rewards of a group differ, so that its advantages are not all zero; false without rewards."""
+    return outcome.rewards is not None and _DIFFER.admit(outcome)
+
+
 class PassRateBand(Gate):
     """Drops groups whose pass rate lies outside a band (online difficulty filtering, arXiv 2504.03380).
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from .buffer import PriorityBuffer
-from .gates import EqualRewards
+from .gates import has_signal
 from .pool import IndexArray, Pool
 from .strategy import Outcome
 
@@ -20,8 +20,6 @@ _ENOUGH = 10
 # Ranges of scores, as many prompts in each, and how many new prompts of a range say what it holds.
 _RANGES = 5
 _ENOUGH_OF_RANGE = 3
-
-_TOLERANCE = EqualRewards().tolerance
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class SignalWatch:
                 del self._drawn[outcome.index]
             if len(outcome.rewards) < 2:
                 continue
-            signal = bool(np.ptp(np.array(outcome.rewards, dtype=np.float64)) > _TOLERANCE)
+            signal = has_signal(outcome)
             (self._current.at_random if at_random else self._current.chosen).append(signal)
             if new:
                 self._current.new.append((outcome.index, signal))

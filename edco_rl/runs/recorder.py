@@ -15,14 +15,13 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from ..curriculum import Outcome
-from ..curriculum.gates import EqualRewards
+from ..curriculum.gates import has_signal
 from ..store import write_text
 
 RECORDS_FILE = "records.jsonl"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of the entropy over prompts."""
 _METRICS = ("reward", "accuracy", "entropy", "loss", "mean_token_accuracy")
-_SIGNAL = EqualRewards()
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ class RunRecorder(TrainerCallback):
 def _group(outcome: Outcome) -> list[Any]:
     """Prompt, mean reward, whether the rewards differ, entropy of the rollouts in nats, whether gates let it in."""
     reward = None if outcome.rewards is None else round(float(np.mean(outcome.rewards)), 4)
-    signal = int(_SIGNAL.admit(outcome)) if outcome.rewards is not None and len(outcome.rewards) > 1 else None
+    signal = int(has_signal(outcome)) if outcome.rewards is not None and len(outcome.rewards) > 1 else None
     entropy = None if outcome.entropy is None else round(outcome.entropy, 4)
     return [outcome.index, reward, signal, entropy, int(outcome.admitted)]
 

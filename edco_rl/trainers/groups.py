@@ -8,10 +8,7 @@ import numpy as np
 import torch
 
 from ..curriculum import Curriculum, Gate, Outcome
-from ..curriculum.gates import EqualRewards
 from ..entropy import rollout_entropy
-
-_SIGNAL = EqualRewards()
 
 
 @dataclass(frozen=True)
@@ -133,11 +130,6 @@ def judge(groups: Sequence[Group], gates: Mapping[str, Gate]) -> tuple[list[Grou
             dropped[refused] += 1
         judged.append(replace(group, outcome=replace(group.outcome, admitted=refused is None)))
     return judged, dropped
-
-
-def has_signal(group: Group) -> bool:
-    """Whether the rewards of a group differ, so that its advantages are not all zero."""
-    return group.outcome.rewards is not None and _SIGNAL.admit(group.outcome)
 
 
 def refill_size(missing: int, curriculum: Curriculum, group_size: int, processes: int) -> int:

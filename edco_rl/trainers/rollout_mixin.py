@@ -12,12 +12,13 @@ from accelerate.utils import gather_object
 
 from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import make_gates
+from ..curriculum.gates import has_signal
 from ..curriculum.pool import IndexArray
 from ..errors import ConfigurationError, EdcoRLError
 from ..rewards import RewardError, checked
 from .batches import BatchLayout
 from .curriculum_mixin import CurriculumMixin
-from .groups import Group, Rollout, ends, has_signal, judge, make_groups, refill_size
+from .groups import Group, Rollout, ends, judge, make_groups, refill_size
 from .pass_order import repeat_sampler_order
 from .shared_prompt import completion_logprobs
 
@@ -239,9 +240,9 @@ class RolloutMixin(CurriculumMixin):
         if entropies:
             metrics["curriculum/rollout_entropy"].append(float(np.mean(entropies)))
         if self.num_generations > 1:  # PPO can do with one, which has nothing to differ from
-            metrics["curriculum/groups_with_signal"].append(float(np.mean([has_signal(g) for g in groups])))
+            metrics["curriculum/groups_with_signal"].append(float(np.mean([has_signal(g.outcome) for g in groups])))
             if trained is not None:
-                signal = float(np.mean([has_signal(g) for g in trained]))
+                signal = float(np.mean([has_signal(g.outcome) for g in trained]))
                 metrics["curriculum/groups_with_signal_trained"].append(signal)
         rewards = np.array([rollout.rewards for group in groups for rollout in group.rollouts])
         for index, function in enumerate(self.reward_funcs):
