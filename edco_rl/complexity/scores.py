@@ -11,7 +11,6 @@ from datasets import Dataset
 from ..config import ComplexityConfig, EstimatorConfig
 from ..config.complexity import ANSWER_ESTIMATORS
 from ..data.choices import labels_of
-from ..data.lengths import check_lengths
 from ..data.prompts import with_instruction
 from ..data.tokens import RowTokenizer, name_row
 from ..engine.protocol import GenerationBackend, Sampling
@@ -19,7 +18,6 @@ from ..errors import ConfigurationError
 from ..runs.grading import grade_answers
 from ..scoring import EncodedRows, RowScorer
 from ..scoring.labels import LabelTokens
-from ..scoring.row_scorer import SCORING
 from .judge import Judge
 from .stage import StageInParts
 
@@ -112,8 +110,7 @@ class ComplexityScorer:
         """A table of `SCHEMA` over rows."""
         plain = rows.to_list()
         encoded = self._scorer.encode(plain)
-        lengths, most = self._scorer.lengths(encoded), backend.max_model_len()
-        check_lengths(lengths, most, SCORING, lambda number: name_row(plain[number]))
+        self._scorer.check_fit(encoded, backend.max_model_len(), lambda number: name_row(plain[number]))
         scores = self._scorer.score(encoded, backend)
         if self.config.answer_from == "first_token":
             answers = self._first_token(plain, encoded, backend)

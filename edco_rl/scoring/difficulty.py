@@ -14,13 +14,13 @@ from scipy.stats import rankdata
 from ..config import EstimatorConfig
 from ..curriculum.fusion import reciprocal_rank_fusion
 from ..curriculum.pool import FloatArray
-from ..data.lengths import check_lengths, check_prompts_fit
+from ..data.lengths import check_prompts_fit
 from ..data.tokens import Row, RowTokenizer, name_row, reference_text
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import rouge_l
 from ..store import Artefact, fingerprint, load_same, rows_fingerprint, save_file
-from .row_scorer import SCORING, RowScorer
+from .row_scorer import RowScorer
 
 ROUGE_L = "rouge_l"
 CROSS_ENTROPY = "cross_entropy"
@@ -121,8 +121,7 @@ class DifficultyMeasurer:
             if name in self._scorers:
                 scorer = self._scorers[name]
                 encoded = scorer.encode(rows)
-                most, lengths = backend.max_model_len(), scorer.lengths(encoded)
-                check_lengths(lengths, most, SCORING, lambda number: name_row(rows[number]))
+                scorer.check_fit(encoded, backend.max_model_len(), lambda number: name_row(rows[number]))
                 values = [score.value for score in scorer.score(encoded, backend)]
             else:
                 values = [row[name] for row in rows]

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from ..data.lengths import check_lengths
 from ..data.tokens import Row
 from ..engine.protocol import GenerationBackend
 from ..entropy import Score
 from ..errors import ConfigurationError
 from ..store import Parts
-from .row_scorer import SCORING, EncodedRows, RowScorer
+from .row_scorer import EncodedRows, RowScorer
 
 T = TypeVar("T")
 
@@ -114,7 +113,7 @@ def score_rows(
     most = backend.max_model_len()
 
     def checked(part: Part) -> EncodedRows:
-        check_lengths(scorer.lengths(part.encoded), most, SCORING, lambda number: f"row {part.ids[number]!r}")
+        scorer.check_fit(part.encoded, most, lambda number: f"row {part.ids[number]!r}")
         return part.encoded
 
     coming = _prefetch(_encoded_parts(rows, scorer, done, part_prompts))

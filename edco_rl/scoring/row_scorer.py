@@ -1,6 +1,6 @@
 """Rows of a data set to scores, with an estimator and whatever gives log-probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 
 from ..config import EstimatorConfig
 from ..data.choices import labels_of
+from ..data.lengths import check_lengths
 from ..data.prompts import Prompt, plain_text, with_instruction, without_system_prompt
 from ..data.tokens import Row, RowTokenizer, name_row
 from ..engine.protocol import GenerationBackend, Sampling
@@ -141,6 +142,22 @@ class RowScorer:
         generated = self.request.max_tokens + self.request.model_logprobs  # read afterwards, which generates a token
         added = [len(reference) + 1 for reference in encoded.references] or [generated] * len(encoded.prompts)
         return [len(prompt) + more for prompt, more in zip(encoded.prompts, added, strict=True)]
+
+    def check_fit(self, encoded: EncodedRows, most: int | None, name: Callable[[int], str]) -> None:
+        """Refuse rows that are longer, with what scoring adds to them, than `most` tokens, where that is known.
+
+        Args:
+            encoded ([`EncodedRows`]):
+                The rows.
+            most (`int`, *optional*):
+                Tokens the engine takes.
+            name (`Callable[[int], str]`):
+                How the row of that number is called.
+
+        Raises:
+            ConfigurationError: The first that is too long is named.
+        """
+        check_lengths(self.lengths(encoded), most, SCORING, name)
 
     def score(self, encoded: EncodedRows, backend: GenerationBackend) -> list[Score]:
         """Scores of encoded rows, in their order."""
