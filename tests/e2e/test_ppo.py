@@ -14,6 +14,11 @@ pytestmark = pytest.mark.engine
 RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart" / "ppo_edco.yaml"
 
 
+def spread(completions: list[str], **columns: object) -> list[float]:
+    """Another reward for each text, so that a batch has a gradient whatever the model happens to answer."""
+    return [sum(map(ord, completion)) % 97 / 97 for completion in completions]
+
+
 def test_the_recipe_trains_a_policy_and_its_value_head(model_path, server_url, tmp_path):
     settings = {
         "model_name_or_path": model_path,
@@ -27,6 +32,8 @@ def test_the_recipe_trains_a_policy_and_its_value_head(model_path, server_url, t
         "num_generations": "1",
         "value_warmup_steps": "1",
         "share_prompts": "false",
+        "reward_funcs": f"{__name__}:spread",
+        "held_out_reward": "math",
     }
     flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
     main(["train", "ppo", "--config", str(RECIPE), "--use_cpu", "true", *flags])
