@@ -81,9 +81,12 @@ def _train(prog: str, arguments: list[str]) -> None:
     if settings.run.compare_with is None:
         method.load("run")(settings)
     else:
+        from .report import report_comparison
         from .runs.compare import train_and_compare
 
         train_and_compare(settings)
+        if int(os.environ.get("RANK", "0")) == 0:
+            report_comparison(settings.training.output_dir)
 
 
 def _benchmark(prog: str, arguments: list[str]) -> None:

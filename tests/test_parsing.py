@@ -89,12 +89,13 @@ class Open(Gate):
 """
 
 
-@pytest.mark.parametrize("place", ["beside", "current"])
-def test_a_module_of_ones_own_is_found_by_the_script(place, tmp_path, tiny_model_path):
+def test_modules_of_ones_own_are_found_by_the_script(tmp_path, tiny_model_path):
+    """Beside the recipe, and in the current folder."""
     folder, elsewhere = tmp_path / "recipes", tmp_path / "elsewhere"
     folder.mkdir()
     elsewhere.mkdir()
-    ((folder if place == "beside" else elsewhere) / f"own_{place}.py").write_text(PLUGIN)
+    (folder / "own_beside.py").write_text(PLUGIN)
+    (elsewhere / "own_current.py").write_text(PLUGIN)
     settings = {
         "model_name_or_path": tiny_model_path,
         "dataset_name": "reasoning_gym:chain_sum",
@@ -111,8 +112,8 @@ def test_a_module_of_ones_own_is_found_by_the_script(place, tmp_path, tiny_model
         "gradient_checkpointing": False,
         "engine_mode": "none",
         "strategy": "random",
-        "reward_funcs": f"own_{place}:reward",
-        "gates": f"own_{place}:Open",
+        "reward_funcs": "own_beside:reward",
+        "gates": "own_current:Open",
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(settings))
     script = Path(sys.executable).with_name("edco-rl")

@@ -27,6 +27,9 @@ COMPLEXITY_AWARE = "complexity-aware"
 # Complexity-aware fine-tuning has no curriculum to choose, and runs in tests/complexity.
 RECIPES = [path for path in TRAINING if not path.stem.startswith("complexity_aware")]
 
+# The same training on other data.
+LIKE_COMMUNICATION = [path for path in RECIPES if path.parent.name in ("law", "medicine")]
+
 
 def read(path):
     return yaml.safe_load(path.read_text())
@@ -100,6 +103,15 @@ def test_edcos_released_rounds_add_up():
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
     assert sft.curriculum.curriculum_size == sft.data.train_prompts * 2 // 8
     assert interval == sft.curriculum.curriculum_size // rows and args.max_steps == 8 * interval
+
+
+@pytest.mark.parametrize("path", LIKE_COMMUNICATION, ids=name)
+def test_a_domain_is_trained_as_communication_is(path):
+    one, other = read(path), read(FOLDER / "communication" / path.name)
+    of_data_and_model = {"model_name_or_path", "output_dir", "held_out_prompts", "held_out_max_tokens"}
+    of_data_and_model |= {"chat_template_kwargs"}
+    differ = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    assert {key for key in differ if not key.startswith("dataset_")} <= of_data_and_model
 
 
 def test_rloo_is_trained_as_grpo_is():

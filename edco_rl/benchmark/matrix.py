@@ -17,10 +17,10 @@ from ..config import BenchmarkConfig
 from ..errors import ConfigurationError
 from ..runs.provenance import commit, describe_hardware, versions
 from ..runs.settings import RunSettings, check_model_and_data, last_checkpoint, plain_values
+from ..runs.shared_server import SharedServer
 from ..store import Artefact, check_same, load, save_value, write_text
 from .cells import CELLS_FOLDER, Cell, make_cells
 from .pool_difficulty import keep_difficulty
-from .shared_server import SharedServer
 
 logger = logging.getLogger(__name__)
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ..config import ReportConfig
+from .beside import print_beside
 from .build import build
 from .figures import save_figures
 from .load import load
@@ -31,16 +33,32 @@ def run_report(folders: Sequence[str], config: ReportConfig) -> Path:
         ConfigurationError: A folder holds no runs, two hold different results of one cell, or no run is done.
     """
     data = build(load(folders), config)
-    output = Path(config.output or Path(folders[0]) / "report").expanduser()
+    output, plots = _write(data, Path(config.output or Path(folders[0]) / "report").expanduser())
+    print_table(data)
+    _print_files(output, plots)
+    return output
+
+
+def report_comparison(folder: str) -> None:
+    """Write the report of a run with `compare_with`, and print both runs side by side."""
+    loaded = load([folder])
+    output, plots = _write(build(loaded, ReportConfig()), Path(folder) / "report")
+    print_beside(sorted(loaded.runs, key=lambda run: run.folder != Path(folder)))
+    _print_files(output, plots)
+
+
+def _write(data: dict[str, Any], output: Path) -> tuple[Path, list[str]]:
+    """The page, the tables and the plots; returns the folder and the plots' names."""
     output.mkdir(parents=True, exist_ok=True)
     write_page(data, output / PAGE_FILE)
     write_csv(data, output / "table.csv")
     write_markdown(data, output / "table.md")
-    plots = save_figures(data, output)
-    print_table(data)
-    console = Console()
-    console.print(f"{output / PAGE_FILE}, table.csv, table.md and {len(plots)} plots as PNG and SVG", soft_wrap=True)
-    return output
+    return output, save_figures(data, output)
+
+
+def _print_files(output: Path, plots: list[str]) -> None:
+    text = f"{output / PAGE_FILE}, table.csv, table.md and {len(plots)} plots as PNG and SVG"
+    Console().print(text, soft_wrap=True)
 
 
 def print_matrix(folder: str) -> None:

@@ -123,7 +123,9 @@ def _read_folder(folder: Path) -> list[Run]:
     if (folder / CELLS_FOLDER).is_dir():
         cells = ((path, store.load(path / CELL)) for path in sorted((folder / CELLS_FOLDER).iterdir()))
         return [_read_cell(path, cell.value, folder) for path, cell in cells if cell is not None]
-    return [_read_run(folder)] if (folder / RECORDS_FILE).is_file() else []
+    # A run, and those it is compared with, in folders of their curricula's names.
+    places = (folder, *sorted(path for path in folder.glob("*") if path.is_dir()))
+    return [_read_run(place) for place in places if (place / RECORDS_FILE).is_file()]
 
 
 def _read_cell(path: Path, cell: dict[str, Any], matrix: Path) -> Run:

@@ -3,21 +3,21 @@
 import copy
 import dataclasses
 import gc
+import os
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from accelerate import PartialState
 
 from ..errors import ConfigurationError
 from ..store import write_json
-from .held_out import METRICS
 from .settings import RunSettings
+from .shared_server import SharedServer
 from .train import SUMMARY_FILE
 
 
 def train_and_compare(settings: RunSettings) -> dict[str, Any]:
-    """Train, and then train from the same start with the strategy `compare_with`, without gates.
+    """Train, and then train from the same start with the strategy `compare_with`, without gates, on the same server.
 
     The second run goes to a folder of the strategy's name within the first one's; what came of it stands under that
     name in the first one's `summary.json`.
@@ -38,33 +38,25 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
             settings.curriculum, strategy=name, strategy_kwargs=None, gates=None, gate_kwargs=None
         ),
     )
-    other.training.output_dir = str(Path(settings.training.output_dir) / name.replace(":", "."))
-    run = settings.method.load("run")
-    summary = run(settings)
-    gc.collect()  # trainers hold cycles, and two models at once may be too much
-    beside = run(other)
-    metric = summary["metric"]
-    kept = (f"{metric}_after", "steps", "tokens", "prompts_trained_on", "groups_with_signal", "seconds")
-    summary[name] = {key: beside[key] for key in kept}
     folder = Path(settings.training.output_dir)
+    other.training.output_dir = str(folder / name.replace(":", "."))
+    run, both = settings.method.load("run"), (settings, other)
+    with SharedServer(folder / "engine.log") as server:
+        summaries = []
+        for one in both:
+            # With several processes the trainer starts a server on the first of them, each run its own.
+            engine = server.prepare(one, both) if _one_process() else one.engine
+            summaries.append(run(dataclasses.replace(one, engine=engine)))
+            gc.collect()  # trainers hold cycles, and two models at once may be too much
+    summary, beside = summaries
+    if not PartialState().is_main_process:
+        return summary
+    metric = summary["metric"]
+    kept = (f"{metric}_after", "subjects", "steps", "tokens", "prompts_trained_on", "groups_with_signal", "seconds")
+    summary[name] = {key: beside[key] for key in kept}
     write_json(folder / SUMMARY_FILE, summary)
-    _print(summary, name, settings.curriculum.strategy, folder)
     return summary
 
 
-def _print(summary: dict[str, Any], name: str, strategy: str, folder: Path) -> None:
-    metric = summary["metric"]
-    table = Table(title=str(folder))
-    for column in ("", strategy, name):
-        table.add_column(column, justify="right" if column else "left")
-    runs = (summary, summary[name])
-
-    def row(label: str, *values: float | None, form: str = ".3f") -> None:
-        table.add_row(label, *("-" if value is None else format(value, form) for value in values))
-
-    row(f"held-out {METRICS[metric]} before", *[summary[f"{metric}_before"]] * 2)
-    row(f"held-out {METRICS[metric]} after", *(run[f"{metric}_after"] for run in runs))
-    row("groups with a signal", *(run["groups_with_signal"] for run in runs), form=".0%")
-    row("prompts trained on", *(run["prompts_trained_on"] for run in runs), form="d")
-    row("training, s", *(run["seconds"]["training"] for run in runs), form=".0f")
-    Console().print(table)
+def _one_process() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1

@@ -52,6 +52,28 @@ class HeldOut:
         """The same for the same prompts in the same order."""
         return None if self.rows is None else fingerprint(prompt_ids(self.rows))
 
+    def by_subject(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, dict[str, float]]:
+        """What answers earned before and after training, by the rows' `subject`; empty with fewer than two of them.
+
+        Args:
+            before (`NDArray[np.float64]`), after (`NDArray[np.float64]`):
+                What the answer to each prompt earned, NaN where it cannot be judged, shape (P,).
+        """
+        if self.rows is None or "subject" not in self.rows.column_names:
+            return {}
+        subjects = np.array([str(subject) for subject in self.rows["subject"]])
+        judged = ~np.isnan(before) & ~np.isnan(after)
+        names = sorted(set(subjects[judged]))
+        return {
+            name: {
+                "prompts": int(chosen.sum()),
+                f"{self.metric}_before": float(before[chosen].mean()),
+                f"{self.metric}_after": float(after[chosen].mean()),
+            }
+            for name in (names if len(names) > 1 else ())
+            for chosen in [judged & (subjects == name)]
+        }
+
     def measure(self, trainer: Any) -> NDArray[np.float64] | None:
         """What the trainer's weights earn on each prompt, shape (P,); `None` where there is nothing to measure.
 

@@ -11,7 +11,7 @@ from ..store import fingerprint, write_json
 from ..trainers.stopwatch import PARTS
 from .held_out import METRICS, HeldOut
 from .provenance import commit, describe_hardware, versions
-from .recorder import RunRecorder, Spent
+from .recorder import RunRecorder, Spent, decode, read_records
 from .settings import RunSettings
 
 SUMMARY_FILE = "summary.json"
@@ -78,6 +78,8 @@ def train_and_measure(
         }
         if trainer.accelerator.is_main_process:
             trainer.save_curriculum(folder)
+            answers = [decode(line) for line in read_records(recorder.path) if line["kind"] == "evaluation"]
+            summary["subjects"] = held_out.by_subject(answers[0], answers[-1]) if answers else {}
             write_json(folder / SUMMARY_FILE, summary)
             print_summary(summary, folder)
         return summary

@@ -79,9 +79,8 @@ def test_log_level_shows_the_first_prompt(tmp_path, tiny_model_path):
     ]
     command += ["--dataset_name", str(path), "--output_dir", str(tmp_path / "run"), "--held_out_prompts", "0"]
     command += ["--max_steps", "1", "--engine_mode", "none", "--use_cpu", "True", "--strategy", "random"]
-    for level, shown in (("info", True), ("warning", False)):
-        done = subprocess.run([*command, "--log_level", level], capture_output=True, text=True, check=True)
-        assert ("The first prompt as the model will see it:\n<|im_start|>system" in done.stderr) == shown
+    done = subprocess.run([*command, "--log_level", "info"], capture_output=True, text=True, check=True)
+    assert "The first prompt as the model will see it:\n<|im_start|>system" in done.stderr
 
 
 def test_a_streaming_data_set_is_refused(tmp_path, capsys, tiny_model_path):

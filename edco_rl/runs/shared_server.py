@@ -11,7 +11,7 @@ from ..engine.launch import lora_rank_for_vllm, reset_weights, scoring_engine
 from ..engine.protocol import EngineError, Sampling
 from ..engine.server import VLLMServer
 from ..engine.weights import TRANSPORTS
-from ..runs.settings import RunSettings
+from .settings import RunSettings
 
 # Seconds a working engine takes at most for one token.
 _PATIENCE = 60.0
