@@ -48,7 +48,7 @@ def generate_tasks(
         task_kwargs (`dict`, *optional*):
             The task's settings; of a mixture `tasks`, which gives for each subject the `task` it is of, and the task's
             settings: `{"tasks": {"sums": {"task": "chain_sum", "max_terms": 2}}}`. All have the same share, and no
-            held-out rows where `held_out` is false.
+            held-out rows where `held_out` is false; one may have a `prompt_template` of its own.
         prompt_template (`str`, *optional*, defaults to `"{question}"`):
             Text of the prompt, with the fields of the task's entry and of its metadata.
         conversational (`bool`, *optional*, defaults to `True`):
@@ -63,11 +63,11 @@ def generate_tasks(
         ConfigurationError: There is no such task or setting, or it has too few different prompts.
     """
     name, settings = dataset_name.removeprefix(TASK_PREFIX), task_kwargs or {}
-    tasks = _tasks_of(settings) if name == MIXTURE else {"": (name, settings, True)}
-    measured = [subject for subject, (_, _, held) in tasks.items() if held]
+    tasks = _tasks_of(settings, prompt_template) if name == MIXTURE else {"": (name, settings, prompt_template, True)}
+    measured = [subject for subject, (*_, held) in tasks.items() if held]
     train: list[dict[str, Any]] = []
     held_out: list[dict[str, Any]] = []
-    for number, (subject, (task, its_settings, _)) in enumerate(tasks.items()):
+    for number, (subject, (task, its_settings, template, _)) in enumerate(tasks.items()):
         wanted = [_share(train_prompts, number, len(tasks)), 0]
         if subject in measured:
             wanted[1] = _share(held_out_prompts, measured.index(subject), len(measured))
@@ -76,7 +76,7 @@ def generate_tasks(
         rows: dict[str, dict[str, Any]] = {}
         for attempt in range(_ATTEMPTS):
             for entry in _entries(task, its_settings, sum(wanted), seed + _SUBJECT_STRIDE * number, attempt):
-                row = _row(entry, subject, prompt_template, conversational)
+                row = _row(entry, subject, template, conversational)
                 if not known or near_key(row["prompt"]) not in known:
                     rows.setdefault(str(row["prompt"]), row)
             # Held-out rows first: a larger pool leaves them as they are.
@@ -101,8 +101,8 @@ def _share(count: int, number: int, of: int) -> int:
     return -(-(count - number) // of)
 
 
-def _tasks_of(settings: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any], bool]]:
-    """Task and settings of each subject of a mixture, and whether held-out rows are of it."""
+def _tasks_of(settings: Mapping[str, Any], prompt_template: str) -> dict[str, tuple[str, dict[str, Any], str, bool]]:
+    """Task, its settings and template of each subject of a mixture, and whether held-out rows are of it."""
     tasks = settings.get("tasks")
     if not isinstance(tasks, Mapping) or not tasks or settings.keys() != {"tasks"}:
         raise ConfigurationError(
@@ -115,12 +115,13 @@ def _tasks_of(settings: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any
     found = {
         str(subject): (
             one["task"],
-            {key: value for key, value in one.items() if key not in ("task", "held_out")},
+            {key: value for key, value in one.items() if key not in ("task", "prompt_template", "held_out")},
+            str(one.get("prompt_template", prompt_template)),
             bool(one.get("held_out", True)),
         )
         for subject, one in tasks.items()
     }
-    if not any(held for _, _, held in found.values()):
+    if not any(held for *_, held in found.values()):
         raise ConfigurationError("task_kwargs, tasks: held_out is false for all of them.")
     return found
 

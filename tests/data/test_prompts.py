@@ -146,9 +146,11 @@ def test_a_mixture_has_its_tasks_in_equal_shares_and_no_prompt_twice():
     for row in train:
         task = {"sums": "chain_sum", "lcm": "lcm", "words": "spell_backward"}[row["subject"]]
         assert json.loads(row["entry"])["metadata"]["source_dataset"] == task
-    sums = {"sums": MIXTURE["tasks"]["sums"] | {"held_out": False}}
+    sums = {"sums": MIXTURE["tasks"]["sums"] | {"held_out": False, "prompt_template": "Sum: {expression}"}}
     some = settings | {"task_kwargs": {"tasks": MIXTURE["tasks"] | sums}}
-    _, held_out_of_some = generate_tasks("reasoning_gym:mixture", train_prompts=9, held_out_prompts=7, **some)
+    train, held_out_of_some = generate_tasks("reasoning_gym:mixture", train_prompts=9, held_out_prompts=7, **some)
+    assert {row["prompt"].startswith("Sum: ") for row in train} == {True, False}
+    assert all(row["prompt"].startswith("Sum: ") == (row["subject"] == "sums") for row in train)
     assert Counter(held_out_of_some["subject"]) == {"lcm": 4, "words": 3}
     larger, same = generate_tasks("reasoning_gym:mixture", train_prompts=200, held_out_prompts=20, **settings)
     assert same["prompt"] == held_out["prompt"] and len(larger) == 200
