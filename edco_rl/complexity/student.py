@@ -70,8 +70,18 @@ class Student:
         connection, engine = self._open()
         if self._served != folder:
             self._version += 1
-            connection.transport.push(load_merged(folder).named_parameters(), self._version)
-            engine.reset_prefix_cache()  # keys and values of the weights before
+            version = self._version
+
+            def push() -> None:
+                connection.transport.push(load_merged(folder).named_parameters(), version)
+                engine.reset_prefix_cache()  # keys and values of the weights before
+
+            def restore() -> None:
+                connection.transport.connect()
+                push()
+
+            engine.restore = restore
+            engine.again_if_lost(push)
             self._served = folder
         return engine
 
@@ -107,6 +117,8 @@ class Student:
                 replace(self.config, engine_transport="file"), self.base, log_path=self.log_path
             )
             self._connection.transport.connect()
+            if self._connection.engine is not None:
+                self._connection.engine.restore = self._connection.transport.connect
             # Others may have pushed weights to a server that was running: only one started here is known to hold the
             # base.
             self._served = self.base if self.config.engine_url is None else None

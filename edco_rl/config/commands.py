@@ -76,6 +76,10 @@ class ServeConfig(EngineConfig):
     engine_url: str | None = field(default=None, init=False)
     engine_transport_dir: str | None = field(default=None, init=False)
     engine_request_timeout: float = field(default=600.0, init=False)
+    engine_request_retries: int = field(default=0, init=False)
+    engine_hang_timeout: float = field(default=120.0, init=False)
+    engine_max_restarts: int = field(default=0, init=False)
+    engine_wait_timeout: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

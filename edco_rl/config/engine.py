@@ -78,6 +78,31 @@ class EngineConfig:
     engine_request_timeout: float = field(
         default=600.0, metadata={"help": "Seconds to wait for the answer to one request."}
     )
+    engine_request_retries: int = field(
+        default=5,
+        metadata={
+            "help": "Times a request is sent again, with growing waits, that was answered with 429 or 503, cut off or "
+            "not answered in time."
+        },
+    )
+    engine_hang_timeout: float = field(
+        default=120.0,
+        metadata={
+            "help": "Seconds without a sign of life after which an engine is lost. One that has ended, is stopped or "
+            "takes no connections is noticed within seconds."
+        },
+    )
+    engine_max_restarts: int = field(
+        default=3,
+        metadata={
+            "help": "Times a run goes on with an engine that was lost: a server started by it is started again, one "
+            "at engine_url waited for. Then it stops."
+        },
+    )
+    engine_wait_timeout: float = field(
+        default=300.0,
+        metadata={"help": "Seconds to wait for a lost server at engine_url to come back before the run stops."},
+    )
     engine_log: str | None = field(
         default=None, metadata={"help": "Log file of a started server. By default engine.log in the run's folder."}
     )
@@ -113,6 +138,8 @@ class EngineConfig:
                 "clients find it too."
             )
         check_at_least("engine_max_logprobs", self.engine_max_logprobs, 2)
+        for name in ("engine_request_retries", "engine_hang_timeout", "engine_max_restarts", "engine_wait_timeout"):
+            check_at_least(name, getattr(self, name), 0)
 
 
 @dataclass

@@ -1,21 +1,36 @@
 """Client of a vLLM server: generation with top-k log-probabilities, and the routes of weight sync."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
-import requests
 from numpy.typing import NDArray
 
 from ..config import EngineConfig
 from ..errors import ConfigurationError
-from .http import is_loopback, open_session, why_refused, why_unreachable
+from .answers import (
+    AnswerChecker,
+    AnswerT,
+    Generations,
+    Models,
+    Readings,
+    Served,
+    ServerInfo,
+    WeightInfo,
+    WorldSize,
+    parse,
+)
+from .health import EngineHealth
+from .http import is_loopback
+from .policy import vocabulary_size
 from .protocol import Completion, EngineError, Sampling, VLLMEngine
 from .server import VLLMServer
+from .server_connection import ServerConnection
 
-_TOKEN_PREFIX = "token_id:"
+T = TypeVar("T")
+
 # Requests in flight, and prompts in each: large enough to fill the engine's batch, small enough to parse as they come.
 _CONCURRENT_REQUESTS = 4
 _PROMPTS_PER_REQUEST = 64
@@ -29,8 +44,10 @@ class EngineClient(VLLMEngine):
             Base URL, for example `http://localhost:8000`.
         timeout (`float`, *optional*, defaults to `600.0`):
             Seconds to wait for the answer to one request.
-        server (`VLLMServer`, *optional*):
-            The server, where it was started for this client and is to end with it.
+        retries (`int`, *optional*, defaults to `5`):
+            Times a request is sent again that was answered with 429 or 503, cut off, or not answered in time.
+        vocabulary_size (`int`, *optional*):
+            Tokens its model has, where that is known: answers with others are refused.
 
     Raises:
         EngineError: No healthy server answers at `url`.
@@ -49,31 +66,51 @@ class EngineClient(VLLMEngine):
     requests_in_flight = 2
     """A server answers one while it is sent the next."""
 
-    def __init__(self, url: str, timeout: float = 600.0, server: VLLMServer | None = None) -> None:
+    def __init__(
+        self, url: str, timeout: float = 600.0, *, retries: int = 5, vocabulary_size: int | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self.sees_local_files = is_loopback(self.url)
-        self.outlives_trainer = server is None
-        self.timeout = timeout
-        self._server = server
-        self._session = open_session(self.url)
-        # A request that generates is not repeated on its own: the engine may still be working on the first one.
-        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_CONCURRENT_REQUESTS))
-        self.base_model: str = self.models()[0]
+        self.outlives_trainer = True
+        self._connection = ServerConnection(self.url, timeout, retries, _CONCURRENT_REQUESTS)
+        self._adapters: dict[str, str] = {}
+        # What is not there at the first request may be a wrong address.
+        first = self._models(repeat=False)[0]
+        self.base_model: str = first.id
         self.model = self.base_model
+        self._max_model_len = first.max_model_len
+        self._checker = AnswerChecker(f"The vLLM server at {self.url}", vocabulary_size, first.max_model_len)
 
     @classmethod
     def open(cls, model: str, config: EngineConfig, *, rank: int, log_path: str | Path) -> Self | None:
         if rank != 0:
             return None
         if config.engine_url is not None:
-            return cls(config.engine_url, config.engine_request_timeout)
+            return cls._supervised(config.engine_url, config, model, None)
         server = VLLMServer(model, config, config.engine_log or log_path)
         server.start()
         try:
-            return cls(server.url, config.engine_request_timeout, server)
+            return cls._supervised(server.url, config, model, server)
         except BaseException:
             server.stop()
             raise
+
+    @classmethod
+    def _supervised(cls, url: str, config: EngineConfig, model: str, server: VLLMServer | None) -> Self:
+        client = cls(
+            url,
+            config.engine_request_timeout,
+            retries=config.engine_request_retries,
+            vocabulary_size=vocabulary_size(model),
+        )
+        client.outlives_trainer = server is None
+        health = EngineHealth(
+            most_silent=config.engine_hang_timeout,
+            most_restarts=config.engine_max_restarts,
+            most_wait=config.engine_wait_timeout if server is None else float("inf"),
+        )
+        client._connection.supervise(health, server)
+        return client
 
     @classmethod
     def default_transport(cls, config: EngineConfig, *, lora: bool, cuda: bool) -> str:
@@ -82,38 +119,40 @@ class EngineClient(VLLMEngine):
             return "nccl"
         return super().default_transport(config, lora=lora, cuda=cuda)
 
-    def request(self, method: str, path: str, **kwargs: Any) -> Any:
-        """Send one request and return its JSON.
+    def request(self, method: str, path: str, kind: type[AnswerT], **kwargs: Any) -> AnswerT:
+        """Send a request, and return its answer as what it should be; see [`ServerConnection.send`].
 
         Raises:
-            EngineError: The server cannot be reached or reports an error; the message holds its answer.
+            EngineError: The server does not answer, reports an error, or answers something else.
+            EngineLostError: It is gone, or hangs.
         """
-        try:
-            response = self._session.request(method, f"{self.url}{path}", timeout=self.timeout, **kwargs)
-        except requests.RequestException as error:
-            raise EngineError(
-                f"No answer from the vLLM server at {self.url}{path} ({type(error).__name__}). "
-                f"{why_unreachable(self.url, error)}"
-            ) from error
-        if response.status_code != 200:
-            raise EngineError(
-                f"The vLLM server at {self.url} answered {path} with {response.status_code}: {response.text[:1000]}"
-                f"{why_refused(self.url, response.status_code)}"
-            )
-        return response.json() if "json" in response.headers.get("content-type", "") else response.text
+        return parse(kind, self._connection.send(method, path, **kwargs), f"{self.url}{path}")
+
+    def again_if_lost(self, work: Callable[[], T]) -> T:
+        return self._connection.again_if_lost(work, self._restore)
+
+    def _restore(self) -> None:
+        self.model = self.base_model
+        if self.restore is not None:
+            self.restore()
+        else:  # nobody pushes weights: it has those on disk, as before
+            for name, path in list(self._adapters.items()):
+                self.load_adapter(name, path)
+
+    def interruptions(self) -> tuple[int, float]:
+        return self._connection.interruptions()
 
     def models(self) -> list[str]:
         """Names the server answers to: the base model first, then its LoRA adapters."""
-        return [model["id"] for model in self._models()]
+        return [model.id for model in self._models()]
 
     def max_model_len(self) -> int | None:
-        return self._models()[0].get("max_model_len")
+        return self._max_model_len
 
-    def _models(self) -> list[dict[str, Any]]:
-        answer = self.request("GET", "/v1/models")
-        if not isinstance(answer, dict) or not answer.get("data"):
-            raise EngineError(f"{self.url}/v1/models names no models: is there a vLLM server (`edco-rl serve`)?")
-        return answer["data"]
+    def _models(self, repeat: bool = True) -> list[Served]:
+        answer = self._connection.send("GET", "/v1/models", repeat=repeat)
+        what = f"{self.url}/v1/models names no models: is there a vLLM server (`edco-rl serve`)? It"
+        return parse(Models, answer, what).data
 
     def config(self) -> dict[str, Any]:
         """vLLM's resolved configuration.
@@ -122,7 +161,7 @@ class EngineClient(VLLMEngine):
             ConfigurationError: The server has no weight-sync routes.
         """
         try:
-            info = self.request("GET", "/server_info", params={"config_format": "json"})
+            info = self.request("GET", "/server_info", ServerInfo, params={"config_format": "json"})
         except EngineError as error:
             if "with 404" not in str(error):
                 raise
@@ -130,7 +169,7 @@ class EngineClient(VLLMEngine):
                 f"The server at {self.url} has no routes for weight sync. Start it with `edco-rl serve`, or with "
                 "VLLM_SERVER_DEV_MODE=1 in its environment."
             ) from None
-        return info["vllm_config"]
+        return info.vllm_config
 
     def dtype(self) -> str:
         return self.config()["model_config"]["dtype"].removeprefix("torch.")
@@ -153,7 +192,6 @@ class EngineClient(VLLMEngine):
         if sampling.extra.get("seed") is not None:
             raise ConfigurationError("seed: a seeded request can end a vLLM engine on a CPU. Leave it out.")
         body = {
-            "model": self.model,
             # All of them: what is left out, the server takes from generation_config.json (Qwen3's has a top_k of 20).
             **sampling.parameters(),
             "logprobs": sampling.width,
@@ -162,76 +200,76 @@ class EngineClient(VLLMEngine):
         }
         if sampling.logprob_token_ids is not None:
             body["logprob_token_ids"] = list(sampling.logprob_token_ids)
-        choices = self._complete(prompts, body, per_prompt=sampling.n)
-        return self._completed(prompts, [_parse_choice(choice, sampling) for choice in choices], sampling)
+        return self.again_if_lost(lambda: self._generate(prompts, body, sampling))
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], body: dict[str, Any], sampling: Sampling
+    ) -> list[list[Completion]]:
+        flat = self._in_batches(
+            lambda start, batch: self._checker.completions(self._complete(Generations, body, batch), batch, sampling),
+            prompts,
+        )
+        return self._completed(prompts, flat, sampling)
 
     def read(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0
     ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
         # A server always generates a token.
-        body = {"model": self.model, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": top_logprobs}
-        choices = self._complete(sequences, body)
-        found = []
-        for completion, choice in zip(completions, choices, strict=True):
-            positions = choice["prompt_logprobs"][-len(completion) :]
-            values = [{token: entry["logprob"] for token, entry in position.items()} for position in positions]
-            own = [position[str(token)] for token, position in zip(completion, values, strict=True)]
-            found.append((np.array(own, dtype=np.float64), _top(values, len(values), top_logprobs)))
-        return found
+        body = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": top_logprobs}
 
-    def _complete(
-        self, prompts: Sequence[Sequence[int]], body: dict[str, Any], per_prompt: int = 1
-    ) -> list[dict[str, Any]]:
-        """The server's choices for all prompts, in their order, from several requests in flight."""
-        batches = [
-            list(map(list, prompts[i : i + _PROMPTS_PER_REQUEST]))
-            for i in range(0, len(prompts), _PROMPTS_PER_REQUEST)
-        ]
+        def send(start: int, batch: list[list[int]]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+            answer = self._complete(Readings, body, batch)
+            share = slice(start, start + len(batch))
+            return self._checker.readings(answer, prompts[share], completions[share], top_logprobs)
 
-        def send(batch: list[list[int]]) -> list[dict[str, Any]]:
-            choices = self.request("POST", "/v1/completions", json={**body, "prompt": batch})["choices"]
-            return sorted(choices, key=lambda choice: choice["index"])
+        return self.again_if_lost(lambda: self._in_batches(send, sequences))
 
+    def _complete(self, kind: type[AnswerT], body: dict[str, Any], prompts: list[list[int]]) -> AnswerT:
+        body = {**body, "model": self.model, "prompt": prompts}
+        return self.request("POST", "/v1/completions", kind, json=body)
+
+    @staticmethod
+    def _in_batches(send: Callable[[int, list[list[int]]], list[T]], sequences: Sequence[Sequence[int]]) -> list[T]:
+        """What several requests in flight bring, in the order of the sequences."""
+        starts = range(0, len(sequences), _PROMPTS_PER_REQUEST)
+        batches = [list(map(list, sequences[start : start + _PROMPTS_PER_REQUEST])) for start in starts]
         with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool:
-            choices = [choice for answer in pool.map(send, batches) for choice in answer]
-        if len(choices) != per_prompt * len(prompts):
-            raise EngineError(
-                f"Asked for {per_prompt * len(prompts)} completions, got {len(choices)} from {self.url}."
-            )
-        return choices
+            return [found for answer in pool.map(send, starts, batches) for found in answer]
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        self.request("POST", "/init_weight_transfer_engine", json={"init_info": init_info})
+        self._connection.update("/init_weight_transfer_engine", {"init_info": init_info})
 
     def start_weight_update(self) -> None:
-        self.request("POST", "/start_weight_update")
+        self._connection.update("/start_weight_update")
 
     def update_weights(self, update_info: Any) -> None:
-        self.request("POST", "/update_weights", json={"update_info": update_info})
+        self._connection.update("/update_weights", {"update_info": update_info})
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         body = None if weight_version is None else {"weight_version": weight_version}
-        self.request("POST", "/finish_weight_update", json=body)
+        self._connection.update("/finish_weight_update", body)
 
     def update_weight_version(self, version: str) -> None:
-        self.request("POST", "/update_weight_version", json={"new_version": version})
+        self._connection.send("POST", "/update_weight_version", json={"new_version": version})
 
     def weight_version(self) -> str:
-        return self.request("GET", "/weight_info")["weight_version"]
+        return self.request("GET", "/weight_info", WeightInfo).weight_version
 
     def reset_prefix_cache(self) -> None:
-        self.request("POST", "/reset_prefix_cache")
+        self._connection.send("POST", "/reset_prefix_cache")
 
     def world_size(self) -> int:
-        return self.request("GET", "/get_world_size")["world_size"]
+        return self.request("GET", "/get_world_size", WorldSize).world_size
 
     def load_adapter(self, name: str, path: str) -> None:
-        self.request("POST", "/v1/load_lora_adapter", json={"lora_name": name, "lora_path": path})
+        self._connection.update("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
         self.model = name
+        self._adapters[name] = path
 
     def unload_adapter(self, name: str) -> None:
-        self.request("POST", "/v1/unload_lora_adapter", json={"lora_name": name})
+        self._adapters.pop(name, None)
+        self._connection.update("/v1/unload_lora_adapter", {"lora_name": name})
         if self.model == name:
             self.model = self.base_model
 
@@ -240,29 +278,4 @@ class EngineClient(VLLMEngine):
 
     def close(self) -> None:
         """Close the connections. The server goes on, unless it was started for this client."""
-        self._session.close()
-        if self._server is not None:
-            self._server.stop()
-
-
-def _parse_choice(choice: dict[str, Any], sampling: Sampling) -> Completion:
-    logprobs = choice["logprobs"]
-    positions, token_ids = logprobs["top_logprobs"] or [], sampling.logprob_token_ids
-    return Completion(
-        token_ids=choice["token_ids"],
-        logprobs=np.array(logprobs["token_logprobs"], dtype=np.float64),
-        top_logprobs=_top(positions, len(logprobs["tokens"]), sampling.top_logprobs)
-        if token_ids is None
-        else np.array([[position[f"{_TOKEN_PREFIX}{token}"] for token in token_ids] for position in positions]),
-        finished=choice["finish_reason"] == "stop",
-    )
-
-
-def _top(positions: Sequence[dict[str, float] | None], length: int, k: int) -> NDArray[np.float64]:
-    # The server adds the generated token where it is not among the top k: only the k largest are wanted.
-    top = np.full((length, k), -np.inf)
-    if k:
-        for row, position in zip(top, positions, strict=True):
-            values = sorted((position or {}).values(), reverse=True)[:k]
-            row[: len(values)] = values
-    return top
+        self._connection.close()

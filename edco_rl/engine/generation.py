@@ -12,7 +12,7 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
 from ..errors import ConfigurationError
-from .protocol import Engine, Sampling
+from .protocol import Engine, EngineError, Sampling
 from .weights import WeightTransport
 
 
@@ -61,11 +61,15 @@ class EngineGeneration(VLLMGeneration):
         self.timer = timer
         self.logprobs: list[list[float]] = []
         """Of this rank's latest completions, for trainers of TRL's that do not pass them on."""
+        self.give_base: Callable[[], None] = lambda: None
+        """Gives an engine that serves adapters the base weights, where they are not those on disk."""
         super().__init__(model, accelerator, processing_class, mode="server", **sampling)
 
     def _init_vllm(self) -> None:
         self.vllm_client = _TRLClient(self.engine, self.sampling)
         self.transport.connect()
+        if self.engine is not None:
+            self.engine.restore = self._restore
         self.accelerator.wait_for_everyone()
 
     def _iter_named_params(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -82,9 +86,29 @@ class EngineGeneration(VLLMGeneration):
             WeightVersionError: The engine reports another version than the optimizer step pushed.
         """
         with self.timer("sync"):
-            self.transport.push(_Reiterable(self._iter_named_params), self.version())
-            if self.engine is not None:
-                self.engine.reset_prefix_cache()
+            if self.engine is None:
+                self._push()
+            else:
+                self.engine.again_if_lost(self._push)
+
+    def _push(self) -> None:
+        self.transport.push(_Reiterable(self._iter_named_params), self.version())
+        if self.engine is not None:
+            self.engine.reset_prefix_cache()
+
+    def _restore(self) -> None:
+        """Give an engine that was started again the policy as it is now.
+
+        Raises:
+            EngineError: The policy is sharded: all ranks would have to take part, and they wait for this one.
+        """
+        if self.accelerator.num_processes > 1 and (self._dist.is_fsdp or self._dist.is_zero3):
+            raise EngineError(
+                "The engine was lost and is back, but the policy is sharded over processes: resume from a checkpoint."
+            )
+        self.transport.connect()
+        self.give_base()
+        self._push()
 
     def generate(
         self, prompts: list[list[int]], images: list | None, num_generations: int, profiler: Any = None

@@ -59,6 +59,16 @@ def check_adapter(peft_config: Any, transport: str, *, adapter_only: bool) -> No
             )
 
 
+def vocabulary_size(name: str) -> int | None:
+    """Width of the output distribution of the model in a folder or under a hub id; `None` where that is not known."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name).get_text_config().vocab_size if name else None
+    except (OSError, ValueError):  # a model that vLLM may know, and transformers does not
+        return None
+
+
 def check_weights(model: Any, name: str) -> None:
     """Refuse a policy of other parameters than the model the engine loads.
 

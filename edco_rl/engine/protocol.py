@@ -1,10 +1,10 @@
 """What a source of log-probabilities is asked for and returns, and what an engine can do beyond it."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,14 @@ from ..errors import ConfigurationError, EdcoRLError
 
 
 class EngineError(EdcoRLError, RuntimeError):
-    """The engine did not answer, or answered with an error."""
+    """The engine did not answer, or not with what it was asked for."""
 
+
+class EngineLostError(EngineError):
+    """The engine is gone, or hangs. Where it comes back, it has other weights."""
+
+
+T = TypeVar("T")
 
 _NOT_SAMPLED = ("top_logprobs", "logprob_token_ids", "model_logprobs", "extra")
 
@@ -167,6 +173,8 @@ class Engine(GenerationBackend):
     """Whether it is known to see this machine's shared memory and files."""
     url: str | None = None
     """Where it answers HTTP requests, if it does."""
+    restore: Callable[[], None] | None = None
+    """Gives it the weights again that it should have, after it was lost and has come back; set by whoever pushes."""
 
     @classmethod
     @abstractmethod
@@ -200,6 +208,18 @@ class Engine(GenerationBackend):
                 Whether the trainer runs on CUDA.
         """
         return "adapter" if lora else "file"
+
+    def again_if_lost(self, work: Callable[[], T]) -> T:
+        """The result of work that asks it; one that can come back is waited for, restored, and asked again.
+
+        Raises:
+            EngineLostError: It does not come back.
+        """
+        return work()
+
+    def interruptions(self) -> tuple[int, float]:
+        """Times it was lost so far, and the seconds that has cost."""
+        return 0, 0.0
 
     def load_adapter(self, name: str, path: str) -> None:
         """Load a LoRA adapter under `name` from a folder and answer with it from now on.

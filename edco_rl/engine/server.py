@@ -1,15 +1,15 @@
 """Start, watch and stop a vLLM server process that is ready for weight sync."""
 
-import contextlib
-import ctypes
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,11 +24,21 @@ from ..errors import ConfigurationError, EdcoRLError
 from ..models import check_model_path
 from .hardware import has_avx512, has_cuda, resolve_dtype
 from .http import open_session
+from .processes import (
+    die_with_parent,
+    is_resource_tracker,
+    is_stopped,
+    kill,
+    session_of,
+    shared_memory_of,
+    wait_for_session,
+)
 from .weights import TRANSPORTS
 
 SERVED_MODEL_NAME = "policy"
+STOPPED = "is stopped (SIGSTOP)"
+"""What [`VLLMServer.fault`] calls a process that can be continued."""
 _LOG_LINES_SHOWN = 20
-_PR_SET_PDEATHSIG = 1
 
 
 class EngineStartError(EdcoRLError, RuntimeError):
@@ -121,16 +131,11 @@ def server_environment(config: EngineConfig) -> dict[str, str]:
     return environment
 
 
-def _die_with_parent() -> None:
-    # A trainer that is killed outright cannot stop its server: the kernel does.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class VLLMServer:
-    """A vLLM server in a process group of its own.
+    """A vLLM server in a session of its own.
 
-    Use it as a context manager, or call [`~VLLMServer.start`] and [`~VLLMServer.stop`]. It ends with its parent, also
-    when that is killed.
+    Use it as a context manager, or call [`~VLLMServer.start`] and [`~VLLMServer.stop`]. The kernel kills it, with its
+    engine core and workers, when the thread that started it ends: a trainer that is killed outright leaves none.
 
     Args:
         model (`str`):
@@ -138,7 +143,7 @@ class VLLMServer:
         config (`EngineConfig`):
             Settings; `engine_port` 0 takes a free port.
         log_path (`str` or `Path`):
-            File for the server's output, overwritten.
+            File for the server's output; overwritten by the first start, added to by later ones.
 
     Example:
 
@@ -154,6 +159,8 @@ class VLLMServer:
         self.log_path = Path(log_path)
         self.port = config.engine_port
         self._process: subprocess.Popen | None = None
+        self._family: list[psutil.Process] = []
+        self._log_mode = "w"
 
     @property
     def url(self) -> str:
@@ -161,11 +168,15 @@ class VLLMServer:
         host = "127.0.0.1" if self.config.engine_host == "0.0.0.0" else self.config.engine_host
         return f"http://{host}:{self.port}"
 
-    def start(self) -> None:
-        """Start the server and wait until it is healthy.
+    def start(self, cancelled: threading.Event | None = None) -> None:
+        """Start the server and wait until it is healthy; it can be started again once it has been stopped.
+
+        Args:
+            cancelled (`threading.Event`, *optional*):
+                Where it is set, the start is given up.
 
         Raises:
-            ConfigurationError: The port is in use, or the model folder does not exist.
+            ConfigurationError: The port is in use, the model folder does not exist, or the log cannot be written.
             EngineStartError: The server died, or was not healthy within `engine_startup_timeout` seconds.
         """
         check_model_path(self.model)
@@ -173,26 +184,34 @@ class VLLMServer:
         if self.port == 0:
             self.port = free_port(host)
         check_port(host, self.port)
-        arguments = llm_arguments(self.model, self.config, cuda=has_cuda(), avx512=has_avx512())
-        command = server_command(arguments, self.config, self.port)
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self.log_path.open("w") as log:
-                self._process = subprocess.Popen(
-                    command,
+            self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            log = self.log_path.open(self._log_mode)
+        except OSError as error:
+            raise ConfigurationError(f"engine_log {self.log_path} cannot be written: {error.strerror}.") from None
+        self._log_mode = "a"
+        try:
+            with log:
+                self._process = process = subprocess.Popen(
+                    self._command(),
                     env=server_environment(self.config),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # Ctrl-C reaches the trainer, which then stops the server in order
-                    preexec_fn=_die_with_parent,  # noqa: PLW1509 (one system call, no lock)
+                    preexec_fn=die_with_parent,  # noqa: PLW1509 (one system call, no lock)
                 )
-            self._wait_until_healthy(self._process)
+            self._wait_until_healthy(process, cancelled or threading.Event())
+            self._family = session_of(process.pid)
         except BaseException:
             self.stop()
             raise
 
-    def _wait_until_healthy(self, process: subprocess.Popen) -> None:
+    def _command(self) -> list[str]:
+        arguments = llm_arguments(self.model, self.config, cuda=has_cuda(), avx512=has_avx512())
+        return server_command(arguments, self.config, self.port)
+
+    def _wait_until_healthy(self, process: subprocess.Popen, cancelled: threading.Event) -> None:
         deadline = time.monotonic() + self.config.engine_startup_timeout
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -207,7 +226,8 @@ class VLLMServer:
                             "(engine_startup_timeout)"
                         )
                     )
-                time.sleep(0.5)
+                if cancelled.wait(0.2):
+                    raise EngineStartError("The start of the vLLM server was given up.")
 
     def _failure(self, what: str) -> str:
         with self.log_path.open(errors="replace") as log:
@@ -228,6 +248,15 @@ class VLLMServer:
             raise RuntimeError("The server has not been started.")
         return self._process.wait()
 
+    def fault(self) -> str | None:
+        """What is wrong with its processes, as far as the operating system shows it; `None` where nothing is."""
+        if self._process is None:
+            return "was not started"
+        code = self._process.poll()
+        if code is not None:
+            return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+        return STOPPED if is_stopped(self._family) else None
+
     def stop(self, grace: float = 15.0) -> None:
         """End the server and every process it started. Safe to call more than once.
 
@@ -238,19 +267,17 @@ class VLLMServer:
         process, self._process = self._process, None
         if process is None:
             return
-        try:
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        except psutil.NoSuchProcess:
-            family = []
-        if process.poll() is None:
+        segments = shared_memory_of(session_of(process.pid))
+        if grace > 0 and process.poll() is None:
             process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=grace)
-        for member in alive:
-            # Python's resource tracker removes leaked shared memory once the others are gone, and then ends.
-            if not _is_resource_tracker(member):
-                _kill(member)
-        psutil.wait_procs(alive, timeout=5)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+                wait_for_session(process.pid, 1.0)
+        kill(member for member in session_of(process.pid) if not is_resource_tracker(member))
+        kill(wait_for_session(process.pid, 5.0))
         process.wait()
+        for segment in segments:  # what its resource tracker has not come to
+            segment.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         self.start()
@@ -260,15 +287,3 @@ class VLLMServer:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _is_resource_tracker(process: psutil.Process) -> bool:
-    try:
-        return "resource_tracker" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-
-
-def _kill(process: psutil.Process) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.kill()

@@ -1,17 +1,23 @@
-"""Engine side of the `file` transport: a weight-transfer backend that loads safetensors from a path; repairs for CPUs.
+"""What vLLM runs in each of its processes: the weight-transfer backend of `file`, repairs for CPUs, and an end to it.
 
 vLLM finds `register` through the entry point group `vllm.general_plugins` and calls it in each of its processes. The
 trainer side is `edco_rl.engine.weights.file.FileTransport`.
 """
 
+from .processes import die_with_parent_process
+
 FILE_BACKEND = "edco_rl_file"
 
 
 def register() -> None:
-    """Register the backend with vLLM, once a process. The engine class is imported when a server asks for it."""
+    """Register the backend with vLLM, once a process, and have the process end with the one that started it.
+
+    The engine class is imported when a server asks for it.
+    """
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
     from vllm.platforms import current_platform
 
+    die_with_parent_process()
     # vLLM calls plugins more than once in some processes, and its registry refuses a second registration.
     if FILE_BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(

@@ -98,7 +98,10 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             **sampling,
         )
         if self._connection.transport.adapter_only and not self._base_on_disk:
-            push_base(self._connection, config, iter_base(self.model, DistributedBackend(self.accelerator)))
+            connection, distributed = self._connection, DistributedBackend(self.accelerator)
+            give_base = lambda: push_base(connection, config, iter_base(self.model, distributed))  # noqa: E731
+            self.vllm_generation.give_base = give_base
+            give_base()
 
     def _open_engine_for_rollouts(self, config: EngineConfig) -> None:
         """Have the engine make the rollouts of one of TRL's on-policy trainers, sampled as its arguments say."""
