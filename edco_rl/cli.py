@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point. Exits with 2 after a wrong command line or setting, 1 after a failure, 130 after Ctrl-C."""
     # A stop request unwinds like Ctrl-C does, so that every server that was started is ended.
     signal.signal(signal.SIGTERM, _raise_interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
+        signal.signal(signal.SIGHUP, _raise_interrupt)
     sys.unraisablehook = _ask_again
     search_in(os.getcwd())
     try:

@@ -64,6 +64,7 @@ class CurriculumBatchSampler:
         self.settings = dict(settings or {})
         self.uses_left = 0
         self._skipped = 0
+        self._yielded_in_step = 0
         self._not_taken: deque[IndexArray] = deque()
 
     def skip(self, batches: int) -> None:
@@ -89,11 +90,29 @@ class CurriculumBatchSampler:
     def _next(self) -> list[int]:
         """This rank's rows of the next batch."""
         if self.uses_left == 0:
-            self._not_taken.append(self.curriculum.next_batch())
+            self.curriculum.next_batch()
             self.uses_left = self.repeat_count
+        if self.uses_left == self.repeat_count:
+            self._not_taken.append(self.curriculum.batch[: self.curriculum.batch_size])
         self.uses_left -= 1
+        self._yielded_in_step += 1
         rows = np.repeat(self.curriculum.batch[: self.curriculum.batch_size], self.group_size)
         return rows[self.rank * self.local_size : (self.rank + 1) * self.local_size].tolist()
+
+    def step_done(self) -> None:
+        """Told that an optimizer step has used what was yielded."""
+        self._yielded_in_step = 0
+
+    def take_back(self) -> int:
+        """Have what was yielded for a step that is not done yielded again, as far as the generation batch goes.
+
+        Returns:
+            `int`: batches that are passed over: those of generation batches drawn for the same step before the last.
+        """
+        back = min(self._yielded_in_step, self.repeat_count - self.uses_left)
+        passed_over, self._yielded_in_step = self._yielded_in_step - back, 0
+        self.uses_left += back
+        return passed_over
 
     def state_dict(self) -> dict[str, Any]:
         """What is left of the generation batch, and the settings it was made with."""

@@ -71,6 +71,7 @@ def train_and_measure(
             "outlook": recorder.outlook,
             "groups_with_signal": _groups_with_signal(trainer.state.log_history),
             "seconds": {"training": seconds} | {part: trainer.stopwatch.seconds.get(part, 0.0) for part in PARTS},
+            "engine": trainer.interruptions(),
             "versions": versions(),
             "hardware": describe_hardware(),
             "commit": commit(),

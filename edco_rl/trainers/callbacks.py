@@ -38,6 +38,7 @@ class CurriculumCallback(TrainerCallback):
                 "get_train_dataloader of your own hand on what super().get_train_dataloader() returns."
             )
         self._stage = self.trainer.curriculum.strategy.progress()
+        self.trainer._batch_sampler.step_done()
         self._renew_if_due(state)
 
     def on_evaluate(
@@ -55,6 +56,7 @@ class CurriculumCallback(TrainerCallback):
         self._before = dict(self.trainer.stopwatch.seconds)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer._batch_sampler.step_done()
         self._renew_if_due(state)
         seconds = self.trainer.stopwatch.seconds
         total = time.perf_counter() - self._began

@@ -271,4 +271,6 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
         """Add the curriculum's metrics to those of a training step."""
         if "loss" in logs:
             logs |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
+            if self.engine is not None:
+                logs |= {f"engine/{name}": value for name, value in self.interruptions().items()}
         super().log(logs, start_time)

@@ -1,6 +1,7 @@
 """What a trainer does with an engine: start or reach it, keep its weights current, score and evaluate with it."""
 
 import atexit
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,18 +14,19 @@ from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
 from ..config import EngineConfig
-from ..curriculum import Curriculum
+from ..curriculum import Curriculum, CurriculumBatchSampler
 from ..curriculum.pool import IndexArray
 from ..data.lengths import check_lengths
 from ..engine.generation import EngineGeneration, iter_base
 from ..engine.hardware import has_cuda
 from ..engine.launch import EngineConnection, open_engine, push_base, resolve_engine
 from ..engine.policy import changes_base, check_weights
-from ..engine.protocol import GenerationBackend
+from ..engine.protocol import EngineError, GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
 from ..errors import ConfigurationError
 from .stopwatch import Stopwatch
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SAMPLING = ("max_completion_length", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -35,6 +37,7 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
 
     curriculum: Curriculum
     stopwatch: Stopwatch
+    _batch_sampler: CurriculumBatchSampler
     _connection: EngineConnection | None
     _last_loaded_step: int
     _scores_on_every_rank: bool
@@ -131,11 +134,36 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         """This rank's engine, or `None`. Its weights are the policy's after [`~EngineMixin.sync_engine`]."""
         return None if self._connection is None else self._connection.engine
 
+    def interruptions(self) -> dict[str, float]:
+        """Times the engine was lost and came back (`restarts`), and the seconds that has cost (`seconds_lost`)."""
+        restarts, seconds = (0, 0.0) if self.engine is None else self.engine.interruptions()
+        return {"restarts": restarts, "seconds_lost": seconds}
+
     def sync_engine(self) -> None:
         """Push the policy's weights to the engine, unless it serves those of this optimizer step already."""
         if self._connection is not None and self._last_loaded_step != self.state.global_step:
             self.vllm_generation.sync_weights()
             self._last_loaded_step = self.state.global_step
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, as transformers' `Trainer` does; where the engine is lost for good, write a checkpoint before.
+
+        Raises:
+            EngineError: The engine failed. The message names the checkpoint to resume from.
+        """
+        try:
+            return super().train(*args, **kwargs)
+        except EngineError as error:
+            step = self.state.global_step
+            if self.accelerator.num_processes > 1 or step == 0:  # the others wait for this process, in the step
+                raise
+            folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+            if not folder.exists():
+                passed_over = self._batch_sampler.take_back()
+                if passed_over:
+                    logger.warning("%d batches drawn for the step that failed are passed over.", passed_over)
+                self._save_checkpoint(self.model, None)
+            raise type(error)(f"{error} Optimizer step {step} is done: resume_from_checkpoint {folder}.") from error
 
     def close(self) -> None:
         """Release the engine, and stop a server that was started here. Safe to call more than once."""

@@ -3,7 +3,7 @@
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edco_rl.engine import Engine, WeightTransport
+from edco_rl.engine import Engine, EngineLostError, WeightTransport
 from edco_rl.engine.transformers_backend import TransformersBackend
 
 
@@ -65,3 +65,16 @@ class ForgetfulTransport(CopyTransport):
 class UnfinishedTransport(CopyTransport):
     def __init__(self, engine, config, rank, peft_config):
         raise TypeError("its author's own mistake")
+
+
+class LosingEngine(CopiedModel):
+    """Is lost for good at the third batch of rollouts."""
+
+    batches = 0
+
+    def generate(self, prompts, sampling):
+        if sampling.n > 1 or sampling.max_tokens == 4:
+            self.batches += 1
+            if self.batches == 3:
+                raise EngineLostError("The engine was ended by SIGKILL, after 3 restarts.")
+        return super().generate(prompts, sampling)
