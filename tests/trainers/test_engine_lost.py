@@ -9,7 +9,7 @@ from .support import TRAINERS, length_reward, sums
 CONFIG = CurriculumConfig(strategy="random")
 
 
-def test_a_run_whose_engine_is_lost_stops_with_a_checkpoint_and_resumes_with_the_same_prompts(tiny_model_path, tmp_path):
+def test_a_run_whose_engine_is_lost_leaves_a_checkpoint_and_passes_no_prompts_over(tiny_model_path, tmp_path):
     def make(engine):
         kind, config, settings = TRAINERS["grpo"]
         changes = {"output_dir": str(tmp_path), "max_steps": 3}
