@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from edco_rl.engine.processes import session_of, shared_memory_of
 
@@ -52,12 +52,13 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def small_model(tmp_path):
+def small_model(model_path, tmp_path):
     """Random weights that vLLM serves: its CPU kernels take no heads as small as those of the tests' tiniest model."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(**sizes, num_key_value_heads=1, vocab_size=1024, tie_word_embeddings=True)
+    config = LlamaConfig(**sizes, num_key_value_heads=1, vocab_size=49152, tie_word_embeddings=True)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(model_path).save_pretrained(tmp_path / "model")
     return str(tmp_path / "model")
 
 

@@ -1,11 +1,10 @@
 """The LoRA adapter alone, under a name with its version; the base weights of both sides stay untouched."""
 
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
 from safetensors.torch import save_file
 
+from ..leftovers import push_folder
 from ..protocol import Engine, EngineError
 from ..vllm_plugin import FILE_BACKEND
 from .base import NamedParameters, WeightTransport, exchange_folder
@@ -33,10 +32,10 @@ class AdapterTransport(WeightTransport[Engine]):
         if name == self._name:  # other weights of the same optimizer step, as where a stage starts from earlier ones
             self.engine.unload_adapter(name)
             self._name = None
-        with tempfile.TemporaryDirectory(prefix="edco_rl-", dir=self._folder) as folder:
-            save_file(tensors, Path(folder) / "adapter_model.safetensors")
+        with push_folder(self._folder) as folder:
+            save_file(tensors, folder / "adapter_model.safetensors")
             self.peft_config.save_pretrained(folder)
-            self.engine.load_adapter(name, folder)
+            self.engine.load_adapter(name, str(folder))
         previous, self._name = self._name, name
         if previous is not None:
             self.engine.unload_adapter(previous)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ...config import EngineConfig
 from ...errors import ConfigurationError, EdcoRLError
+from ..leftovers import sweep
 from ..protocol import Engine, VLLMEngine
 
 if TYPE_CHECKING:
@@ -142,13 +143,17 @@ def exchange_folder(engine: Engine | None, config: EngineConfig) -> Path | None:
     if directory is not None:
         if engine is not None and not Path(directory).is_dir():
             raise ConfigurationError(f"engine_transport_dir {directory!r} is not a folder.")
+        sweep(Path(directory))
         return Path(directory)
     if engine is not None and not engine.sees_local_files:
         raise ConfigurationError(
             f"The engine at {engine.url} may run on another machine: name a folder both see as engine_transport_dir, "
             "or use transport nccl."
         )
-    return _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
+    if not _SHARED_MEMORY.is_dir():
+        return None
+    sweep(_SHARED_MEMORY)
+    return _SHARED_MEMORY
 
 
 class TrainerAPITransport(WeightTransport[VLLMEngine]):

@@ -1,13 +1,13 @@
 """Weights as one safetensors file in shared memory or a shared folder. Works on every device."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from ...errors import ConfigurationError
+from ..leftovers import push_folder
 from ..protocol import VLLMEngine
 from ..vllm_plugin import FILE_BACKEND
 from .base import NamedParameters, WeightTransport, check_backend, exchange_folder
@@ -34,9 +34,9 @@ class FileTransport(WeightTransport[VLLMEngine]):
             return
         # In the engine's data type: it would cast anyway, and the file is half as large where that is bfloat16.
         tensors = {name: p.detach().to("cpu", self._dtype).contiguous() for name, p in named_parameters}
-        with tempfile.TemporaryDirectory(prefix="edco_rl-", dir=self._folder) as folder:
-            _check_space(Path(folder), sum(t.nbytes for t in tensors.values()))
-            path = Path(folder) / "weights.safetensors"
+        with push_folder(self._folder) as folder:
+            _check_space(folder, sum(t.nbytes for t in tensors.values()))
+            path = folder / "weights.safetensors"
             save_file(tensors, path)
             self.engine.start_weight_update()
             self.engine.update_weights({"path": str(path)})
