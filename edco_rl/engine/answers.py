@@ -255,6 +255,24 @@ class AnswerChecker:
         raise EngineError(f"{self.what} answered what cannot be used: completion {number} has {problem}.")
 
 
+def check_groups(groups: Sequence[Sequence[Completion]], prompts: int, n: int) -> None:
+    """Refuse what an engine of any kind returns where it cannot be completions of that many prompts.
+
+    Raises:
+        EngineError: It says what is wrong with which.
+    """
+    if [len(group) for group in groups] != [n] * prompts:
+        raise EngineError(f"The engine was asked for {n} completions of {prompts} prompts, and made others.")
+    for number, one in enumerate(completion for group in groups for completion in group):
+        own, top = np.asarray(one.logprobs), np.asarray(one.top_logprobs)
+        if not len(one.token_ids) == len(own) == len(top) or not one.token_ids:
+            raise EngineError(
+                f"The engine's completion {number} has log-probabilities of another length than its own."
+            )
+        if not np.isfinite(own).all() or np.isnan(top).any() or max(own.max(), top.max(initial=-1.0)) > _ROUNDING:
+            raise EngineError(f"The engine's completion {number} has log-probabilities that are none: {own}.")
+
+
 def _shortened(values: Sequence[Any]) -> str:
     shown = ", ".join(str(value)[:40] for value in values[:8])
     return f"{shown}, ..." if len(values) > 8 else shown

@@ -12,6 +12,7 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
 from ..errors import ConfigurationError
+from .answers import check_groups
 from .protocol import Engine, EngineError, Sampling
 from .weights import WeightTransport
 
@@ -160,6 +161,7 @@ class _TRLClient:
     def generate(self, prompts: list[list[int]], *, n: int, **_: Any) -> dict[str, Any]:
         assert self._engine is not None
         groups = self._engine.generate(prompts, replace(self._sampling(), n=n))
+        check_groups(groups, len(prompts), n)
         completions = [completion for group in groups for completion in group]
         return {
             "prompt_ids": prompts,

@@ -36,6 +36,8 @@ from .processes import (
 from .weights import TRANSPORTS
 
 SERVED_MODEL_NAME = "policy"
+LOOKED_AT = ("/health", "/weight_info")
+"""Routes that are asked once a second whether the server answers, and whether its engine does."""
 STOPPED = "is stopped (SIGSTOP)"
 """What [`VLLMServer.fault`] calls a process that can be continued."""
 _LOG_LINES_SHOWN = 20
@@ -105,7 +107,12 @@ def server_command(arguments: dict[str, Any], config: EngineConfig, port: int) -
     """The command line of a server with the engine arguments of [`llm_arguments`], listening on `port`."""
     # `vllm serve` looks its version up under the name of the CUDA distribution; the module works for both.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    arguments = arguments | {"served_model_name": SERVED_MODEL_NAME, "host": config.engine_host, "port": port}
+    arguments = arguments | {
+        "served_model_name": SERVED_MODEL_NAME,
+        "host": config.engine_host,
+        "port": port,
+        "disable_access_log_for_endpoints": ",".join(LOOKED_AT),
+    }
     for name, value in arguments.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):

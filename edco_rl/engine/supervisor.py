@@ -12,7 +12,7 @@ from ..errors import EdcoRLError
 from .health import Condition, EngineHealth
 from .http import open_session
 from .protocol import EngineLostError
-from .server import STOPPED, VLLMServer
+from .server import LOOKED_AT, STOPPED, VLLMServer
 
 logger = logging.getLogger(__name__)
 
@@ -163,12 +163,13 @@ class Supervisor:
             self._stopped = self._stopped + 1 if fault == STOPPED else 0
             if fault is not None:
                 return fault, fault != STOPPED or self._stopped >= _LOOKS_STOPPED
+        health, engine = LOOKED_AT
         try:
             with open_session(self.url) as session:
-                if session.get(f"{self.url}/health", timeout=self.patience).status_code == 503:
+                if session.get(f"{self.url}{health}", timeout=self.patience).status_code == 503:
                     return "reports that its engine is dead", True
                 if self._round_trip and not self._updates:  # /health is answered beside an engine that hangs
-                    answer = session.get(f"{self.url}/weight_info", timeout=self.patience)
+                    answer = session.get(f"{self.url}{engine}", timeout=self.patience)
                     self._round_trip = answer.status_code == 200  # a server need not have this route
         except requests.Timeout:
             return "has not answered", False

@@ -3,9 +3,11 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 
-from edco_rl.engine import EngineError, Sampling
+from edco_rl.engine import Completion, EngineError, Sampling
+from edco_rl.engine.answers import check_groups
 
 from ..benchmarks.fuzz_answers import answering, asked, fuzz, generated, read
 
@@ -149,6 +151,28 @@ def test_tokens_that_were_asked_for_have_to_be_there(client):
 def test_what_is_no_answer_is_refused(client, body):
     with pytest.raises(EngineError, match="answered what cannot be used"):
         asked(client, (PROMPTS, SAMPLING), 200, body)
+
+
+@pytest.mark.parametrize(
+    ("ids", "own", "top"),
+    [
+        ([1, 2], [-0.5], [[-0.5]]),
+        ([1], [-0.5], []),
+        ([], [], []),
+        ([1], [0.5], [[-0.5]]),
+        ([1], [np.nan], [[-0.5]]),
+        ([1], [-np.inf], [[-0.5]]),
+        ([1], [-0.5], [[np.nan]]),
+    ],
+    ids=str,
+)
+def test_completions_of_any_engine_have_to_be_some(ids, own, top):
+    right = Completion([1], np.array([-0.5]), np.array([[-0.5, -np.inf]]), finished=True)
+    check_groups([[right], [right]], 2, 1)
+    with pytest.raises(EngineError, match="completion 1 has log-probabilities"):
+        check_groups([[right], [Completion(ids, np.array(own), np.array(top), finished=True)]], 2, 1)
+    with pytest.raises(EngineError, match="asked for 2 completions of 1 prompts"):
+        check_groups([[right]], 1, 2)
 
 
 def test_random_changes_are_refused_or_leave_something_that_can_be_right():
