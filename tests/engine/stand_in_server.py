@@ -80,6 +80,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/finish_weight_update":
             Handler.version = body["weight_version"]
+        if self.path == "/update_weight_version":
+            Handler.version = body["new_version"]
         if self.path == "/v1/completions":
             choices = [(prompt, n) for prompt in body["prompt"] for n in range(body.get("n", 1))]
             self.answer({"choices": [completion(i, prompt, body) for i, (prompt, _) in enumerate(choices)]})

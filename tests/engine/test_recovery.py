@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -19,19 +18,11 @@ from edco_rl.engine import EngineError, EngineLostError, Sampling
 from edco_rl.engine import client as client_module
 from edco_rl.engine.client import EngineClient
 from edco_rl.engine.processes import session_of
-from edco_rl.engine.server import VLLMServer, free_port
+from edco_rl.engine.server import free_port
 from edco_rl.engine.supervisor import Supervisor
 
+from .own_server import STAND_IN, StandInServer
 from .stand_in_server import TOP
-
-STAND_IN = Path(__file__).with_name("stand_in_server.py")
-
-
-class StandInServer(VLLMServer):
-    """Everything about processes is the real one's."""
-
-    def _command(self):
-        return [sys.executable, str(STAND_IN), str(self.port)]
 
 
 @pytest.fixture(autouse=True)
@@ -261,7 +252,7 @@ def test_a_push_is_not_sent_twice(started):
 
 PARENT = """
 import sys, time
-from tests.engine.test_recovery import StandInServer
+from tests.engine.own_server import StandInServer
 from edco_rl import EngineConfig
 server = StandInServer("stand-in", EngineConfig(), sys.argv[1])
 server.start()

@@ -1,9 +1,13 @@
-"""A trainer whose engine is lost for good: it leaves a checkpoint, and nothing is passed over."""
+"""A trainer whose engine is lost: it goes on with one that comes back, or leaves a checkpoint."""
 
 import pytest
+import requests
 
 from edco_rl import CurriculumConfig, EngineConfig, EngineLostError
+from edco_rl.engine import client as client_module
+from edco_rl.engine.supervisor import Supervisor
 
+from ..engine.own_server import StandInServer
 from .support import TRAINERS, length_reward, sums
 
 CONFIG = CurriculumConfig(strategy="random")
@@ -32,3 +36,26 @@ def test_a_run_whose_engine_is_lost_leaves_a_checkpoint_and_passes_no_prompts_ov
     trainer.train(resume_from_checkpoint=str(checkpoint))
     trainer.close()
     assert trained == [batch] and trainer.curriculum.pool.visits.sum() == 3 * len(batch)
+
+
+def test_training_goes_on_with_a_server_that_was_started_again(tiny_model_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(client_module, "VLLMServer", StandInServer)
+    monkeypatch.setattr(Supervisor, "interval", 0.05)
+    kind, config, settings = TRAINERS["grpo"]
+    args = config(**settings | {"output_dir": str(tmp_path), "max_steps": 3})
+    trainer = kind(tiny_model_path, length_reward, args, sums(40), curriculum=CONFIG, engine=EngineConfig())
+    url, served = trainer.engine.url, []
+
+    def spoil(outcomes):  # between the rollouts of the first step and those of the second
+        if not served:
+            requests.post(f"{url}/fault", json=[["die"]], timeout=5).raise_for_status()
+        served.append(requests.get(f"{url}/weight_info", timeout=5).json()["weight_version"].partition("-")[0])
+
+    trainer.outcome_observers.append(spoil)
+    trainer.train()
+    assert trainer.interruptions()["restarts"] == 1 and trainer.interruptions()["seconds_lost"] > 0
+    trainer.close()
+    assert served == ["0", "1", "2"]  # the first fault hits a push or a batch of rollouts of step 1
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry["engine/restarts"] for entry in steps] == [0, 1, 1]
+    assert trainer.curriculum.pool.visits.sum() == 3 * trainer.curriculum.batch_size
