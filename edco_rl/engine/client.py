@@ -22,12 +22,12 @@ from .answers import (
     WorldSize,
     parse,
 )
-from .health import EngineHealth
 from .http import is_loopback
 from .policy import vocabulary_size
 from .protocol import Completion, EngineError, Sampling, VLLMEngine
 from .server import VLLMServer
 from .server_connection import ServerConnection
+from .supervisor import health_of
 
 T = TypeVar("T")
 
@@ -104,12 +104,7 @@ class EngineClient(VLLMEngine):
             vocabulary_size=vocabulary_size(model),
         )
         client.outlives_trainer = server is None
-        health = EngineHealth(
-            most_silent=config.engine_hang_timeout,
-            most_restarts=config.engine_max_restarts,
-            most_wait=config.engine_wait_timeout if server is None else float("inf"),
-        )
-        client._connection.supervise(health, server)
+        client._connection.supervise(health_of(config, started=server is not None), server)
         return client
 
     @classmethod

@@ -60,7 +60,7 @@ class EngineHealth:
         self.why = ""
         self._clock = clock
         self._answered = clock()
-        self._lost = 0.0
+        self._answered_before = self._noticed = 0.0
 
     def answered(self) -> None:
         """It has answered. One that was lost has come back, with other weights."""
@@ -73,7 +73,7 @@ class EngineHealth:
         seconds = self._clock() - self._answered
         if self.condition in (Condition.SERVING, Condition.STALE) and seconds > self.most_silent:
             self._lose(f"{why} for {seconds:.0f} seconds")
-        elif self.condition is Condition.LOST and self._clock() - self._lost > self.most_wait:
+        elif self.condition is Condition.LOST and self._clock() - self._noticed > self.most_wait:
             self._give_up(f"{self.why}, and did not come back within {self.most_wait:g} seconds")
 
     def ended(self, why: str) -> None:
@@ -93,11 +93,12 @@ class EngineHealth:
         if self.condition is Condition.STALE:
             self.condition = Condition.SERVING
             self._answered = self._clock()
-            self.seconds_lost += self._answered - self._lost
+            self.seconds_lost += self._answered - self._answered_before
 
     def _lose(self, why: str) -> None:
         if self.condition is Condition.SERVING:
-            self._lost = self._answered
+            self._answered_before = self._answered
+        self._noticed = self._clock()
         if self.restarts == self.most_restarts:
             self._give_up(f"{why}, after {self.restarts} restarts")
         else:

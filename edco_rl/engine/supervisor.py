@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import requests
 
+from ..config import EngineConfig
 from ..errors import EdcoRLError
 from .health import Condition, EngineHealth
 from .http import open_session
@@ -20,6 +21,15 @@ logger = logging.getLogger(__name__)
 _MOMENT = 5.0
 # Looks in a row that must find a process stopped: somebody may only have attached a debugger for a moment.
 _LOOKS_STOPPED = 3
+
+
+def health_of(config: EngineConfig, *, started: bool) -> EngineHealth:
+    """The health of an engine with the limits of settings; `started` is whether it is to be started again."""
+    return EngineHealth(
+        most_silent=config.engine_hang_timeout,
+        most_restarts=config.engine_max_restarts,
+        most_wait=float("inf") if started else config.engine_wait_timeout,  # each start has its own limit
+    )
 
 
 class Supervisor:

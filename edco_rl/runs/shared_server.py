@@ -10,6 +10,7 @@ from ..config import EngineConfig
 from ..engine.launch import lora_rank_for_vllm, reset_weights, scoring_engine
 from ..engine.protocol import EngineError, Sampling
 from ..engine.server import VLLMServer
+from ..engine.supervisor import Supervisor, health_of
 from ..engine.weights import TRANSPORTS
 from .settings import RunSettings
 
@@ -20,8 +21,8 @@ _PATIENCE = 60.0
 class SharedServer:
     """Starts a server for the first cell that needs one, and another when a cell needs another.
 
-    A server that has died is started again. Servers that run already (`engine_url`) are used as they are. Use it as a
-    context manager: the server is stopped at the end.
+    A server that dies or hangs is started again. Servers that run already (`engine_url`) are used as they are. Use it
+    as a context manager: the server is stopped at the end.
 
     Args:
         log_path (`Path`):
@@ -31,6 +32,7 @@ class SharedServer:
     def __init__(self, log_path: Path) -> None:
         self.log_path = log_path
         self._server: VLLMServer | None = None
+        self._supervisor: Supervisor | None = None
         self._key: tuple[str, EngineConfig] | None = None
 
     def __enter__(self) -> Self:
@@ -72,6 +74,9 @@ class SharedServer:
         self._stop()
         self._server = VLLMServer(model, engine, engine.engine_log or self.log_path)
         self._server.start()
+        # The trainers on it wait for it where it is lost, and give it their weights when it is back.
+        health = health_of(engine, started=True)
+        self._supervisor = Supervisor(self._server.url, health, lambda why: None, self._server)
         self._key = (model, engine)
 
     def _answers(self, model: str, engine: EngineConfig) -> bool:
@@ -86,9 +91,9 @@ class SharedServer:
         return True
 
     def _stop(self) -> None:
-        if self._server is not None:
-            self._server.stop()
-        self._server = None
+        if self._supervisor is not None:
+            self._supervisor.close()
+        self._server = self._supervisor = None
 
 
 def _model(settings: RunSettings) -> str:
