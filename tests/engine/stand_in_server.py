@@ -41,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     version = "default"
     faults: ClassVar[list] = []
+    models: ClassVar[list] = ["policy"]
     core: subprocess.Popen | None = None
 
     def answer(self, content, status=200, headers=()):
@@ -82,7 +83,11 @@ class Handler(BaseHTTPRequestHandler):
             Handler.version = body["weight_version"]
         if self.path == "/update_weight_version":
             Handler.version = body["new_version"]
-        if self.path == "/v1/completions":
+        if self.path == "/v1/load_lora_adapter":
+            Handler.models.append(body["lora_name"])
+        if self.path == "/v1/completions" and body["model"] not in Handler.models:
+            self.answer({"error": "no such model"}, 404)
+        elif self.path == "/v1/completions":
             choices = [(prompt, n) for prompt in body["prompt"] for n in range(body.get("n", 1))]
             self.answer({"choices": [completion(i, prompt, body) for i, (prompt, _) in enumerate(choices)]})
         else:

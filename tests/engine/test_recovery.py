@@ -171,6 +171,13 @@ def test_a_server_that_is_lost_in_a_push_gets_it_again(started):
     assert client.weight_version() == "6" and pushed[-1] == "6"
 
 
+def test_adapters_that_nobody_pushes_are_loaded_again(started):
+    client = started()
+    client.load_adapter("from disk", "/some/folder")
+    fault(client, ["die"])
+    assert ask(client) == [7, 7] and client.model == "from disk"
+
+
 def test_restarts_are_bounded(started):
     client = started(engine_max_restarts=1)
     fault(client, ["die"])
