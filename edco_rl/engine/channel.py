@@ -62,15 +62,19 @@ class Channel:
         self.connections = connections
         self.lost = threading.Event()
         self.why = ""
-        self.open()
+        self._connect()
 
     def open(self) -> None:
-        """Connect anew."""
+        """Connect anew, after [`~Channel.abort`]."""
+        self._session.close()
+        self._connect()
+        self.lost.clear()
+
+    def _connect(self) -> None:
         self._session = open_session(self.url)
         self._adapter = _TrackingAdapter(self.lost.is_set, pool_maxsize=self.connections)
         self._session.mount("http://", self._adapter)
         self._session.mount("https://", self._adapter)
-        self.lost.clear()
 
     def send(self, method: str, path: str, *, repeat: bool = True, **kwargs: Any) -> requests.Response:
         """Send a request, again where the server is busy, and where the connection breaks or no answer comes in time.

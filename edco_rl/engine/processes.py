@@ -12,23 +12,32 @@ from pathlib import Path
 
 import psutil
 
+SERVER_VARIABLE = "EDCO_RL_SERVER"
+"""Environment variable that servers started here have, with all of their processes."""
+_LIBC = ctypes.CDLL(None)  # loaded here: a process that was just forked is to take no locks
 _PR_SET_PDEATHSIG = 1
-_SEGMENT = re.compile(r"/dev/shm/([^/\s]+)$")
+# Python's own: a file that a user keeps in shared memory, and a server has mapped, is none of it.
+_SEGMENT = re.compile(r"/dev/shm/((psm_|sem\.)[^/\s]+)$")
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends, however that happens."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends, however that happens.
 
-
-def die_with_parent_process() -> None:
-    """As [`die_with_parent`], in a process of `multiprocessing` that runs already: its parent may be gone by now."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    die_with_parent()
-    if os.getppid() != parent.pid:
+    Args:
+        parent (`int`):
+            Process id of the parent, which may be gone by now.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with_server() -> None:
+    """Have the kernel kill this process with the one that started it, where both are of a server started here."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and SERVER_VARIABLE in os.environ:
+        assert parent.pid is not None
+        die_with_parent(parent.pid)
 
 
 def session_of(leader: int) -> list[psutil.Process]:
@@ -55,10 +64,10 @@ def wait_for_session(leader: int, timeout: float) -> list[psutil.Process]:
 
 
 def is_stopped(processes: Iterable[psutil.Process]) -> bool:
-    """Whether any of them is stopped, by SIGSTOP or a debugger."""
+    """Whether any of them is stopped (SIGSTOP)."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            if process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+            if process.status() == psutil.STATUS_STOPPED:
                 return True
     return False
 
@@ -79,7 +88,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 
 
 def shared_memory_of(processes: Iterable[psutil.Process]) -> set[Path]:
-    """Files in `/dev/shm` that processes have mapped."""
+    """Segments and semaphores in `/dev/shm` that processes have mapped."""
     found = set()
     for process in processes:
         with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,7 @@ from ..models import check_model_path
 from .hardware import has_avx512, has_cuda, resolve_dtype
 from .http import open_session
 from .processes import (
+    SERVER_VARIABLE,
     die_with_parent,
     is_resource_tracker,
     is_stopped,
@@ -129,6 +131,7 @@ def server_environment(config: EngineConfig) -> dict[str, str]:
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(config.engine_cpu_kv_cache_gib),
         **os.environ,
+        SERVER_VARIABLE: "1",
         "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
     }
@@ -206,7 +209,7 @@ class VLLMServer:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # Ctrl-C reaches the trainer, which then stops the server in order
-                    preexec_fn=die_with_parent,  # noqa: PLW1509 (one system call, no lock)
+                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (one system call, no lock)
                 )
             self._wait_until_healthy(process, cancelled or threading.Event())
             self._family = session_of(process.pid)

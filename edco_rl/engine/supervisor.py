@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds in which a process that was killed has ended.
 _MOMENT = 5.0
-# Looks in a row that must find a process stopped: somebody may only have attached a debugger for a moment.
+# Looks in a row that must find a process stopped: it may be only for a moment.
 _LOOKS_STOPPED = 3
 
 
@@ -109,7 +109,10 @@ class Supervisor:
             EngineLostError: It was given up.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self.health.condition is not Condition.LOST)
+            while self.health.condition is Condition.LOST:
+                if not self._thread.is_alive():
+                    raise EngineLostError(f"The engine at {self.url} {self.health.why}, and is not looked after.")
+                self._changed.wait(1.0)
             if self.health.condition is Condition.GIVEN_UP:
                 raise EngineLostError(f"The engine at {self.url} {self.health.why}.")
             begin()
@@ -147,7 +150,7 @@ class Supervisor:
         server.stop(grace=0)
         try:
             server.start(self._closing)
-        except EdcoRLError as error:
+        except (EdcoRLError, OSError) as error:
             if not self._closing.is_set():
                 with self._changed:
                     self.health.start_failed(f"could not be started again. {error}")

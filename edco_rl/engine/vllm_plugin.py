@@ -4,7 +4,7 @@ vLLM finds `register` through the entry point group `vllm.general_plugins` and c
 trainer side is `edco_rl.engine.weights.file.FileTransport`.
 """
 
-from .processes import die_with_parent_process
+from .processes import die_with_server
 
 FILE_BACKEND = "edco_rl_file"
 
@@ -17,7 +17,7 @@ def register() -> None:
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
     from vllm.platforms import current_platform
 
-    die_with_parent_process()
+    die_with_server()
     # vLLM calls plugins more than once in some processes, and its registry refuses a second registration.
     if FILE_BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(

@@ -1,13 +1,7 @@
 import itertools
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 
-import psutil
 import pytest
 
 from edco_rl import EngineConfig
@@ -109,21 +103,3 @@ def test_a_server_that_is_never_healthy_is_ended(tiny_model_path, new_children, 
     with pytest.raises(EngineStartError, match="not healthy after 1 seconds"):
         server.start()
     assert not new_children()
-
-
-def test_a_server_ends_with_a_parent_that_is_killed(tiny_model_path, tmp_path):
-    code = (
-        "import sys; from edco_rl import EngineConfig; from edco_rl.engine.server import VLLMServer\n"
-        f"VLLMServer({tiny_model_path!r}, EngineConfig(), {str(tmp_path / 'log')!r}).start()"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code])
-    try:
-        deadline = time.monotonic() + 60
-        while not (children := psutil.Process(parent.pid).children(recursive=True)):
-            assert time.monotonic() < deadline and parent.poll() is None
-            time.sleep(0.2)
-    finally:
-        os.kill(parent.pid, signal.SIGKILL)
-        parent.wait()
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert not alive
