@@ -1,6 +1,8 @@
 """What a vLLM server answers, checked before it is used: nothing malformed, cut short or out of range gets through."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -12,8 +14,11 @@ from .protocol import Completion, EngineError, Sampling
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 _TOKEN_PREFIX = "token_id:"
+_TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}", re.ASCII)
 _ROUNDING = 1e-5
-"""Nats by which a log-probability may exceed 0, and share by which probabilities may exceed 1, in float32."""
+"""Nats by which a log-probability may exceed 0, in float32."""
+_EXCESS = 1e-3
+"""By how much the probabilities at a position may sum to more than 1."""
 
 
 class Answer(BaseModel):
@@ -157,10 +162,9 @@ class AnswerChecker:
             length, completion = len(prompts[number]) + len(completions[number]), completions[number]
             if len(choice.prompt_logprobs) != length:
                 self._refuse(number, f"log-probabilities of {len(choice.prompt_logprobs)} tokens for {length}")
-            rows = [
-                self._row(number, {} if row is None else {name: entry["logprob"] for name, entry in row.items()}, "")
-                for row in choice.prompt_logprobs[-len(completion) :]
-            ]
+            read = choice.prompt_logprobs[-len(completion) :]
+            rows = [{name: entry["logprob"] for name, entry in (row or {}).items()} for row in read]
+            rows = self._rows(number, rows, "")
             found.append((self._own(number, rows, completion), self._largest(number, rows, k)))
         return found
 
@@ -194,26 +198,30 @@ class AnswerChecker:
         if sampling.width:
             if logprobs.top_logprobs is None or len(logprobs.top_logprobs) != length:
                 self._refuse(number, f"top_logprobs of another length than its {length} tokens")
-            rows = [self._row(number, row, _TOKEN_PREFIX) for row in logprobs.top_logprobs or ()]
+            rows = self._rows(number, logprobs.top_logprobs or (), _TOKEN_PREFIX)
             if not np.array_equal(self._own(number, rows, ids), own):
                 self._refuse(number, "two log-probabilities for one token")
             wanted = sampling.logprob_token_ids
             top = self._largest(number, rows, sampling.width) if wanted is None else self._of(number, rows, wanted)
         return Completion(ids, own, top, finished=choice.finish_reason == "stop")
 
-    def _row(self, number: int, row: Mapping[str, float], prefix: str) -> dict[int, float]:
-        """One position's log-probabilities by token id."""
-        names = [name.removeprefix(prefix) for name in row if name.startswith(prefix)]
-        if len(names) != len(row) or not all(name.isdecimal() and name.isascii() for name in names):
-            self._refuse(number, f"log-probabilities of what are no token ids: {_shortened(list(row))}")
-        tokens = list(map(int, names)) if all(len(name) < 12 for name in names) else [-1]
+    def _rows(self, number: int, rows: Sequence[Mapping[str, float]], prefix: str) -> list[dict[int, float]]:
+        """Log-probabilities at each position, by token id."""
+        names = [name[len(prefix) :] if name.startswith(prefix) else "" for row in rows for name in row]
+        wrong = next((name for name in names if not _TOKEN_ID.fullmatch(name)), None)
+        if wrong is not None:
+            self._refuse(number, f"log-probabilities of what is no token id: {_shortened(list(rows[0]))}, ...")
+        tokens = list(map(int, names))
         self._check_tokens(number, tokens)
-        if len(set(tokens)) != len(tokens):
-            self._refuse(number, "a token twice at one position")
-        values = self._checked(number, list(row.values()))
-        if np.exp(values).sum() > 1 + len(values) * _ROUNDING + 1e-3:
-            self._refuse(number, f"probabilities that sum to {np.exp(values).sum():.3f}")
-        return dict(zip(tokens, values.tolist(), strict=True))
+        values = self._checked(number, [value for row in rows for value in row.values()])
+        ends = np.cumsum(list(map(len, rows)))
+        if not all(rows):
+            self._refuse(number, "a position without log-probabilities")
+        masses = np.add.reduceat(np.exp(values), [0, *ends[:-1]])
+        if masses.max() > 1 + _EXCESS:
+            self._refuse(number, f"probabilities that sum to {masses.max():.3f}")
+        pairs = zip(tokens, values.tolist(), strict=True)
+        return [dict(itertools.islice(pairs, len(row))) for row in rows]
 
     def _own(self, number: int, rows: Sequence[Mapping[int, float]], tokens: Sequence[int]) -> NDArray[np.float64]:
         if not all(token in row for token, row in zip(tokens, rows, strict=True)):
@@ -237,10 +245,10 @@ class AnswerChecker:
             largest[place, : len(values)] = values
         return largest
 
-    def _check_tokens(self, number: int, tokens: Iterable[int]) -> None:
+    def _check_tokens(self, number: int, tokens: Sequence[int]) -> None:
         limit = self.vocabulary_size or 2**31
-        wrong = next((token for token in tokens if not 0 <= token < limit), None)
-        if wrong is not None:
+        if min(tokens) < 0 or max(tokens) >= limit:
+            wrong = next(token for token in tokens if not 0 <= token < limit)
             self._refuse(number, f"token {wrong}, outside the vocabulary of {limit}")
 
     def _checked(self, number: int, logprobs: Sequence[float]) -> NDArray[np.float64]:

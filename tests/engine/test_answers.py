@@ -87,7 +87,7 @@ GENERATED = {
     "the largest are nothing": (lambda a: logprobs(a).update(top_logprobs=None), "of another length"),
     "their names are no tokens": (
         lambda a: logprobs(a)["top_logprobs"][0].update({"the": -99.0}),
-        "of what are no token ids",
+        "of what is no token id",
     ),
     "they sum to more than 1": (
         lambda a: logprobs(a)["top_logprobs"][0].update({"token_id:48": 0.0, "token_id:49": 0.0}),
@@ -100,7 +100,7 @@ GENERATED = {
 READ = {
     "a completion is missing": (lambda a: a["choices"].pop(), "was asked for 2 completions"),
     "a position is missing": (lambda a: choice(a)["prompt_logprobs"].pop(), "log-probabilities of 3 tokens for 4"),
-    "a position is empty": (lambda a: choice(a)["prompt_logprobs"].__setitem__(3, None), "no log-probability of one"),
+    "a position is empty": (lambda a: choice(a)["prompt_logprobs"].__setitem__(3, None), "a position without"),
     "a token is another": (
         lambda a: choice(a)["prompt_logprobs"][3].update({"49": choice(a)["prompt_logprobs"][3].pop("6")}),
         "no log-probability of one of its tokens",
@@ -109,7 +109,7 @@ READ = {
     "one is missing": (lambda a: choice(a)["prompt_logprobs"][3]["6"].pop("logprob"), "logprob: Field required"),
     "a token is there twice": (
         lambda a: choice(a)["prompt_logprobs"][3].update({"06": {"logprob": -1.0}}),
-        "a token twice",
+        "of what is no token id",
     ),
 }
 
