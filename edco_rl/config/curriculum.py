@@ -222,6 +222,28 @@ class CurriculumConfig(EstimatorConfig):
             "error: training ends with an error."
         },
     )
+    max_quarantined_prompts: int = field(
+        default=10,
+        metadata={
+            "help": "Prompts that may be in quarantine: those whose reward, loss, score or log-probability is not "
+            "finite, or whose reward takes longer than reward_timeout. One more ends training with an error."
+        },
+    )
+    max_skipped_steps: int = field(
+        default=3,
+        metadata={
+            "help": "Optimizer steps in a row that may be left out because a loss or gradient is not finite, and "
+            "generation batches in a row that may be without any reward. One more ends training with an error."
+        },
+    )
+    reward_timeout: float | None = field(
+        default=None,
+        metadata={
+            "help": "Seconds that a call of a reward function may take, which judges all completions a process has "
+            "made for a generation batch. Completions that take as long alone go without a reward, and their prompts "
+            "into quarantine. By default there is no limit."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -239,6 +261,10 @@ class CurriculumConfig(EstimatorConfig):
         check_at_least("curriculum_max_visits", self.curriculum_max_visits, 1)
         check_at_least("gate_max_refills", self.gate_max_refills, 0)
         check_choice("gate_if_short", self.gate_if_short, ("fill", "error"))
+        check_at_least("max_quarantined_prompts", self.max_quarantined_prompts, 0)
+        check_at_least("max_skipped_steps", self.max_skipped_steps, 0)
+        if self.reward_timeout is not None and not 0 < self.reward_timeout < float("inf"):
+            raise ConfigurationError(f"reward_timeout must be seconds above 0; got {self.reward_timeout}.")
         check_at_least("curriculum_interval", self.curriculum_interval, 1)
         check_at_least("curriculum_size", self.curriculum_size, 1)
         check_at_least("curriculum_candidates", self.curriculum_candidates, 1)

@@ -5,6 +5,7 @@ from .curriculum import Curriculum
 from .gates import GATES, Gate, available_gates, make_gates
 from .orders import ByDifficulty
 from .pool import FloatArray, IndexArray, Pool
+from .quarantine import Quarantine
 from .ranked import Ranked
 from .registry import STRATEGIES, available_strategies
 from .sampler import CurriculumBatchSampler
@@ -24,6 +25,7 @@ __all__ = [
     "Outcome",
     "Pool",
     "PriorityBuffer",
+    "Quarantine",
     "Ranked",
     "Signal",
     "Strategy",

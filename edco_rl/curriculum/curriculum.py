@@ -9,11 +9,12 @@ import numpy as np
 from ..errors import ConfigurationError
 from .orders import Random
 from .pool import IndexArray, Pool
+from .quarantine import Quarantine
 from .registry import STRATEGIES
 from .signal_watch import SignalWatch
 from .strategy import Outcome, Strategy, StrategyContext
 
-_FORMAT = 5
+_FORMAT = 6
 # How much is drawn at a time: from where a run resumes on, it may be something else.
 _MAY_CHANGE = ("batch_size", "curriculum_size")
 
@@ -70,6 +71,7 @@ class Curriculum:
                 "at least that."
             )
         self.pool = pool
+        self.quarantine = Quarantine(pool)
         self.batch_size = batch_size
         self.exploration = exploration
         self.strategy_name = strategy
@@ -155,7 +157,7 @@ class Curriculum:
                 f"{len(self.pool)} only {len(free)} are left for {n} places. Raise curriculum_max_visits, or train "
                 "fewer steps."
                 if self.pool.max_visits is not None
-                else f"A batch takes more different prompts than the {len(self.pool)} of the data set."
+                else f"A batch takes more different prompts than the {self.pool.eligible().sum()} that can be drawn."
             )
         return self._rng.choice(free, size=n, replace=False)
 
@@ -168,7 +170,8 @@ class Curriculum:
 
     def wants(self, budget: int | None) -> IndexArray:
         """Prompts the strategy would like scored, at most `budget`; the whole pool where that is `None`."""
-        return self.strategy.wants(len(self.pool) if budget is None else min(budget, len(self.pool)))
+        wanted = self.strategy.wants(len(self.pool) if budget is None else min(budget, len(self.pool)))
+        return wanted[~self.pool.quarantined[wanted]]
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """Pass on what became known; the order of outcomes within a call does not matter."""
@@ -207,10 +210,12 @@ class Curriculum:
         """Numbers to log.
 
         The strategy's own; `visited`, the share of the pool drawn so far; `overlap`, the share of the prompts drawn
-        since the last renewal that had been drawn between it and the one before; those of [`SignalWatch`]; and
-        `fallback`, 1 from where random order has taken the strategy's place.
+        since the last renewal that had been drawn between it and the one before; `quarantined`, prompts that are not
+        drawn again; `steps_skipped`, optimizer steps left out; those of [`SignalWatch`]; and `fallback`, 1 from where
+        random order has taken the strategy's place.
         """
         found = {**self.strategy.metrics(), "visited": self.prompts_used() / len(self.pool)}
+        found |= {"quarantined": len(self.quarantine.entries), "steps_skipped": self.quarantine.skipped}
         if self._drawn and self._drawn_before:
             found["overlap"] = len(self._drawn & self._drawn_before) / len(self._drawn)
         if self.watch is not None:
@@ -239,6 +244,7 @@ class Curriculum:
             "drawn": self.pool.ids_of(sorted(self._drawn)),
             "drawn_before": self.pool.ids_of(sorted(self._drawn_before)),
             "fell_back": self.fell_back,
+            "quarantine": self.quarantine.state_dict(),
             "watch": None if self.watch is None else self.watch.state_dict(),
             "strategy_state": self.strategy.state_dict(),
         }
@@ -275,6 +281,7 @@ class Curriculum:
         self._explored = state["explored"]
         self._drawn = set(self.pool.indices_of(state["drawn"]).tolist())
         self._drawn_before = set(self.pool.indices_of(state["drawn_before"]).tolist())
+        self.quarantine.load_state_dict(state["quarantine"])
         if state["fell_back"]:
             self._fall_back()
         if self.watch is not None:

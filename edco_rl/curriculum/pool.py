@@ -32,6 +32,7 @@ class Pool:
     Attributes:
         index (`dict[str, int]`): Position of each prompt, by its id.
         visits (`IndexArray`): Times each prompt was drawn so far, shape (N,).
+        quarantined (`NDArray[np.bool_]`): Which prompts are in [`~edco_rl.curriculum.Quarantine`], shape (N,).
 
     Raises:
         ValueError: There are no prompts, or two have the same id.
@@ -57,6 +58,7 @@ class Pool:
         self.order = order or self._numpy_order
         self.max_visits = max_visits
         self.visits: IndexArray = np.zeros(len(self.ids), dtype=np.int64)
+        self.quarantined: NDArray[np.bool_] = np.zeros(len(self.ids), dtype=bool)
         self._seed = seed
         self._column = column
 
@@ -68,9 +70,7 @@ class Pool:
 
     def eligible(self) -> NDArray[np.bool_]:
         """Which prompts may still be drawn, shape (N,)."""
-        if self.max_visits is None:
-            return np.ones(len(self), dtype=bool)
-        return self.visits < self.max_visits
+        return ~self.quarantined if self.max_visits is None else ~self.quarantined & (self.visits < self.max_visits)
 
     def column(self, name: str) -> FloatArray:
         """A numeric column of the data set, shape (N,).

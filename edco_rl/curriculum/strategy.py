@@ -152,8 +152,8 @@ class Strategy(ABC):
     def select(self, n: int) -> IndexArray:
         """The next `n` prompts to train on, as indices into the pool, each at most once.
 
-        Never called with `n` above the size of the pool. Prompts drawn `curriculum_max_visits` times already are
-        replaced.
+        Never called with `n` above the size of the pool. Prompts drawn `curriculum_max_visits` times already, or
+        in quarantine, are replaced.
         """
 
     def take(self, n: int) -> IndexArray:

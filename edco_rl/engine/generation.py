@@ -12,6 +12,7 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
 from ..errors import ConfigurationError
+from ..finite_weights import check_finite_weights
 from .answers import check_groups
 from .protocol import Engine, EngineError, Sampling
 from .weights import WeightTransport
@@ -85,8 +86,10 @@ class EngineGeneration(VLLMGeneration):
 
         Raises:
             WeightVersionError: The engine reports another version than the optimizer step pushed.
+            NotFiniteError: A weight is not finite; nothing is pushed.
         """
         with self.timer("sync"):
+            check_finite_weights([self.model], self.version(), "they are not pushed to the engine")
             if self.engine is None:
                 self._push()
             else:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..data.lengths import check_prompts_fit
 from ..data.tokens import RowTokenizer
 from ..engine.protocol import Completion, GenerationBackend, Sampling
+from ..finite_weights import NotFiniteError
 from ..rewards import RewardFunction, checked
 
 
@@ -76,9 +77,15 @@ def grade(
             Rows with a column `prompt` and those the reward needs.
         reward (`RewardFunction`, *optional*):
             A reward of 1 or more is a right answer. Without one, nothing is known of any answer.
+
+    Raises:
+        NotFiniteError: A log-probability of an answer is not finite.
+        RewardError: The reward function fails, or gives what is no finite number.
     """
     shape = len(groups), len(groups[0])
     answers = [answer for group in groups for answer in group]
+    if not all(np.isfinite(answer.logprobs).all() for answer in answers):
+        raise NotFiniteError("The model answers with log-probabilities that are not finite: its weights are ruined.")
     ids = [answer.token_ids for answer in answers]
     rewards: Sequence[float | None] = [None] * len(answers)
     if reward is not None:

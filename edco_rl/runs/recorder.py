@@ -186,9 +186,9 @@ class RunRecorder(TrainerCallback):
         outcomes = [o for o in self._outcomes if o.score is None]
         self._outcomes = [o for o in self._outcomes if o.score is not None]
         metrics = {
-            name: float(np.mean(values))
+            name: float(np.mean([value for value in values if np.isfinite(value)]))
             for name, values in self.trainer._metrics["train"].items()
-            if values and (name in _METRICS or name.startswith("curriculum/"))
+            if np.isfinite(values).any() and (name in _METRICS or name.startswith("curriculum/"))
         }
         self._write(
             {

@@ -68,6 +68,8 @@ def train_and_measure(
             "prompts_in_pool": len(trainer.curriculum.pool),
             "pool_fingerprint": fingerprint(trainer.curriculum.pool.ids),
             "prompts_trained_on": trainer.curriculum.prompts_used(),
+            "prompts_quarantined": len(trainer.curriculum.quarantine.entries),
+            "steps_skipped": trainer.curriculum.quarantine.skipped,
             "outlook": recorder.outlook,
             "groups_with_signal": _groups_with_signal(trainer.state.log_history),
             "seconds": {"training": seconds} | {part: trainer.stopwatch.seconds.get(part, 0.0) for part in PARTS},
@@ -110,6 +112,9 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
         table.add_row(label, "not measured" if value is None else f"{value:.3f}")
     table.add_row("optimizer steps", str(summary["steps"]))
     table.add_row("prompts trained on", f"{summary['prompts_trained_on']} of {summary['prompts_in_pool']}")
+    for name in ("prompts_quarantined", "steps_skipped"):
+        if summary[name]:
+            table.add_row(name.replace("_", " "), str(summary[name]))
     seconds = summary["seconds"]
     table.add_row("training", f"{seconds['training']:.0f} s")
     for part in PARTS:

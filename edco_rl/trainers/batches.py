@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
+INDEX = "curriculum_index"
+"""Column of a batch: the position of each row's prompt in the pool."""
+
 # What a generation batch depends on, of which a trainer has some or all.
 _BATCH_SETTINGS = (
     "per_device_train_batch_size",

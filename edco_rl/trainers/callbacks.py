@@ -3,10 +3,12 @@
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import TrainerCallback
 
 from ..errors import ConfigurationError
+from ..finite_weights import NotFiniteError
 
 
 class ObserveCallback(TrainerCallback):
@@ -29,6 +31,7 @@ class CurriculumCallback(TrainerCallback):
         self._began = 0.0
         self._before: dict[str, float] = {}
         self._stage: float | None = None
+        self._save_later = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loader = kwargs.get("train_dataloader")
@@ -37,14 +40,20 @@ class CurriculumCallback(TrainerCallback):
                 "The training data loader is not the curriculum's, which could not know what is trained on: let a "
                 "get_train_dataloader of your own hand on what super().get_train_dataloader() returns."
             )
+        self.trainer.check_weights("they cannot be trained", frozen=True)
         self._stage = self.trainer.curriculum.strategy.progress()
         self.trainer._batch_sampler.step_done()
         self._renew_if_due(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.check_end()
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
     ) -> None:
         if metrics and "eval_loss" in metrics:
+            if not np.isfinite(metrics["eval_loss"]):
+                raise NotFiniteError(f"After optimizer step {state.global_step} eval_loss is {metrics['eval_loss']}.")
             self.trainer.curriculum.validate(metrics["eval_loss"])
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -57,6 +66,9 @@ class CurriculumCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer._batch_sampler.step_done()
+        control.should_save |= self._save_later
+        self._save_later = control.should_save and self.trainer.step_skipped
+        control.should_save &= not self._save_later  # the weights may be ruined: older checkpoints stay
         self._renew_if_due(state)
         seconds = self.trainer.stopwatch.seconds
         total = time.perf_counter() - self._began

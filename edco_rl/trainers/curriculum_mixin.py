@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import DataLoader
@@ -18,7 +19,7 @@ from ..curriculum.pool import IndexArray
 from ..data.lengths import check_lengths
 from ..data.prompts import check_prompts, prompt_ids
 from ..errors import ConfigurationError
-from .batches import BatchLayout, batch_settings
+from .batches import INDEX, BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
 from .checkpoint import CheckpointMixin
 from .engine_mixin import EngineMixin
@@ -96,6 +97,8 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
         self.tokens = Counter()
         self.outcome_observers = []
         self._outcomes: list[Outcome] = []
+        self._suspects, self._rows_in_step, self.step_skipped = [], [], False
+        self._row_indices: torch.Tensor | None = None
         self._connection = None
         self._scores_on_every_rank = engine_config is None
         super().__init__(*args, **kwargs)
@@ -229,7 +232,8 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
         step = self.state.global_step
         wanted = self.curriculum.wants(self._curriculum_config.curriculum_candidates)
         if len(wanted):
-            self.observe(self._spread("scoring", wanted, self._score))
+            with self.sampling():
+                self.observe(self._finite_scores(self._spread("scoring", wanted, self._score)))
         notice = self.curriculum.renew(step)
         if notice is not None and self.accelerator.is_main_process:
             logger.warning(notice)
@@ -257,19 +261,32 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
     def observe_step(self) -> None:
         """Observe what the rows of the last optimizer step, of all ranks, said."""
         outcomes, self._outcomes = self._outcomes, []
-        self.observe(gather_object(outcomes))
+        if not self.step_skipped:
+            self.observe(gather_object(outcomes))
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Count the tokens that are trained on."""
+        """Count the tokens that are trained on, and see that their loss is finite."""
+        self._row_indices = None
+        if INDEX in inputs:
+            inputs = dict(inputs)  # TRL uses it again
+            self._row_indices = inputs.pop(INDEX)
         if model.training:
             whole = "attention_mask" in inputs
             masks = [inputs["attention_mask"]] if whole else [inputs["prompt_mask"], inputs["completion_mask"]]
             self.tokens["trained"] += int(sum(mask.sum() for mask in masks))
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if model.training:
+            self._note_loss(loss, self._row_indices)
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the curriculum's metrics to those of a training step."""
+        """Add the curriculum's metrics to those of a training step, and leave out what is not finite."""
         if "loss" in logs:
+            metrics = self._metrics["train"]
+            for name, values in list(metrics.items()):
+                metrics[name] = [value for value in values if np.isfinite(value)]
+                if not metrics[name]:
+                    del metrics[name]
             logs |= {f"curriculum/{name}": value for name, value in self.curriculum.metrics().items()}
             if self.engine is not None:
                 logs |= {f"engine/{name}": value for name, value in self.interruptions().items()}

@@ -16,7 +16,7 @@ from ..curriculum import Outcome
 from ..curriculum.pool import IndexArray
 from ..data.tokens import reference_text
 from ..errors import ConfigurationError
-from .batches import BatchLayout
+from .batches import INDEX, BatchLayout
 from .callbacks import ObserveCallback
 from .difficulty_mixin import DifficultyMixin
 from .distillation_config import CurriculumDistillationConfig
@@ -32,7 +32,6 @@ from .scoring_mixin import SCORED_COLUMNS
 
 logger = logging.getLogger(__name__)
 
-_INDEX = "curriculum_index"
 _IS_REFERENCE = "is_reference"
 
 
@@ -205,7 +204,7 @@ class CurriculumDistillationTrainer(DifficultyMixin, PaddedTeacherTrainer):
         if self.model.training:
             first = self.accelerator.process_index * len(inputs)
             indices = self.curriculum.batch[first : first + len(inputs)]
-            batch[_INDEX] = torch.tensor(indices, device=device)
+            batch[INDEX] = torch.tensor(indices, device=device)
             self._metrics["train"]["distillation/on_policy"].append(float(on_policy))
         return batch
 
@@ -214,7 +213,7 @@ class CurriculumDistillationTrainer(DifficultyMixin, PaddedTeacherTrainer):
             return self._references
         if self._connection is not None:  # the engine's generation takes its own time
             return super()._generate_single_turn(*args, **kwargs)
-        with self.stopwatch("rollout"):
+        with self.stopwatch("rollout"), self.sampling():
             return super()._generate_single_turn(*args, **kwargs)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -270,7 +269,8 @@ class CurriculumDistillationTrainer(DifficultyMixin, PaddedTeacherTrainer):
         reference_tokens = counted[is_reference].sum() if weight < 1 else tokens.new_zeros(())
         self._sums = torch.stack([terms.divergence.sum(), terms.nll.sum(), tokens, reference_tokens])
         if self.model.training:
-            self._outcomes += self._row_outcomes(inputs[_INDEX].tolist(), is_reference, counted, terms)
+            assert self._row_indices is not None
+            self._outcomes += self._row_outcomes(self._row_indices.tolist(), is_reference, counted, terms)
         items = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         return total / items, terms.entropy.sum(), tokens
 

@@ -65,6 +65,7 @@ class BestOfStage:
         if self.overlap is not None and overlap <= self.overlap:
             return
         self.overlap = overlap
+        self.trainer.check_weights(f"they are not saved to {self.path}")
         if self.trainer.accelerator.is_main_process:
             tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self._trained()}
             made_from = {"step": self.trainer.state.global_step, "rouge_l": overlap}

@@ -75,7 +75,7 @@ def make_groups(
         scored = [rollout.rewards for rollout in members if not np.isnan(rollout.rewards).all()]
         rewards = tuple(float(np.nansum(weights * row)) for row in np.array(scored))
         entropy = None
-        if all(rollout.logprobs is not None for rollout in members):
+        if scored and all(rollout.logprobs is not None for rollout in members):
             logprobs = [np.array(rollout.logprobs, dtype=np.float64) for rollout in members]
             entropy = rollout_entropy(logprobs, prefix_tokens).value
         outcome = Outcome(

@@ -121,6 +121,9 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
             )
         return make_value_function(self.args, self.model)
 
+    def _trained_modules(self) -> list[torch.nn.Module]:
+        return [self.model, self.value_function]
+
     @property
     def _warms_up(self) -> bool:
         return self.model.training and self.state.global_step < self.args.value_warmup_steps
@@ -172,11 +175,9 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode].pop("frac_reward_zero_std", None)  # of a group
-        start = self.accelerator.process_index * len(inputs)
-        rewards_per_func = self._rewards_per_func[start : start + len(inputs)]
+        rewards_per_func = self._rewards_per_func.split(len(inputs))[self.accelerator.process_index]
         unscored = rewards_per_func.isnan().all(dim=1)
-        if unscored.any():
-            output["completion_mask"] = output["completion_mask"] * (~unscored).unsqueeze(1)
+        output["completion_mask"] = output["completion_mask"] * (~unscored).unsqueeze(1)
         mask = policy_mask(output)
         output["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
         scores = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)
@@ -267,16 +268,16 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
     def repeat_value_steps(self) -> None:
         """Take the further steps of `num_value_epochs` on the optimizer step just done; the policy stays as it is."""
         batches, self._value_batches = self._value_batches, []
-        for _ in range(self.args.num_value_epochs - 1):
+        for _ in range(0 if self.step_skipped else self.args.num_value_epochs - 1):
             tokens = self._sum(torch.stack([mask.sum() for *_, mask in batches]).sum()).clamp(min=1.0)
             for hidden_states, old_values, returns, mask in batches:
                 values = self._value_function_wrapped(hidden_states)
                 losses, _ = value_losses(values, old_values, returns, self.args.cliprange_value)
                 loss = (losses * mask).sum() * self.accelerator.num_processes / tokens
                 self.accelerator.backward(self.args.vf_coef * loss)
-            if self.args.max_grad_norm > 0:
-                self.accelerator.clip_grad_norm_(self.value_function.parameters(), self.args.max_grad_norm)
-            self.optimizer.step()  # the policy's parameters have no gradients now
+            limit = self.args.max_grad_norm or float("inf")
+            if self._may_step([self.accelerator.clip_grad_norm_(self.value_function.parameters(), limit)]):
+                self.optimizer.step()  # the policy's parameters have no gradients now
             self.optimizer.zero_grad()
 
     def _sum(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -15,15 +15,14 @@ from ..curriculum import make_gates
 from ..curriculum.gates import has_signal
 from ..curriculum.pool import IndexArray
 from ..errors import ConfigurationError, EdcoRLError
-from ..rewards import RewardError, checked
 from .batches import BatchLayout
-from .curriculum_mixin import CurriculumMixin
 from .groups import Group, Rollout, ends, judge, make_groups, refill_size
 from .pass_order import repeat_sampler_order
+from .rollout_faults_mixin import RolloutFaultsMixin
 from .shared_prompt import completion_logprobs
 
 
-class RolloutMixin(CurriculumMixin):
+class RolloutMixin(RolloutFaultsMixin):
     """Gives TRL's trainers on rollouts (GRPO, RLOO and what stands on them) a curriculum that learns from groups.
 
     A trainer class is this mixin, TRL's class, and [`~RolloutMixin.unpack`] and [`~RolloutMixin.pack`], which say what
@@ -38,7 +37,7 @@ class RolloutMixin(CurriculumMixin):
             logits of the completions, and needs one process and no gradient checkpointing.
     """
 
-    reward_funcs: list[Any]
+    _admitted_rewards: torch.Tensor
 
     def __init__(self, *args: Any, share_prompts: bool = False, **kwargs: Any) -> None:
         self.share_prompts = share_prompts
@@ -63,9 +62,7 @@ class RolloutMixin(CurriculumMixin):
             raise ConfigurationError(
                 "share_prompts needs one process, gradient_checkpointing false and a text-only model."
             )
-        self.reward_funcs = [
-            function if isinstance(function, torch.nn.Module) else checked(function) for function in self.reward_funcs
-        ]
+        self._check_rewards(config.reward_timeout)
         assert not isinstance(config.gate_kwargs, str)  # the configuration has parsed it
         self.gates = make_gates(config.gates or [], config.gate_kwargs or {}, self.num_generations)
         with_tools = any(getattr(self, name, None) for name in ("tools", "environment_factories", "rollout_func"))
@@ -99,15 +96,17 @@ class RolloutMixin(CurriculumMixin):
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         if self._connection is not None:  # the engine's generation takes its own time
             return super()._generate_single_turn(*args, **kwargs)
-        with self.stopwatch("rollout"):
+        with self.stopwatch("rollout"), self.sampling():
             return super()._generate_single_turn(*args, **kwargs)
 
     def _generate(self, prompts: list[Any]) -> Any:
         if self._admitted is not None:
             return self.pack(self._admitted)
         self._generated = super()._generate(prompts)
+        _, completion_ids, completions, logprobs = self.unpack(self._generated)
+        self._begin_faults(prompts, completions, logprobs)
         if self.model.training:
-            self.tokens["generated"] += sum(map(len, self.unpack(self._generated)[1]))
+            self.tokens["generated"] += sum(map(len, completion_ids))
         return self._generated
 
     def _get_per_token_logps_and_entropies(
@@ -122,7 +121,7 @@ class RolloutMixin(CurriculumMixin):
         **multimodal: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         if not self.share_prompts or compute_aux_loss:
-            return super()._get_per_token_logps_and_entropies(
+            found = super()._get_per_token_logps_and_entropies(
                 model,
                 input_ids,
                 attention_mask,
@@ -132,11 +131,14 @@ class RolloutMixin(CurriculumMixin):
                 compute_aux_loss,
                 **multimodal,
             )
+            self._unfit = ~found[0].detach().isfinite().all(dim=1)
+            return found
         with self.accelerator.autocast():
             logprobs, entropies, hidden_states = completion_logprobs(
                 model, input_ids, attention_mask, logits_to_keep, temperature=self.temperature
             )
         self._keep_hidden_states(hidden_states)
+        self._unfit = ~logprobs.detach().isfinite().all(dim=1)
         padding = attention_mask[:, -logits_to_keep:] == 0
         return logprobs.masked_fill(padding, 0.0), entropies.masked_fill(padding, 0.0), None
 
@@ -148,11 +150,11 @@ class RolloutMixin(CurriculumMixin):
             return self._admitted_rewards
         with self.stopwatch("reward"):
             rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        for index, function in enumerate(self.reward_funcs):  # models never leave a completion out
-            if isinstance(function, torch.nn.Module) and not rewards_per_func[:, index].isfinite().all():
-                raise RewardError(f"Reward model {self.reward_func_names[index]!r} gave a reward that is not finite.")
         if self.model.training and not self.gates:
-            groups = self._groups(self._batch_sampler.take(), rewards_per_func)
+            self._drawn = self._batch_sampler.take()
+        self._leave_out_faults(rewards_per_func, len(prompts))
+        if self.model.training and not self.gates:
+            groups = self._groups(self._drawn, rewards_per_func)
             self.observe([group.outcome for group in groups])
             self._log_groups(groups)
         return rewards_per_func
@@ -177,32 +179,36 @@ class RolloutMixin(CurriculumMixin):
         )
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
-        if not (self.gates and self.model.training):
+        if not self.model.training:
             return super()._generate_and_score_completions(inputs)
+        local = len(inputs)
+        if not self.gates:
+            output = super()._generate_and_score_completions(inputs)
+            return self._with_indices(output, np.repeat(self._drawn, self.num_generations), local)
         groups = self._collect_admitted(inputs)
         everyone = [(group.outcome.index, rollout) for group in groups for rollout in group.rollouts]
         rewards = [rollout.rewards for _, rollout in everyone]
         self._admitted_rewards = torch.tensor(rewards, device=self.accelerator.device)
-        local = len(inputs)
         mine = everyone[self.accelerator.process_index * local :][:local]
         self._admitted = [rollout for _, rollout in mine]
         try:
-            return super()._generate_and_score_completions(self._rows([index for index, _ in mine]))
+            output = super()._generate_and_score_completions(self._rows([index for index, _ in mine]))
         finally:
             self._admitted = None
+        return self._with_indices(output, np.array([index for index, _ in everyone]), local)
 
     def _collect_admitted(self, inputs: list[dict[str, Any]]) -> list[Group]:
         """Roll out the batch, and new prompts for the groups the gates drop; the same groups on every rank."""
         batch_size, size = self.curriculum.batch_size, self.num_generations
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        indices = self._batch_sampler.take()
+        self._drawn = self._batch_sampler.take()
         seen: list[Group] = []
         dropped: Counter[str] = Counter()
         for refills_left in range(self._curriculum_config.gate_max_refills, -1, -1):
             prompts, self._rolled_out = [row["prompt"] for row in inputs], inputs
             _, completion_ids, completions, _ = self.unpack(self._generate(prompts))
             rewards = self._calculate_rewards(inputs, prompts, completions, completion_ids)
-            judged, counts = judge(self._groups(indices, rewards), self.gates)
+            judged, counts = judge(self._groups(self._drawn, rewards), self.gates)
             self.observe([group.outcome for group in judged])
             seen += judged
             dropped.update(counts)
@@ -210,9 +216,9 @@ class RolloutMixin(CurriculumMixin):
             refill = refill_size(missing, self.curriculum, size, processes) if missing > 0 and refills_left else 0
             if refill <= 0:
                 break
-            indices = self.curriculum.draw(refill)
+            self._drawn = self.curriculum.draw(refill)
             share = refill * size // processes
-            inputs = self._rows(np.repeat(indices, size)[rank * share :][:share])
+            inputs = self._rows(np.repeat(self._drawn, size)[rank * share :][:share])
         if missing > 0 and self._curriculum_config.gate_if_short == "error":
             raise EdcoRLError(
                 f"At optimizer step {self.state.global_step} the gates {', '.join(self.gates)} have admitted "

@@ -4,21 +4,24 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
 from ..config import CurriculumConfig
 from ..curriculum import Curriculum, Outcome
 from ..data.tokens import TEMPLATE_COLUMNS
 from ..engine.protocol import GenerationBackend
+from ..finite_weights import NotFiniteError
 from ..scoring import RowScorer, has_short_references
 from ..scoring.row_scorer import SCORING
+from .finite_mixin import FiniteMixin
 from .row_tokens_mixin import RowTokensMixin
 
 # What estimators read of a row.
 SCORED_COLUMNS = ("id", "prompt", "options", "completion", "answer", *TEMPLATE_COLUMNS)
 
 
-class ScoringMixin(RowTokensMixin):
+class ScoringMixin(RowTokensMixin, FiniteMixin):
     """Gives a trainer with a curriculum the scorer of its rows."""
 
     curriculum: Curriculum
@@ -55,3 +58,19 @@ class ScoringMixin(RowTokensMixin):
         self.tokens["scored"] += sum(score.tokens for score in scores)
         step = self.state.global_step
         return [Outcome(index, step, score=score.value) for index, score in zip(indices, scores, strict=True)]
+
+    def _finite_scores(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """The outcomes whose score is finite; the other prompts go into quarantine.
+
+        Raises:
+            NotFiniteError: No score is, or too many are not.
+        """
+        wrong = {outcome.index: outcome.score for outcome in outcomes if not np.isfinite(outcome.score or 0.0)}
+        if len(wrong) == len(outcomes):
+            raise NotFiniteError(
+                f"After optimizer step {self.state.global_step} none of the scores of {len(outcomes)} prompts is "
+                f"finite. {self._advice()}"
+            )
+        ids = self.curriculum.pool.ids
+        self.quarantine([(index, f"The score of prompt {ids[index]!r} is {wrong[index]}.") for index in wrong])
+        return [outcome for outcome in outcomes if outcome.index not in wrong]

@@ -14,10 +14,9 @@ from ..config import CurriculumConfig
 from ..curriculum import Outcome
 from ..data.tokens import RowTokenizer, SupervisedRowTokenizer, with_template_arguments
 from ..errors import ConfigurationError
+from .batches import INDEX
 from .callbacks import ObserveCallback
 from .curriculum_mixin import CurriculumMixin
-
-_INDEX = "curriculum_index"
 
 
 class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
@@ -93,7 +92,7 @@ class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
         collate = self.data_collator
 
         def with_indices(rows: list[tuple[int, Any]]) -> dict[str, Any]:
-            return {**collate([row for _, row in rows]), _INDEX: torch.tensor([index for index, _ in rows])}
+            return {**collate([row for _, row in rows]), INDEX: torch.tensor([index for index, _ in rows])}
 
         return DataLoader(
             _Indexed(self._training_rows()),
@@ -103,14 +102,15 @@ class CurriculumSFTTrainer(CurriculumMixin, SFTTrainer):
         )
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        indices = inputs.pop(_INDEX, None)
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        if indices is not None:
+        if self._row_indices is not None:
             counted = self._output.label_mask.sum(dim=1)
             right = self._output.is_top1.sum(dim=1) / counted.clamp(min=1)
             self._outcomes += [
                 Outcome(index=index, version=self.state.global_step, rewards=(share,))
-                for index, share, tokens in zip(indices.tolist(), right.tolist(), counted.tolist(), strict=True)
+                for index, share, tokens in zip(
+                    self._row_indices.tolist(), right.tolist(), counted.tolist(), strict=True
+                )
                 if tokens
             ]
         return loss

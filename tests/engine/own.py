@@ -78,3 +78,19 @@ class LosingEngine(CopiedModel):
             if self.batches == 3:
                 raise EngineLostError("The engine was ended by SIGKILL, after 3 restarts.")
         return super().generate(prompts, sampling)
+
+
+class UncertainEngine(CopiedModel):
+    """Gives NaN for all that follows the first prompt it was asked about."""
+
+    first = None
+
+    def generate(self, prompts, sampling):
+        self.first = self.first or list(prompts[0])
+        groups = super().generate(prompts, sampling)
+        for prompt, group in zip(prompts, groups, strict=True):
+            if list(prompt) == self.first:
+                for completion in group:
+                    completion.logprobs[:] = float("nan")
+                    completion.top_logprobs[:] = float("nan")
+        return groups
