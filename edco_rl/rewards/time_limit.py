@@ -37,10 +37,12 @@ def call_within(seconds: float | None, call: Callable[[], T]) -> T:
         raise ConfigurationError(
             "reward_timeout is a signal, which interrupts the main thread only: train in that one."
         )
-    running, over, main = True, threading.Event(), threading.get_ident()
+    running, interrupted, over, main = True, False, threading.Event(), threading.get_ident()
 
     def interrupt(signum: int, frame: Any) -> None:
+        nonlocal interrupted
         if running:
+            interrupted = True
             raise TimeIsUp
 
     def watch() -> None:
@@ -51,7 +53,10 @@ def call_within(seconds: float | None, call: Callable[[], T]) -> T:
     watcher = threading.Thread(target=watch, name="reward_timeout", daemon=True)
     try:
         watcher.start()
-        return call()
+        result = call()
+        if interrupted:  # it has caught everything, and gone on with what it had
+            raise TimeIsUp
+        return result
     finally:
         running = False  # before any call, in which a signal on its way could interrupt
         over.set()
