@@ -126,6 +126,39 @@ def test_an_authors_own_mistake_keeps_its_traceback(tmp_path, tiny_model_path):
     assert error.traceback[-1].name == "select"
 
 
+def leaves(completions, **kwargs):
+    sys.exit(0)
+
+
+def unsure(completions, **kwargs):
+    return [float("nan")] * len(completions)
+
+
+def silent(completions, **kwargs):
+    return [None] * len(completions)
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (leaves, r"Reward 'leaves' called sys\.exit for the prompt of id .* and the completion '.*':\nTraceback"),
+        (
+            unsure,
+            r"At optimizer step 0 2 prompts are in quarantine, and .*: Reward 'unsure' gave nan for the prompt of id",
+        ),
+        (silent, "Training has ended, and no completion got a reward"),
+    ],
+)
+def test_a_reward_with_nothing_to_train_on_fails_the_run(capsys, tmp_path, tiny_model_path, reward, message):
+    changes = {"model_name_or_path": tiny_model_path, "max_quarantined_prompts": 1, "strategy": "random"}
+    path = recipe(tmp_path, reward_funcs=[f"{__name__}:{reward.__name__}"], **changes)
+    code, error = run(capsys, "train", "grpo", "--config", path)
+    said = error[error.index("edco-rl: error: ") + len("edco-rl: error: ") :]
+    assert code == 1 and re.match(message, said), error
+    assert all(__file__ in line for line in said.splitlines() if line.startswith("  File "))
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
 def test_an_unknown_method_or_command_is_named(capsys):
     assert "invalid choice: 'grop'" in run(capsys, "train", "grop")[1]
     assert "invalid choice: 'trian'" in run(capsys, "trian")[1]
