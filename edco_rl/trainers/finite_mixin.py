@@ -44,8 +44,13 @@ class FiniteMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         return [self.model]
 
     def check_weights(self, consequence: str, *, frozen: bool = False) -> None:
-        """Refuse weights that are not finite, see [`~edco_rl.finite_weights.check_finite_weights`]. A collective."""
-        check_finite_weights(self._trained_modules(), self.state.global_step, consequence, frozen=frozen)
+        """Refuse weights that are not finite, see [`~edco_rl.finite_weights.check_finite_weights`].
+
+        A collective where they are sharded. Otherwise they are the same on all ranks, and one may save them alone.
+        """
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        step = self.state.global_step
+        check_finite_weights(self._trained_modules(), step, consequence, frozen=frozen, gather=sharded)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as the trainer does, unless its weights are not finite.
