@@ -225,7 +225,7 @@ class CurriculumConfig(EstimatorConfig):
     max_quarantined_prompts: int = field(
         default=10,
         metadata={
-            "help": "Prompts that may be in quarantine: those whose reward, loss, score or log-probability is not "
+            "help": "Prompts that may be in quarantine: those whose reward, loss or score is not "
             "finite, or whose reward takes longer than reward_timeout. One more ends training with an error."
         },
     )

@@ -1,22 +1,20 @@
-"""What of rollouts and rewards cannot be trained on: found, left out as whole groups, and reported."""
+"""Rewards that cannot be trained on: found, left out as whole groups, and reported."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 
 from ..curriculum.pool import IndexArray
 from ..rewards import RewardError, checked
-from ..rewards.checks import RewardFaults, name_completion
+from ..rewards.checks import RewardFaults
 from .batches import INDEX
 from .curriculum_mixin import CurriculumMixin
 from .ppo_functions import policy_mask
 
 
 class RolloutFaultsMixin(CurriculumMixin):
-    """Puts prompts into quarantine whose rollouts have a log-probability or a reward that cannot be trained on."""
+    """Puts prompts into quarantine whose completions have a reward that cannot be trained on."""
 
     reward_funcs: list[Any]
     reward_func_names: list[str]
@@ -26,7 +24,7 @@ class RolloutFaultsMixin(CurriculumMixin):
 
     def _check_rewards(self, timeout: float | None) -> None:
         """Have rewards checked whenever they are given."""
-        self._faults: RewardFaults = []  # of what this rank has generated last
+        self._faults: RewardFaults = []  # of the completions this rank has made last
         self._unfit: torch.Tensor | None = None  # rows of a micro-batch with a log-probability that is not finite
         self.reward_funcs = [
             function
@@ -34,10 +32,6 @@ class RolloutFaultsMixin(CurriculumMixin):
             else checked(function, timeout=timeout, faults=self._faults)
             for function in self.reward_funcs
         ]
-
-    def _begin_faults(self, prompts: Sequence[Any], completions: Sequence[Any], logprobs: list[Any] | None) -> None:
-        """Begin with what was just generated: its log-probabilities."""
-        self._faults[:] = replace_logprobs(prompts, completions, logprobs)
 
     def _leave_out_faults(self, rewards_per_func: torch.Tensor, local: int) -> None:
         """Take the rewards of groups at fault away, and put their prompts in quarantine.
@@ -67,6 +61,7 @@ class RolloutFaultsMixin(CurriculumMixin):
         """What was at fault with the completions just made and their rewards, by their rows over all ranks."""
         first = self.accelerator.process_index * local
         faults: RewardFaults = gather_object([(first + row, reason) for row, reason in self._faults])
+        self._faults.clear()
         for index, function in enumerate(self.reward_funcs):
             if isinstance(function, torch.nn.Module):  # models never leave a completion out
                 values = rewards_per_func[:, index]
@@ -100,27 +95,3 @@ class RolloutFaultsMixin(CurriculumMixin):
         """Those with a log-probability that is not finite, if there are any."""
         unfit = [] if self._unfit is None or len(self._unfit) != len(rows) else self._unfit.tolist()
         return [row for row, wrong in zip(rows, unfit, strict=True) if wrong] if any(unfit) else rows
-
-
-def replace_logprobs(
-    prompts: Sequence[Any], completions: Sequence[Any], logprobs: list[Any] | None
-) -> list[tuple[int, str]]:
-    """Set an engine's log-probabilities that are not finite to zero, in place: a loss must not see them.
-
-    Args:
-        prompts (`Sequence`), completions (`Sequence`):
-            Of each completion, for the message.
-        logprobs (`list[list[float]]`, *optional*):
-            Log-probability of each token of each completion, in nats.
-
-    Returns:
-        `list[tuple[int, str]]`: the completions that had any, and what is wrong with them.
-    """
-    found = []
-    for row, values in enumerate(logprobs or []):
-        wrong = [value for value in values if value is None or not np.isfinite(value)]
-        if wrong:
-            logprobs[row] = [0.0] * len(values)  # type: ignore[index]
-            what = name_completion(completions, row, {"prompts": prompts})
-            found.append((row, f"The engine gave a log-probability of {wrong[0]} for {what}."))
-    return found

@@ -103,10 +103,8 @@ class RolloutMixin(RolloutFaultsMixin):
         if self._admitted is not None:
             return self.pack(self._admitted)
         self._generated = super()._generate(prompts)
-        _, completion_ids, completions, logprobs = self.unpack(self._generated)
-        self._begin_faults(prompts, completions, logprobs)
         if self.model.training:
-            self.tokens["generated"] += sum(map(len, completion_ids))
+            self.tokens["generated"] += sum(map(len, self.unpack(self._generated)[1]))
         return self._generated
 
     def _get_per_token_logps_and_entropies(

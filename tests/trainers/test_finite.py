@@ -150,16 +150,6 @@ def test_they_are_not_pushed_to_an_engine(tiny_model_path, tmp_path):
     trainer.close()
 
 
-def test_log_probabilities_of_an_engine_that_are_not_finite_put_their_prompt_in_quarantine(tiny_model_path, tmp_path):
-    engine = EngineConfig(engine_mode="tests.engine.own:UncertainEngine")
-    trainer = make("grpo", tiny_model_path, tmp_path, engine=engine, max_steps=3)
-    trainer.train()
-    [(prompt_id, reason)] = quarantined(tmp_path).items()
-    assert "The engine gave a log-probability of nan for the prompt of text" in reason
-    assert trainer.curriculum.quarantine.skipped == 0
-    assert trainer.curriculum.pool.visits[trainer.curriculum.pool.index[prompt_id]] == 1
-
-
 def test_scores_that_are_not_finite_put_their_prompts_in_quarantine(tiny_model_path, tmp_path):
     engine = EngineConfig(engine_mode="tests.engine.own:UncertainEngine")
     curriculum = {"strategy": "edco", "scoring_prefix_tokens": 1}
