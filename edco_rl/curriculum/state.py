@@ -1,7 +1,7 @@
 """Reading a state that was kept: each entry is checked for its type and range, and a wrong one named by its place."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import ConfigurationError
 from .pool import FloatArray, IndexArray, Pool
 
+_LARGEST = 1e300
 _DIGEST = re.compile("|[0-9a-f]{64}")
 CARRIED_OVER = (-1e-6, 1.0)
 """Range of a part of a prompt that is left for the next batch; rounding can leave it below 0."""
@@ -73,6 +74,15 @@ def entry(state: Any, *names: str) -> Any:
             raise StateError(names[: depth + 1], "is missing")
         state = state[name]
     return state
+
+
+def known_only(state: Any, names: Iterable[str]) -> None:
+    """Refuse entries of other names."""
+    if not isinstance(state, Mapping):
+        raise StateError((), f"must be a mapping; got {_shown(state)}")
+    unknown = sorted(map(str, state.keys() - set(names)))
+    if unknown:
+        raise StateError((unknown[0],), "is not known")
 
 
 def whole(state: Any, name: str, least: int = 0, most: int | None = None) -> int:
@@ -216,9 +226,14 @@ def digest(state: Any, name: str) -> str:
 
 def changed_settings(kept: Any, own: Mapping[str, Any]) -> dict[str, str]:
     """What is to be said of each setting that is other than in a state, by its name."""
-    return {
-        name: f"{name} {was!r}, this run has {now!r}" for name, now in own.items() if (was := entry(kept, name)) != now
-    }
+    found = {}
+    for name, now in own.items():
+        was = entry(kept, name)
+        if was is not None and now is not None and _kind(was) != _kind(now):
+            raise StateError((name,), f"cannot be {_shown(was)}")
+        if was != now:
+            found[name] = f"{name} {was!r}, this run has {now!r}"
+    return found
 
 
 def restore_visits(state: Any, pool: Pool) -> None:
@@ -237,6 +252,7 @@ def restore_visits(state: Any, pool: Pool) -> None:
     prompts(state, "ids", pool)
     visits = entry(state, "visits")
     with within("visits"):
+        known_only(visits, ids)
         indices = _positions(list(visits), (), pool)
         counts = [whole(visits, prompt_id, 1, pool.max_visits) for prompt_id in visits]
         pool.visits[:] = 0
@@ -263,12 +279,16 @@ def _positions(ids: list[Any], names: tuple[str, ...], pool: Pool) -> list[int]:
         raise StateError(names, f"holds {_shown(unknown)}, which is no prompt's id") from error
 
 
+def _kind(value: Any) -> type:
+    return float if _is_whole(value) else type(value)
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _is_finite(value: Any) -> bool:
-    return _is_whole(value) or (isinstance(value, float | np.floating) and bool(np.isfinite(value)))
+    return (_is_whole(value) or isinstance(value, float | np.floating)) and -_LARGEST < value < _LARGEST
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import CurriculumConfig
 from ..curriculum import Curriculum, CurriculumBatchSampler
-from ..curriculum.state import StateError, changed_settings, entry, no_later_than, whole, within
+from ..curriculum.state import StateError, changed_settings, entry, known_only, no_later_than, whole, within
 from ..errors import ConfigurationError
 from ..store import plain, read_json, write_text
 
@@ -20,8 +20,9 @@ CURRICULUM_FILE = "curriculum.json"
 def settings_of(
     config: CurriculumConfig, curriculum: Curriculum, sampler: CurriculumBatchSampler
 ) -> dict[str, Any]:
-    """All settings of a run's curriculum and batches, by the names users know."""
-    return plain(asdict(config) | curriculum.settings | sampler.settings)
+    """The settings of a run's curriculum that neither curriculum nor sampler keep, by the names users know."""
+    kept = curriculum.settings.keys() | sampler.settings.keys()
+    return plain({name: value for name, value in asdict(config).items() if name not in kept})
 
 
 def save_state(
@@ -62,13 +63,21 @@ def load_state(
         raise ConfigurationError(f"The checkpoint {folder} has no {CURRICULUM_FILE}: it is not one of a curriculum.")
     state = read_json(path)
     try:
+        known_only(state, ("step", "settings", "curriculum", "sampler"))
         if whole(state, "step") != step:
             raise StateError(("step",), f"is {state['step']}, and the rest of the checkpoint is of step {step}")
-        with within("settings"):
-            changed = changed_settings(entry(state, "settings"), settings)
+        changed = {}
+        for place, now in (
+            (("settings",), settings),
+            (("curriculum", "settings"), plain(curriculum.settings)),
+            (("sampler", "settings"), sampler.settings),
+        ):
+            with within(*place):
+                changed |= changed_settings(entry(state, *place), now)
         with no_later_than(step):
             for name, part in (("curriculum", curriculum), ("sampler", sampler)):
                 with within(name):
+                    known_only(entry(state, name), part.state_dict())
                     part.load_state_dict(entry(state, name))
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error

@@ -1,6 +1,5 @@
 """transformers' own state in a checkpoint, `trainer_state.json`, read with its types and ranges checked."""
 
-import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +11,7 @@ from ..errors import ConfigurationError
 from ..store import read_json
 
 _MAPPINGS = ("stateful_callbacks", "trial_params")
+_LARGEST = 1e300
 _AT_LEAST_ONE = ("logging_steps", "eval_steps", "save_steps")
 
 
@@ -46,6 +46,6 @@ def _fits(name: str, value: Any, kind: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return type(value) in kinds
     if name in _AT_LEAST_ONE:  # or a share of all steps
-        return math.isfinite(value) and value > 0
+        return 0 < value < _LARGEST
     allowed = float in kinds or (int in kinds and isinstance(value, int))
-    return allowed and (name == "best_metric" or (math.isfinite(value) and value >= 0))
+    return allowed and (name == "best_metric" or 0 <= value < _LARGEST)
