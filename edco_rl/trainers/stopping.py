@@ -40,9 +40,9 @@ class StopSignals:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._let_through()
         if error[0] is None and self._asked is not None:
-            signal.raise_signal(self._asked)
+            self._take_course(self._asked)
+        self._let_through()
 
     def asked(self) -> bool:
         """Whether any process was asked to stop. A collective."""
@@ -50,8 +50,12 @@ class StopSignals:
 
     def stop(self) -> None:
         """Let the signal take its usual course, on processes that got none too."""
+        self._take_course(self._asked or signal.SIGTERM)
+
+    def _take_course(self, number: int) -> None:
+        self._asked = None
         self._let_through()
-        signal.raise_signal(self._asked or signal.SIGTERM)
+        signal.raise_signal(number)
 
     def _let_through(self) -> None:
         for number, before in self._before.items():
@@ -66,5 +70,4 @@ class StopSignals:
                 text = f"\n{signal.Signals(number).name}: stopping after this optimizer step and a checkpoint. "
                 os.write(2, f"{text}A second one stops at once.\n".encode())
         elif alone or self._asked is None or time.monotonic() - self._asked_at > _COPIES:
-            self._let_through()
-            signal.raise_signal(number)
+            self._take_course(number)
