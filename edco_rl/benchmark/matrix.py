@@ -118,7 +118,7 @@ def _run_cell(
         newest, passed_over = newest_checkpoint(path)
         for reason in passed_over:
             logger.warning("Cell %s: %s", cell.name, reason)
-        ready.training.resume_from_checkpoint = newest and str(newest)
+        ready.training.resume_from_checkpoint = None if newest is None else str(newest)
         ready.method.load("run")(ready)
         for left in (*path.glob("checkpoint-*"), *path.glob(UNFINISHED_FOLDER)):
             shutil.rmtree(left)

@@ -21,8 +21,10 @@ from .training_data import check_lengths, read_rows
 
 ARTEFACT = "training"
 # Where things go, and what is told and kept of them: none of it changes what is trained.
-_WITHOUT_EFFECT = ("output_", "run_name", "report_to", "disable_tqdm", "resume_", "save_", "logging_", "hub_", "push_")
-_WITHOUT_EFFECT += ("enable_jit_",)
+_WITHOUT_EFFECT = (
+    *("output_", "run_name", "report_to", "disable_tqdm", "resume_", "save_", "logging_", "hub_", "push_"),
+    "enable_jit_",
+)
 
 
 @dataclass
@@ -124,7 +126,7 @@ class Training:
         newest, passed_over = newest_checkpoint(self.folder)
         for reason in passed_over:
             self.console.print(f"model/{self.method}: {reason}", style="dim")
-        return newest and str(newest)
+        return None if newest is None else str(newest)
 
     def _checksums(self) -> dict[str, str]:
         paths = [self.folder / SUMMARY_FILE, *sorted(self.folder.glob("*model*.safetensors"))]

@@ -201,7 +201,9 @@ class SignalWatch:
             for prompt_id, draws in state["drawn"].items():
                 index = self.pool.index[prompt_id]
                 if not 0 < len(draws) <= self.pool.visits[index] or [new for _, new in draws[1:] if flag_of(new)]:
-                    raise StateError((prompt_id,), f"was drawn {len(draws)} times, of {self.pool.visits[index]} in all")
+                    raise StateError(
+                        (prompt_id,), f"was drawn {len(draws)} times, of {self.pool.visits[index]} in all"
+                    )
                 self._drawn[index] = [(flag_of(at_random), flag_of(new)) for at_random, new in draws]
 
     def _interval(self, kept: dict[str, Any]) -> _Interval:

@@ -138,7 +138,7 @@ def numbers(state: Any, name: str) -> FloatArray:
 
 
 def prompts(state: Any, name: str, pool: Pool) -> IndexArray:
-    """An entry that lists different prompts of the pool by their ids: their positions, in the same order, shape (n,)."""
+    """An entry that lists different prompts of the pool by their ids: their positions, as ordered, shape (n,)."""
     ids = sequence(state, name)
     indices = _positions(ids, (name,), pool)
     if len(set(indices)) < len(indices):
@@ -148,7 +148,9 @@ def prompts(state: Any, name: str, pool: Pool) -> IndexArray:
     return np.array(indices, dtype=np.int64)
 
 
-def table(state: Any, name: str | None, pool: Pool, width: int, least: float = -np.inf) -> tuple[IndexArray, FloatArray]:
+def table(
+    state: Any, name: str | None, pool: Pool, width: int, least: float = -np.inf
+) -> tuple[IndexArray, FloatArray]:
     """An entry, or the state itself, that holds `width` numbers for each of some prompts, by their ids.
 
     Args:

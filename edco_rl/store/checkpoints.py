@@ -19,7 +19,7 @@ from .fingerprint import file_checksum
 logger = logging.getLogger(__name__)
 
 UNFINISHED_FOLDER = "checkpoint.unfinished"
-"""Where checkpoints of a run are written, and removed. transformers, which looks for `checkpoint-*`, passes it over."""
+"""Where checkpoints of a run are written, and removed; transformers looks for `checkpoint-*`, and passes it over."""
 _NAME = re.compile(r"checkpoint-(\d+)")
 _MANIFEST = "manifest"
 _REMEDY = "Resume from another checkpoint."

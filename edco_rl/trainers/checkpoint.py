@@ -1,4 +1,4 @@
-"""How a trainer with a curriculum writes checkpoints and resumes from them: whole, checked, and with what was learned."""
+"""How a trainer with a curriculum writes checkpoints and resumes from them: whole, and with what was learned."""
 
 import logging
 import signal
@@ -47,6 +47,7 @@ class CheckpointMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
     _writing_to: Path | None = None
     _saved_at: int | None = None
     _same_processes: bool
+    control: Any
     _stop_signals: StopSignals
 
     def _take_over_signals(self) -> None:
@@ -210,8 +211,8 @@ class CheckpointMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
             for name, value in values.items():
                 if not isinstance(value, torch.Tensor | int | float) or not torch.as_tensor(value).isfinite().all():
                     raise ConfigurationError(f"the optimizer's {name} must hold finite numbers.")
-                if name in _MOMENTS and value.shape != parameter.shape:
-                    raise ConfigurationError(f"the optimizer's {name} has shape {value.shape}, not {parameter.shape}.")
+                if name in _MOMENTS and torch.as_tensor(value).shape != parameter.shape:
+                    raise ConfigurationError(f"the optimizer's {name} is not of shape {tuple(parameter.shape)}.")
         for group in self.optimizer.param_groups:
             if not 0 <= float(group["lr"]) < float("inf"):
                 raise ConfigurationError(f"the optimizer's learning rate is {group['lr']}.")

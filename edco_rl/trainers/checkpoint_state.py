@@ -1,4 +1,4 @@
-"""The curriculum in checkpoints: its state, as JSON one can read, and what of a run's settings is other than it was."""
+"""The curriculum in checkpoints: its state, as JSON one can read, and which of a run's settings are other ones."""
 
 import json
 from collections.abc import Mapping
@@ -17,9 +17,7 @@ from ..store import plain, read_json, write_text
 CURRICULUM_FILE = "curriculum.json"
 
 
-def settings_of(
-    config: CurriculumConfig, curriculum: Curriculum, sampler: CurriculumBatchSampler
-) -> dict[str, Any]:
+def settings_of(config: CurriculumConfig, curriculum: Curriculum, sampler: CurriculumBatchSampler) -> dict[str, Any]:
     """The settings of a run's curriculum that neither curriculum nor sampler keep, by the names users know."""
     kept = curriculum.settings.keys() | sampler.settings.keys()
     return plain({name: value for name, value in asdict(config).items() if name not in kept})
@@ -66,7 +64,7 @@ def load_state(
         known_only(state, ("step", "settings", "curriculum", "sampler"))
         if whole(state, "step") != step:
             raise StateError(("step",), f"is {state['step']}, and the rest of the checkpoint is of step {step}")
-        changed = {}
+        changed: dict[str, str] = {}
         for place, now in (
             (("settings",), settings),
             (("curriculum", "settings"), plain(curriculum.settings)),

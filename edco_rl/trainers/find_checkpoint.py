@@ -34,7 +34,7 @@ def find_checkpoint(asked: str | bool | None, output_dir: str) -> str | None:
     state = PartialState()
     if state.is_main_process:
         try:
-            said = [(_newest(Path(output_dir)) if str(asked).lower() == "true" else _named(Path(asked)), "")]
+            said = [(_newest(Path(output_dir)) if str(asked).lower() == "true" else _named(Path(str(asked))), "")]
         except ConfigurationError as error:
             said = [(None, str(error))]
     if state.num_processes > 1:

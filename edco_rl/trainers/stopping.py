@@ -24,7 +24,7 @@ class StopSignals:
         enabled (`bool`):
             Whether signals are held back. They never are outside of a process's main thread.
         something_to_save (`Callable[[], bool]`):
-            Whether there is anything that is not in a checkpoint; a signal takes its course at once where there is not.
+            Whether anything is not in a checkpoint yet; where nothing is, a signal takes its course at once.
     """
 
     def __init__(self, enabled: bool, something_to_save: Callable[[], bool]) -> None:

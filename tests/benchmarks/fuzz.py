@@ -23,7 +23,28 @@ from tests.curriculum.drawing import make
 
 STEP = 5
 STATE, MANIFEST = "trainer_state.json", "manifest.json"
-_JUNK = (None, True, False, -1, 0, 1, 10**9, 10**400, 1e308, -0.5, 0.5, 1e-300, "", "p0", "p99", "x", [], {}, [1], ["p1"])
+_JUNK = (
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    10**9,
+    10**400,
+    1e308,
+    -0.5,
+    0.5,
+    1e-300,
+    "",
+    "p0",
+    "p99",
+    "x",
+    [],
+    {},
+    [1],
+    ["p1"],
+)
 _TOKENS = ("NaN", "Infinity", "1e999", "-0", "null", "[" * 5000)
 # Shapes of curricula beside the default one.
 _SHAPES = ({}, {"exploration": 0.3, "half_life": 3.0}, {"max_visits": 8, "fallback": True})

@@ -49,7 +49,12 @@ def put(state, path, value):
         ("edco", ("renewed_at",), 10**9, "renewed_at must be a whole number from 0 to 5; got 1000000000"),
         ("edco", ("strategy_state", "step"), 10**9, r"strategy_state\.step must be a whole number from 0 to 5"),
         ("edco", ("strategy_state", "queue"), ["p1", "p1"], r"strategy_state\.queue holds prompt 'p1' twice"),
-        ("edco", ("strategy_state", "queue"), ["p1", "p77"], r"strategy_state\.queue holds 'p77', which is no prompt's"),
+        (
+            "edco",
+            ("strategy_state", "queue"),
+            ["p1", "p77"],
+            r"strategy_state\.queue holds 'p77', which is no prompt's",
+        ),
         ("edco", ("strategy_state", "queue"), "p1", r"strategy_state\.queue must be a list; got 'p1'"),
         ("edco", ("strategy_state",), None, "strategy_state must be a mapping; got None"),
         (
@@ -65,7 +70,12 @@ def put(state, path, value):
             r"signals\.entropy\.buffer\.versions must hold optimizer steps from 0 to 5; got 9",
         ),
         ("edco", ("strategy_state", "rng", "state", "state"), -1, r"strategy_state\.rng cannot be read"),
-        ("edco", ("strategy_state", "rng", "state", "inc"), 7, r"strategy_state\.rng is .* generator with another seed"),
+        (
+            "edco",
+            ("strategy_state", "rng", "state", "inc"),
+            7,
+            r"strategy_state\.rng is .* generator with another seed",
+        ),
         ("random", ("strategy_state", "passes"), 10**9, r"strategy_state\.passes must be a whole number from 0 to 12"),
         ("random", ("strategy_state", "passes"), True, r"strategy_state\.passes must be a whole number"),
         ("adarft", ("strategy_state", "target"), 1.5, r"target must be a finite number from 0.0 to 1.0; got 1.5"),
@@ -91,5 +101,7 @@ def test_what_cannot_be_right_is_named_by_its_place(strategy, path, value, messa
 def test_all_settings_that_differ_are_named_at_once():
     curriculum, other = make("edco"), make("mopps", seed=1, exploration=0.5)
     reward(curriculum, [(0.0, 1.0)])
-    with pytest.raises(ConfigurationError, match=r"strategy 'edco', .*; seed 0, .*; curriculum_exploration 0.0, .* 0.5"):
+    with pytest.raises(
+        ConfigurationError, match=r"strategy 'edco', .*; seed 0, .*; curriculum_exploration 0.0, .* 0.5"
+    ):
         other.load_state_dict(curriculum.state_dict())
