@@ -15,7 +15,7 @@ from ..runs.recorder import Spent
 from ..runs.settings import RunSettings
 from ..runs.supervised import fine_tune
 from ..runs.train import SUMMARY_FILE
-from ..store import Artefact, file_checksum, load, load_same, newest_checkpoint, save_value
+from ..store import UNFINISHED_FOLDER, Artefact, file_checksum, load, load_same, newest_checkpoint, save_value
 from .stage import Given
 from .training_data import check_lengths, read_rows
 
@@ -120,7 +120,7 @@ class Training:
                 raise ConfigurationError(
                     f"{self.folder} holds checkpoints of another run. Remove them, or name another output_dir."
                 )
-            for made_otherwise in checkpoints:
+            for made_otherwise in (*checkpoints, *self.folder.glob(UNFINISHED_FOLDER)):
                 shutil.rmtree(made_otherwise)
             return None
         newest, passed_over = newest_checkpoint(self.folder)

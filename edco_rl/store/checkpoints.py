@@ -27,23 +27,20 @@ _REMEDY = "Resume from another checkpoint."
 
 def begin_checkpoint(run: Path) -> None:
     """Make room for a checkpoint of a run: remove what killed processes left of others."""
-    folder = run / UNFINISHED_FOLDER
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    _clear(run / UNFINISHED_FOLDER)
+    (run / UNFINISHED_FOLDER).mkdir(parents=True)
 
 
-def finish_checkpoint(draft: Path, folder: Path, made_from: dict[str, Any]) -> None:
-    """Make a folder a complete checkpoint, in place of one of the same name that may be there.
+def finish_checkpoint(folder: Path, made_from: dict[str, Any]) -> None:
+    """Make a complete checkpoint of what was written for it, in place of one of the same name that may be there.
 
     Args:
-        draft (`Path`):
-            The folder all files were written to, in the run's `checkpoint.unfinished`.
         folder (`Path`):
-            Where the checkpoint is to be.
+            Where it is to be; its files are in the folder of its name in the run's `checkpoint.unfinished`.
         made_from (`dict`):
             The settings it was made with.
     """
+    draft = folder.parent / UNFINISHED_FOLDER / folder.name
     files: dict[str, list[int | str]] = {}
     for path in sorted(draft.rglob("*"), reverse=True):  # what a folder holds comes before the folder
         sync(path)
@@ -51,20 +48,24 @@ def finish_checkpoint(draft: Path, folder: Path, made_from: dict[str, Any]) -> N
             files[path.relative_to(draft).as_posix()] = [path.stat().st_size, file_checksum(path)]
     save_value(draft / _MANIFEST, made_from, files)
     sync(draft)
-    replaced = draft.with_name(f"replaced-{folder.name}")
     if folder.exists():
-        folder.rename(replaced)
+        folder.rename(draft.with_name(f"replaced-{folder.name}"))
     draft.rename(folder)
     sync(folder.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _clear(draft.parent)
 
 
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint, so that none is left of which a part is gone."""
     (folder.parent / UNFINISHED_FOLDER).mkdir(exist_ok=True)
-    removed = folder.parent / UNFINISHED_FOLDER / f"removed-{folder.name}"
-    folder.rename(removed)
-    shutil.rmtree(removed, ignore_errors=True)
+    folder.rename(folder.parent / UNFINISHED_FOLDER / f"removed-{folder.name}")
+    _clear(folder.parent / UNFINISHED_FOLDER)
+
+
+def _clear(folder: Path) -> None:
+    """Remove a folder, where there is one."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def check_checkpoint(folder: Path) -> dict[str, Any]:

@@ -12,10 +12,13 @@ _MARKS = ("config.json", "adapter_config.json")
 
 
 def begin_model(draft: Path) -> None:
-    """Make room for a model: remove what a killed process left of another."""
+    """Make room for a model: remove what a killed process left of another. PEFT adds to the model card that is there."""
     if draft.exists():
         shutil.rmtree(draft)
     draft.mkdir(parents=True)
+    card = draft.parent / "README.md"
+    if card.is_file():
+        shutil.copyfile(card, draft / card.name)
 
 
 def put_model_in_place(draft: Path, folder: Path) -> None:

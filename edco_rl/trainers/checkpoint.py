@@ -118,7 +118,7 @@ class CheckpointMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         if self.args.should_save:
             self.state.save_to_json(str(draft / TRAINER_STATE_NAME))  # names the best checkpoint by where it will be
             self.save_curriculum(draft)
-            finish_checkpoint(draft, folder, {"step": step, "processes": self.args.world_size})
+            finish_checkpoint(folder, {"step": step, "processes": self.args.world_size})
             self._remove_old_checkpoints(run)
         self.accelerator.wait_for_everyone()
         self._saved_at = step

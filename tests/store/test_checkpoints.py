@@ -26,7 +26,7 @@ def write(run, step, text="new"):
     (draft / "value_model").mkdir(parents=True)
     for name in ("model.safetensors", "value_model/config.json", "curriculum.json"):
         (draft / name).write_text(f"{text} {name}")
-    finish_checkpoint(draft, run / draft.name, {"step": step})
+    finish_checkpoint(run / draft.name, {"step": step})
 
 
 def write_and_remove_the_old_one(run, step, text="new"):
