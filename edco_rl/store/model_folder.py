@@ -12,7 +12,7 @@ _MARKS = ("config.json", "adapter_config.json")
 
 
 def begin_model(draft: Path) -> None:
-    """Make room for a model: remove what a killed process left of another. PEFT adds to the model card that is there."""
+    """Make room for a model: remove what a killed process left of one. PEFT adds to the model card that is there."""
     if draft.exists():
         shutil.rmtree(draft)
     draft.mkdir(parents=True)

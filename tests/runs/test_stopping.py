@@ -1,6 +1,5 @@
 """SIGTERM and Ctrl-C, of a run in this process: a checkpoint is saved, and the exit code is the conventional one."""
 
-import json
 import os
 import signal
 
@@ -9,6 +8,7 @@ import yaml
 
 from edco_rl.cli import main
 from edco_rl.curriculum.orders import Random
+from edco_rl.store import check_checkpoint
 from edco_rl.trainers.stopping import StopSignals
 
 
@@ -75,16 +75,11 @@ def checkpoints(tmp_path):
     return [path.name for path in (tmp_path / "run").glob("checkpoint-*")]
 
 
-def test_sigterm_stops_after_the_step_with_a_checkpoint_that_the_run_goes_on_from(train, tmp_path):
-    assert train(batch=0)[0] == 0
-    whole = json.loads((tmp_path / "run" / "curriculum.json").read_text())["curriculum"]
-    (tmp_path / "run").rename(tmp_path / "whole")
+def test_sigterm_stops_after_the_step_with_a_checkpoint(train, tmp_path):
     code, told = train(signal.SIGTERM)
     assert code == 143 and "SIGTERM: stopping after this optimizer step and a checkpoint" in told
     assert checkpoints(tmp_path) == ["checkpoint-3"] and not (tmp_path / "run" / "summary.json").exists()
-    assert train(signal.SIGTERM, resume_from_checkpoint="true")[0] == 0  # its third batch would be the run's sixth
-    again = json.loads((tmp_path / "run" / "curriculum.json").read_text())["curriculum"]
-    assert {**again, "settings": None} == {**whole, "settings": None}
+    assert check_checkpoint(tmp_path / "run" / "checkpoint-3")["step"] == 3
 
 
 def test_ctrl_c_does_the_same(train, tmp_path):

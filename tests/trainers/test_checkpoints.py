@@ -79,17 +79,11 @@ def with_json(*keys, value):
         ("optimizer.pt", cut, "its optimizer or learning-rate schedule cannot be read"),
         ("optimizer.pt", with_torch(lambda s: s["state"][0]["exp_avg"].fill_(torch.inf)), "exp_avg must hold finite"),
         ("optimizer.pt", with_torch(lambda s: s["state"][0].update(exp_avg=torch.ones(3))), "exp_avg is not of shape"),
-        ("optimizer.pt", with_torch(lambda s: s["param_groups"][0].update(lr=-1.0)), "learning rate is -1.0"),
-        ("optimizer.pt", with_torch(lambda s: s.update(state={}) or s.pop("param_groups")), "cannot be read"),
-        ("scheduler.pt", remove, "has no scheduler.pt"),
         ("scheduler.pt", with_torch(lambda s: s.update(last_epoch=10**9)), "schedule is at step 1000000000 of 2"),
         ("rng_state.pth", remove, "has no rng_state.pth"),
         ("rng_state.pth", cut, "its random state cannot be read"),
-        ("rng_state.pth", with_torch(lambda s: s.pop("python")), "its random state cannot be read"),
-        ("model.safetensors", remove, "its model cannot be read"),
         ("model.safetensors", cut, "its model cannot be read"),
         ("model.safetensors", not_a_number, "numbers that are not finite"),
-        ("curriculum.json", remove, "has no curriculum.json"),
         ("curriculum.json", with_json("step", value=1), "step is 1, and the rest of the checkpoint is of step 2"),
         (
             "curriculum.json",
@@ -102,7 +96,6 @@ def with_json(*keys, value):
             r"curriculum\.visits\.row 1 must be a whole number from 1; got -3",
         ),
         ("trainer_state.json", remove, "trainer_state.json is missing"),
-        ("trainer_state.json", cut, "trainer_state.json cannot be read"),
         ("trainer_state.json", with_json("global_step", value=-1), "global_step cannot be '-1'"),
         ("trainer_state.json", with_json("log_history", value=7), "log_history cannot be '7'"),
     ],
@@ -140,9 +133,6 @@ def test_what_is_changed_is_named_one_by_one(saved, tiny_model_path, tmp_path, c
         "12 prompts, this run has 14",
     ):
         assert change in named[0]
-    caplog.clear()
-    make(tiny_model_path, tmp_path).train(resume_from_checkpoint=str(saved / "checkpoint-3"))
-    assert not [line for line in caplog.messages if "with something changed" in line]
 
 
 def test_checkpoints_are_kept_as_transformers_keeps_them_and_the_best_is_named_by_its_place(
