@@ -14,6 +14,7 @@ from .registry import STRATEGIES
 from .signal_watch import SignalWatch
 from .state import (
     CARRIED_OVER,
+    StateError,
     changed_settings,
     digest,
     drawn_prompts,
@@ -290,6 +291,8 @@ class Curriculum:
             self.quarantine.load_state_dict(entry(state, "quarantine"))
         if flag(state, "fell_back"):
             self._fall_back()
+        if (self.watch is None) != (entry(state, "watch") is None):
+            raise StateError(("watch",), "is not that of the strategy")
         if self.watch is not None:
             with within("watch"):
                 self.watch.load_state_dict(entry(state, "watch"))
