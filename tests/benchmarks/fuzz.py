@@ -1,6 +1,6 @@
 """Random input of a kind, many cases of it: nothing may end in a traceback of ours, and no nonsense may be accepted.
 
-    python -m tests.benchmarks.fuzz state_files --cases 2500
+    python -m tests.benchmarks.fuzz answers --cases 3000
 
 prints what came of the cases. The first one that is met wrongly ends it with the smallest case like it.
 """
@@ -17,6 +17,7 @@ from hypothesis.strategies import SearchStrategy
 
 KINDS = {
     "state_files": "tests.benchmarks.fuzz_state_files:fuzz",
+    "answers": "tests.benchmarks.fuzz_answers:fuzz",
 }
 """Functions of a number of cases and a seed, by what they make: each returns how many cases had which outcome."""
 
