@@ -151,6 +151,9 @@ def check_accepted(folder, curriculum, sampler, changed):
         taken["curriculum"]["ids"] = kept["curriculum"]["ids"]
     for part in (kept, kept["curriculum"], kept["sampler"], taken, taken["curriculum"], taken["sampler"]):
         del part["settings"]
+    if getattr(curriculum.strategy, "column", None) is not None:  # gives what the state leaves out
+        difficulty, left = (one["curriculum"]["strategy_state"]["difficulty"] for one in (taken, kept))
+        taken["curriculum"]["strategy_state"]["difficulty"] = {name: difficulty[name] for name in left}
     assert not difference(kept, taken), f"not taken as it is: {difference(kept, taken)}"
     visits = curriculum.pool.visits
     assert visits.min() >= 0 and curriculum.renewed_at <= STEP and 0 <= sampler.uses_left <= 2
