@@ -24,6 +24,7 @@ _EXPORTS = {
     "curriculum": (
         "Gate",
         "Outcome",
+        "Outcomes",
         "Pool",
         "Signal",
         "Strategy",

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from ..config import EstimatorConfig
-from ..data.prompts import prompt_ids
+from ..data.ids import prompt_ids
 from ..data.tokens import RowTokenizer
 from ..engine.launch import scoring_engine
 from ..runs.settings import RunSettings

@@ -4,13 +4,14 @@ from .buffer import PriorityBuffer
 from .curriculum import Curriculum
 from .gates import GATES, Gate, available_gates, make_gates
 from .orders import ByDifficulty
+from .outcomes import Outcome, Outcomes
 from .pool import FloatArray, IndexArray, Pool
 from .quarantine import Quarantine
 from .ranked import Ranked
 from .registry import STRATEGIES, available_strategies
 from .sampler import CurriculumBatchSampler
 from .signals import SIGNALS, Signal
-from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
+from .strategy import Strategy, StrategyContext, quantile_metrics
 
 __all__ = [
     "GATES",
@@ -23,6 +24,7 @@ __all__ = [
     "Gate",
     "IndexArray",
     "Outcome",
+    "Outcomes",
     "Pool",
     "PriorityBuffer",
     "Quarantine",

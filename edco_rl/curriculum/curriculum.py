@@ -1,13 +1,15 @@
 """The curriculum: a strategy over a pool, checked at each step, with visits counted and state that survives."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import ConfigurationError
+from .choosing import any_but
 from .orders import Random
+from .outcomes import Outcome, Outcomes
 from .pool import IndexArray, Pool
 from .quarantine import Quarantine
 from .registry import STRATEGIES
@@ -22,13 +24,13 @@ from .state import (
     flag,
     number,
     restore_generator,
-    restore_visits,
+    restore_pool,
     step_number,
     within,
 )
-from .strategy import Outcome, Strategy, StrategyContext
+from .strategy import Strategy, StrategyContext
 
-_FORMAT = 6
+_FORMAT = 7
 # How much is drawn at a time: from where a run resumes on, it may be something else.
 _MAY_CHANGE = ("batch_size", "curriculum_size")
 
@@ -90,12 +92,13 @@ class Curriculum:
         self.exploration = exploration
         self.strategy_name = strategy
         self._context = StrategyContext(pool, size=size, seed=seed, half_life=half_life)
+        self.scores = self._context.scores
         self.strategy: Strategy = STRATEGIES.make(strategy, self._context, settings=strategy_kwargs)
         default = bool(self.strategy.trainer_defaults.get("curriculum_fallback", False))
         self.fallback = default if fallback is None else fallback
         self.fell_back = False
         """Whether random order has taken the strategy's place."""
-        self.watch = None if isinstance(self.strategy, Random) else SignalWatch(pool)
+        self.watch = None if isinstance(self.strategy, Random) else SignalWatch(pool, self.scores)
         self.settings = {
             "strategy": strategy,
             "strategy_kwargs": dict(strategy_kwargs or {}),
@@ -112,6 +115,7 @@ class Curriculum:
         """Hash of all that was drawn and observed: two ranks with the same one are in the same state."""
         self._rng = np.random.default_rng((seed, 1))
         self._explored = 0.0
+        self._used = 0  # different prompts drawn
         # Prompts drawn since the last renewal, and between the one before and it.
         self._drawn: set[int] = set()
         self._drawn_before: set[int] = set()
@@ -136,12 +140,13 @@ class Curriculum:
         explore = int(self._explored + 1e-9)
         self._explored -= explore
         chosen = self._select(n - explore) if explore < n else self.batch[:0]
-        chosen = chosen[self.pool.eligible()[chosen] & ~np.isin(chosen, self.batch)]
+        chosen = chosen[self.pool.eligible(chosen) & ~np.isin(chosen, self.batch)]
         others = self._any(n - len(chosen), chosen) if len(chosen) < n else chosen[:0]
         if self.watch is not None:
             self.watch.draw(chosen, at_random=False)
             self.watch.draw(others, at_random=True)
         chosen = np.concatenate([chosen, others])
+        self._used += int(np.count_nonzero(self.pool.visits[chosen] == 0))
         self.pool.visits[chosen] += 1
         self._drawn.update(chosen.tolist())
         self.batch = np.concatenate([self.batch, chosen])
@@ -164,33 +169,46 @@ class Curriculum:
 
     def _any(self, n: int, chosen: IndexArray) -> IndexArray:
         """`n` random prompts that may be drawn and are not in the batch yet."""
-        free = np.setdiff1d(self._free(), chosen)
-        if len(free) < n:
+        taken = self._taken(chosen)
+        free = len(self.pool) - len(taken)
+        if free < n:
             raise ConfigurationError(
                 f"Every prompt may be drawn curriculum_max_visits = {self.pool.max_visits} times, and of the "
-                f"{len(self.pool)} only {len(free)} are left for {n} places. Raise curriculum_max_visits, or train "
+                f"{len(self.pool)} only {free} are left for {n} places. Raise curriculum_max_visits, or train "
                 "fewer steps."
                 if self.pool.max_visits is not None
                 else f"A batch takes more different prompts than the {self.pool.eligible().sum()} that can be drawn."
             )
-        return self._rng.choice(free, size=n, replace=False)
+        return any_but(taken, len(self.pool), n, self._rng)
 
-    def _free(self) -> IndexArray:
-        return np.setdiff1d(np.flatnonzero(self.pool.eligible()), self.batch)
+    def _taken(self, chosen: IndexArray) -> IndexArray:
+        """The prompts that cannot be added to the batch and those `chosen`, ascending."""
+        held = np.concatenate([self.batch, chosen])
+        if self.pool.max_visits is not None or self.pool.quarantined.any():
+            held = np.concatenate([held, np.flatnonzero(~self.pool.eligible())])
+        return np.unique(held)
 
     def room(self) -> int:
         """Prompts that can still be added to the current generation batch."""
-        return len(self._free())
+        return len(self.pool) - len(self._taken(self.batch))
 
     def wants(self, budget: int | None) -> IndexArray:
         """Prompts the strategy would like scored, at most `budget`; the whole pool where that is `None`."""
         wanted = self.strategy.wants(len(self.pool) if budget is None else min(budget, len(self.pool)))
         return wanted[~self.pool.quarantined[wanted]]
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        """Pass on what became known; the order of outcomes within a call does not matter."""
-        ordered = sorted(outcomes, key=lambda outcome: (outcome.index, repr(outcome)))
-        self._digest(repr(ordered).encode())
+    def observe(self, outcomes: Iterable[Outcome]) -> None:
+        """Pass on what became known; the order of outcomes within a call does not matter.
+
+        Args:
+            outcomes (`Iterable[Outcome]` or [`Outcomes`]):
+                Columns are taken as they are.
+        """
+        ordered = Outcomes.of(outcomes).sorted()
+        self._digest(*ordered.tobytes())
+        scored = ~np.isnan(ordered.score)
+        if scored.any():
+            self.scores.update(ordered.index[scored], ordered.score[scored], ordered.version[scored])
         if self.watch is not None:
             self.watch.observe(ordered)
         self.strategy.observe(ordered)
@@ -217,8 +235,11 @@ class Curriculum:
     def _fall_back(self) -> None:
         self.strategy, self.watch, self.fell_back = Random(self._context), None, True
 
-    def _digest(self, event: bytes) -> None:
-        self.digest = hashlib.sha256(self.digest.encode() + event).hexdigest()
+    def _digest(self, *event: bytes) -> None:
+        hashed = hashlib.sha256(self.digest.encode())
+        for part in event:
+            hashed.update(part)
+        self.digest = hashed.hexdigest()
 
     def metrics(self) -> dict[str, float]:
         """Numbers to log.
@@ -240,23 +261,23 @@ class Curriculum:
 
     def prompts_used(self) -> int:
         """Different prompts drawn so far."""
-        return int((self.pool.visits > 0).sum())
+        return self._used
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state, as plain values, by prompt id."""
-        visited = np.flatnonzero(self.pool.visits)
+        """The whole state: plain values and NumPy arrays, prompts by their position among those of `keys`."""
         return {
             "format": _FORMAT,
             "settings": self.settings,
-            "ids": list(self.pool.ids),
-            "visits": {self.pool.ids[i]: int(self.pool.visits[i]) for i in visited},
-            "batch": self.pool.ids_of(self.batch),
+            "keys": self.pool.keys,
+            "visits": self.pool.visits.copy(),
+            "scores": self.scores.state_dict(),
+            "batch": self.batch,
             "renewed_at": self.renewed_at,
             "digest": self.digest,
             "rng": self._rng.bit_generator.state,
             "explored": self._explored,
-            "drawn": self.pool.ids_of(sorted(self._drawn)),
-            "drawn_before": self.pool.ids_of(sorted(self._drawn_before)),
+            "drawn": np.array(sorted(self._drawn), dtype=np.int64),
+            "drawn_before": np.array(sorted(self._drawn_before), dtype=np.int64),
             "fell_back": self.fell_back,
             "quarantine": self.quarantine.state_dict(),
             "watch": None if self.watch is None else self.watch.state_dict(),
@@ -279,7 +300,10 @@ class Curriculum:
         changed = changed_settings(entry(state, "settings"), fixed)
         if changed:
             raise ConfigurationError(f"The checkpoint's curriculum has {'; '.join(changed.values())}.")
-        restore_visits(state, self.pool)
+        restore_pool(state, self.pool)
+        self._used = int(np.count_nonzero(self.pool.visits))
+        with within("scores"):
+            self.scores.load_state_dict(entry(state, "scores"))
         self.batch = drawn_prompts(state, "batch", self.pool)
         self.renewed_at = None if entry(state, "renewed_at") is None else step_number(state, "renewed_at")
         self.digest = digest(state, "digest")

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from ..plugins import Registry
-from .strategy import Outcome, success_rates
+from .outcomes import Outcome, Outcomes
+from .strategy import success_rates
 
 
 class Gate(ABC):
@@ -64,6 +66,11 @@ _DIFFER = EqualRewards()
 def has_signal(outcome: Outcome) -> bool:
     """Whether the rewards of a group differ, so that its advantages are not all zero; false without rewards."""
     return outcome.rewards is not None and _DIFFER.admit(outcome)
+
+
+def have_signal(groups: Outcomes) -> NDArray[np.bool_]:
+    """The same of each group, shape (G,); all must have rewards."""
+    return groups.spreads() > _DIFFER.tolerance
 
 
 class PassRateBand(Gate):

@@ -1,30 +1,28 @@
 """A strategy that predicts each prompt's pass rate, and trains where rewards are expected to differ most."""
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import betaln, expit
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
-from .buffer import PriorityBuffer
+from .choosing import any_but, highest
+from .log_odds import EVERYONE, LogOdds
+from .outcomes import Outcomes
 from .pool import FloatArray, IndexArray
-from .regression import logistic_regression, prediction_strength
-from .state import CARRIED_OVER, StateError, entry, number, numbers, rows, step_number, steps, table
-from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, successes_and_failures
+from .regression import PassRates, chance_to_differ, expected_value
+from .state import CARRIED_OVER, array, column, entry, latest_step, number, positions, step_number, within
+from .strategy import Strategy, StrategyContext, quantile_metrics, successes_and_failures
 
 # Optimizer steps after which a reward counts half: the policy moves on.
 _HALF_LIFE = 100.0
-# Groups the regression looks back on, and subjects it tells apart.
-_GROUPS = 4096
+# Subjects that are told apart.
 _SUBJECTS = 100
-# Log-odds beyond which a score says no more.
-_LARGEST_LOG_ODDS = 8.0
-_SMALLEST_RATE = 1e-3
-# Mean and variance, before there are rewards, of the coefficients: intercept, score, and each subject.
-_PRIOR = ((0.0, 4.0), (1.0, 1.0), (0.0, 1.0))
 _MASTERED = 0.9
+# Prompts that are looked at for a batch, at least, and those of them that are mastered.
+_LOOKED_AT = 4096
+_REVIEWED = 512
 
 
 class LearningEdge(Strategy):
@@ -39,8 +37,10 @@ class LearningEdge(Strategy):
     - *how good predictions have been*: a prediction counts as so many completions as makes the groups that were
       predicted most likely.
 
-    The prompts of highest expected value come next, anew for each batch (`curriculum_size` has no part in it). A
-    prompt drawn v times counts (1 + v)^-diversity of its value, and a small share of what is drawn is mastered.
+    The prompts of highest expected value come next, anew for each batch. A prompt drawn v times counts
+    (1 + v)^-diversity of its value, and a small share of what is drawn is mastered. Of a pool of more than 4,096
+    prompts (`curriculum_size` where that is more) as many are looked at for a batch: those of highest value at the
+    last renewal, and 512 that were mastered then.
 
     The value of a rate p is p^(2 target) (1 - p)^(2 - 2 target), which is highest at the target: p (1 - p) at 0.5.
 
@@ -103,159 +103,162 @@ class LearningEdge(Strategy):
         self.discount = discount
         self.balance = balance
         self.success_at = success_at
-        self.scores = PriorityBuffer(self.pool)
+        self.scores = context.scores
         self.subjects = self._subjects(subjects)
-        if balance and len(np.unique(self.subjects)) < 2:
+        self._shares: FloatArray = np.bincount(self.subjects) / len(self.pool)
+        if balance and len(self._shares) < 2:
             raise ConfigurationError(f"{self.name}, balance: the data set has no column {subjects!r} of subjects.")
+        self.model = PassRates(self.subjects)
         # Successes and failures of each prompt, discounted, and the optimizer step they were last discounted at.
-        self.evidence: FloatArray = np.zeros((len(self.pool), 2))
-        self._seen_at: IndexArray = np.zeros(len(self.pool), dtype=np.int64)
-        # Of each group: prompt, log-odds of its score, predicted rate, successes, failures, version.
-        self._groups: deque[tuple[int, float, float, float, float, int]] = deque(maxlen=_GROUPS)
+        self.evidence: NDArray[np.float32] = np.zeros((len(self.pool), 2), dtype=np.float32)
+        self._seen_at: NDArray[np.int32] = np.full(len(self.pool), -1, dtype=np.int32)
+        self.log_odds = LogOdds(self.scores)
+        self._most = max(_LOOKED_AT, self.size)
+        self._looked_at: IndexArray | None = None
         self._review_owed = 0.0
-        self._owed: FloatArray = np.zeros(self.subjects.max() + 1)  # places due to each subject
+        self._owed: FloatArray = np.zeros(len(self._shares))  # places due to each subject
         self._step = 0
-        self._fitted: tuple[FloatArray, float, float] | None = None  # rates, strength, slope
+        self._fitted = False
 
-    def _subjects(self, column: str) -> IndexArray:
+    def _subjects(self, column: str) -> NDArray[np.uint8]:
         """A number for the subject of each prompt, shape (N,); all 0 without subjects."""
-        labels = self.pool.labels(column)
-        names = sorted(set(labels or []))
+        labels = self.pool.labels(column) or []
+        names = sorted(set(labels))
         if not 1 < len(names) <= _SUBJECTS:
-            return np.zeros(len(self.pool), dtype=np.int64)
+            return np.zeros(len(self.pool), dtype=np.uint8)
         number = {name: index for index, name in enumerate(names)}
-        return np.array([number[label] for label in labels or []])
+        return np.fromiter(map(number.__getitem__, labels), dtype=np.uint8, count=len(labels))
 
     def wants(self, budget: int) -> IndexArray:
         if budget >= len(self.pool) or not self.scores.known.any():
             return self.any_prompts(budget)
         # Half of them those that would be drawn next, so that these are drawn by what the policy is now.
-        value = self.value() * self._seldom()
-        first = np.lexsort((self.rng.permutation(len(value)), -value))[: budget // 2]
-        rest = np.setdiff1d(np.arange(len(self.pool)), first)
-        return np.sort(np.concatenate([first, self.rng.choice(rest, budget - len(first), replace=False)]))
+        first = np.sort(highest(self._survey()[0], budget // 2, self.rng))
+        return np.sort(np.concatenate([first, any_but(first, len(self.pool), budget - len(first), self.rng)]))
 
-    def _seldom(self) -> FloatArray:
-        """What the value of a prompt counts, the less the oftener it was drawn, shape (N,)."""
-        return (1.0 + self.pool.visits.astype(np.float64)) ** -self.diversity
+    def _seldom(self, prompts: IndexArray | slice) -> FloatArray:
+        """What prompts count, the less the oftener they were drawn, shape (len(prompts),)."""
+        return np.power(1.0 + self.pool.visits[prompts].astype(np.float64), -self.diversity)
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        self.renew(max((outcome.version for outcome in outcomes), default=0))
-        log_odds, predicted = self._log_odds(), None
-        for outcome in outcomes:
-            index = outcome.index
-            if outcome.score is not None:
-                self.scores.update(index, outcome.score, outcome.version)
-                self._fitted = None
-            if outcome.rewards is None:
-                continue
-            counts = successes_and_failures(outcome, self.success_at, self.pool, self.name)
-            predicted = self.rates() if predicted is None else predicted
-            self._groups.append((index, float(log_odds[index]), float(predicted[index]), *counts, outcome.version))
-            self.evidence[index] *= self.discount
-            self.evidence[index] += counts
-            self._seen_at[index] = outcome.version
-        if predicted is not None:
-            self._fitted = None
+    def observe(self, outcomes: Outcomes) -> None:
+        model, groups = self._fit(), outcomes.groups  # as these were chosen
+        scored = ~np.isnan(outcomes.score)
+        if scored.any():
+            self.log_odds.learn(outcomes.index[scored])
+        if len(groups):
+            counts = successes_and_failures(groups, self.success_at, self.pool, self.name)
+            log_odds = self.log_odds.of(groups.index)
+            predicted = model.predict(log_odds, self.subjects[groups.index])
+            model.add(groups.index, log_odds, predicted, counts, groups.version)
+            self._fitted = False
+        for part in groups.one_each():
+            counts = successes_and_failures(part, self.success_at, self.pool, self.name)
+            self.evidence[part.index] = self.evidence[part.index] * self.discount + counts
+            self._seen_at[part.index] = part.version
+        self._go_on(int(outcomes.version.max(initial=0)))
 
-    def _log_odds(self) -> FloatArray:
-        """Log-odds of exp(-score), shape (N,); the mean of those known where there is no score.
+    def _go_on(self, step: int) -> None:
+        if step > self._step:
+            self._step, self._fitted = step, False
 
-        Scores below 0 are no surprisal: they are brought to mean 0 and variance 1, and count as minus log-odds.
-        """
-        known = self.scores.known
-        if not known.any():
-            return np.zeros(len(self.pool))
-        scores = self.scores.scores[known]
-        if scores.min() < 0:
-            values = -(scores - scores.mean()) / (scores.std() or 1.0)
-        else:
-            with np.errstate(divide="ignore", over="ignore"):
-                values = -np.log(np.expm1(scores))
-        values = np.clip(values, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)
-        found = np.full(len(self.pool), values.mean())
-        found[known] = values
+    def _fit(self) -> PassRates:
+        if not self._fitted:
+            self.model.fit(self._step, self.half_life or _HALF_LIFE)
+            self._fitted = True
+        return self.model
+
+    def rates(self, prompts: IndexArray | slice = EVERYONE) -> FloatArray:
+        """Pass rates of prompts that are predicted from what they have in common with others, by default of all."""
+        return self._fit().predict(self.log_odds.of(prompts), self.subjects[prompts])
+
+    def posterior(self, prompts: IndexArray | slice = EVERYONE) -> FloatArray:
+        """Both parameters of the Beta distributions of prompts' pass rates, shape (N, 2); by default of all."""
+        rates, seen_at = self.rates(prompts), self._seen_at[prompts]
+        found = self.model.strength * np.column_stack([rates, 1 - rates])
+        seen = np.flatnonzero(seen_at >= 0)
+        fading = 0.5 ** ((self._step - seen_at[seen]) / (self.half_life or _HALF_LIFE))
+        found[seen] += self.evidence[prompts][seen] * fading[:, None]
         return found
-
-    def _design(self, indices: IndexArray, log_odds: FloatArray) -> FloatArray:
-        """Intercept, score and subject of prompts, shape (G, 2 + number of subjects)."""
-        subjects = np.eye(self.subjects.max() + 1)[self.subjects[indices]]
-        return np.column_stack([np.ones(len(indices)), log_odds, subjects])
-
-    def _fit(self) -> tuple[FloatArray, float, float]:
-        """Predicted pass rate of each prompt, shape (N,), the completions a prediction counts as, and the slope."""
-        if self._fitted is None:
-            number = self.subjects.max() + 1
-            mean, variance = np.array([*_PRIOR[:2], *[_PRIOR[2]] * number]).T
-            coefficients, strength = mean, 4.0
-            if self._groups:
-                indices, log_odds, predicted, good, bad, versions = np.array(self._groups).T
-                fading = self._fading(versions)
-                design = self._design(indices.astype(np.int64), log_odds)
-                coefficients = logistic_regression(design, good * fading, bad * fading, mean, variance)
-                strength = prediction_strength(predicted, good * fading, bad * fading)
-            every = np.arange(len(self.pool))
-            rates = expit(self._design(every, self._log_odds()) @ coefficients)
-            rates = np.clip(rates, _SMALLEST_RATE, 1 - _SMALLEST_RATE)
-            self._fitted = rates, strength, float(coefficients[1])
-        return self._fitted
-
-    def _fading(self, versions: FloatArray | IndexArray) -> FloatArray:
-        return 0.5 ** ((self._step - versions) / (self.half_life or _HALF_LIFE))
-
-    def rates(self) -> FloatArray:
-        """Pass rate of each prompt that is predicted from what it has in common with others, shape (N,)."""
-        return self._fit()[0]
-
-    def posterior(self) -> FloatArray:
-        """Both parameters of each prompt's Beta distribution of the pass rate, shape (N, 2)."""
-        rates, strength, _ = self._fit()
-        own = self.evidence * self._fading(self._seen_at)[:, None]
-        return own + strength * np.column_stack([rates, 1 - rates])
 
     def value(self) -> FloatArray:
         """Expected value of training on each prompt, shape (N,)."""
-        good, bad = self.posterior().T
+        return self._value(self.posterior())
+
+    def _value(self, parameters: FloatArray) -> FloatArray:
         target = self.target
         if self.final_target is not None and self.target_steps is not None:
             target += (self.final_target - target) * min(1.0, self._step / self.target_steps)
-        return np.exp(betaln(good + 2 * target, bad + 2 - 2 * target) - betaln(good, bad))
+        return expected_value(parameters, target)
+
+    def _survey(self) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """What each prompt counts, and whether it is mastered, shape (N,).
+
+        In large pools that of a prompt without rewards is read off the grid, by its log-odds.
+        """
+        if len(self.pool) <= self._most:
+            return self._counts(EVERYONE)
+        model, grid, at = self._fit(), self.log_odds.grid(), self.log_odds.places
+        rates = model.predict(grid, np.arange(len(self._shares))[:, None])
+        if len(rates) > 1:
+            at = np.multiply(self.subjects, len(grid), dtype=np.uint32) + at
+        value = self._value(model.strength * np.stack([rates, 1 - rates], axis=-1)).ravel()[at]
+        mastered = (rates > _MASTERED).ravel()[at]
+        known = np.flatnonzero((self._seen_at >= 0) | (self.pool.visits > 0))
+        value[known], mastered[known] = self._counts(known)
+        return value, mastered
+
+    def _counts(self, prompts: IndexArray | slice) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """The value of prompts, the less the oftener they were drawn, and whether they are mastered."""
+        parameters = self.posterior(prompts)
+        value = self._value(parameters) * self._seldom(prompts)
+        return value, parameters[:, 0] > _MASTERED * parameters.sum(axis=1)
 
     def renew(self, step: int) -> None:
-        if step > self._step:
-            self._step, self._fitted = step, None
+        self._go_on(step)
+        self._look_around()
+
+    def _look_around(self) -> IndexArray:
+        """Choose the prompts that are looked at until the next renewal."""
+        self._looked_at = np.arange(len(self.pool))
+        if len(self.pool) <= self._most:
+            return self._looked_at
+        (value, mastered), free = self._survey(), self.pool.eligible()
+        subjects = range(len(self._shares)) if self.balance else ()
+        parts = [free & (self.subjects == subject) for subject in subjects] or [free]
+        chosen = [highest(value, round(self._most / len(parts)), self.rng, part) for part in parts]
+        if self.review:
+            known = np.flatnonzero(mastered & free)
+            chosen.append(known[highest(self._seldom(known), _REVIEWED, self.rng)])
+        self._looked_at = np.unique(np.concatenate(chosen))
+        return self._looked_at
 
     def select(self, n: int) -> IndexArray:
-        free = self.pool.eligible()
-        seldom = self._seldom()
-        value = np.where(free, self.value() * seldom, -1.0)
-        good, bad = self.posterior().T
-        mastered = np.where(free & (good / (good + bad) > _MASTERED), seldom, -1.0)
+        prompts = self._look_around() if self._looked_at is None else self._looked_at
+        free = self.pool.eligible(prompts)
+        value, known = self._counts(prompts)
+        value = np.where(free, value, -1.0)
+        mastered = np.where(free & known, self._seldom(prompts), -1.0)
         self._review_owed += self.review * n
         due = int(self._review_owed + 1e-9)
         self._review_owed -= due
         chosen = self._best(mastered, np.empty(0, dtype=np.int64), due)
-        for subject, places in enumerate(self._places(chosen, n) if self.balance else ()):
-            its = np.where(self.subjects == subject, value, -1.0)
+        for subject, places in enumerate(self._due(prompts[chosen], n) if self.balance else ()):
+            its = np.where(self.subjects[prompts] == subject, value, -1.0)
             chosen = np.concatenate([chosen, self._best(its, chosen, places)])
-        chosen = np.concatenate([chosen, self._best(value, chosen, n - len(chosen))])
-        if len(chosen) < n:  # few are left under the cap on visits: any others
-            others = self.rng.permutation(np.setdiff1d(np.arange(len(self.pool)), chosen))
-            chosen = np.concatenate([chosen, others[: n - len(chosen)]])
-        return chosen
+        chosen = prompts[np.concatenate([chosen, self._best(value, chosen, n - len(chosen))])]
+        # Few may be left under the cap on visits: any others.
+        return np.concatenate([chosen, any_but(np.sort(chosen), len(self.pool), n - len(chosen), self.rng)])
 
     def _best(self, value: FloatArray, taken: IndexArray, n: int) -> IndexArray:
         """The `n` prompts of highest value, ties at random; fewer where fewer of a positive one are not taken."""
-        value = value.copy()
-        value[taken] = -1.0
-        order = np.lexsort((self.rng.permutation(len(value)), -value))[:n]
-        return order[value[order] > 0]
+        free = value > 0
+        free[taken] = False
+        return highest(value, n, self.rng, free)
 
-    def _places(self, chosen: IndexArray, n: int) -> list[int]:
+    def _due(self, chosen: IndexArray, n: int) -> list[int]:
         """Places of each subject beside those chosen for it: its share of the pool, carried over between batches."""
-        shares = np.bincount(self.subjects) / len(self.pool)
-        self._owed += shares * n - np.bincount(self.subjects[chosen], minlength=len(shares))
-        places = np.zeros(len(shares), dtype=np.int64)
+        self._owed += self._shares * n - np.bincount(self.subjects[chosen], minlength=len(self._shares))
+        places = np.zeros(len(self._shares), dtype=np.int64)
         for _ in range(n - len(chosen)):
             most = int(np.argmax(self._owed))
             places[most] += 1
@@ -263,39 +266,38 @@ class LearningEdge(Strategy):
         return places.tolist()
 
     def outlook(self, n: int, group_size: int) -> tuple[float, float]:
-        good, bad = self.posterior().T
-        alike = betaln(good + group_size, bad), betaln(good, bad + group_size)
-        differ = 1 - sum(np.exp(one - betaln(good, bad)) for one in alike)
-        return float(differ[np.argsort(-self.value(), kind="stable")[:n]].mean()), float(differ.mean())
+        first = highest(self._survey()[0], n, np.random.default_rng(0))
+        drawn, pool = (chance_to_differ(self.posterior(one), group_size) for one in (first, self.pool.sample))
+        return float(drawn.mean()), float(pool.mean())
 
     def metrics(self) -> dict[str, float]:
-        good, bad = self.posterior().T
-        _, strength, slope = self._fit()
+        good, bad = self.posterior(self.pool.sample).T
         found = quantile_metrics("pass_rate", good / (good + bad))
-        return found | {"prediction_strength": strength, "score_slope": slope}
+        return found | {"prediction_strength": self.model.strength, "score_slope": float(self.model.coefficients[1])}
 
     def state_dict(self) -> dict[str, Any]:
-        seen = np.flatnonzero(self.evidence.any(axis=1))
         return super().state_dict() | {
-            "scores": self.scores.state_dict(),
-            "evidence": {self.pool.ids[i]: [*self.evidence[i].tolist(), int(self._seen_at[i])] for i in seen},
-            "groups": [[self.pool.ids[index], *rest] for index, *rest in self._groups],
-            "owed": self._owed.tolist(),
+            "model": self.model.state_dict(),
+            "evidence": self.evidence.copy(),
+            "seen_at": self._seen_at.copy(),
+            "looked_at": self._looked_at,
+            "owed": self._owed.copy(),
             "review_owed": self._review_owed,
             "step": self._step,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.scores.load_state_dict(entry(state, "scores"))
-        indices, evidence = table(state, "evidence", self.pool, 3, least=0.0)
-        self.evidence[indices], self._seen_at[indices] = evidence[:, :2], steps(evidence[:, 2], "evidence")
-        indices, groups = rows(state, "groups", self.pool, 5)
-        if (groups[:, 1:4] < 0).any() or (groups[:, 1] >= 1).any():
-            raise StateError(("groups",), "must hold rates within 0 and 1, and counts from 0")
-        kept = zip(indices.tolist(), groups[:, :4].tolist(), steps(groups[:, 4], "groups").tolist(), strict=True)
-        self._groups.extend((index, *values, version) for index, values, version in kept)
-        if len(owed := numbers(state, "owed")) == len(self._owed):  # subjects may have been added
-            self._owed = owed
+        with within("model"):
+            self.model.load_state_dict(entry(state, "model"), self.pool)
+        self.evidence = column(state, "evidence", self.pool, np.float32, 0.0, 2, least=0.0)
+        self._seen_at = column(state, "seen_at", self.pool, np.int32, -1, least=-1, most=latest_step())
+        looked_at = entry(state, "looked_at")
+        self._looked_at = None if looked_at is None else positions(state, "looked_at", self.pool)
+        owed = array(state, "owed", np.float64, len(self._owed) if self.pool.saved == len(self.pool) else None)
+        if len(owed) == len(self._owed):  # subjects may have been added
+            self._owed = owed.copy()
         self._review_owed = number(state, "review_owed", *CARRIED_OVER)
-        self._step, self._fitted = step_number(state, "step"), None
+        self._step, self._fitted = step_number(state, "step"), False
+        if self.scores.known.any():
+            self.log_odds.learn(EVERYONE)

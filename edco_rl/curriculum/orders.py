@@ -1,15 +1,18 @@
 """Strategies whose order is fixed before training: random, easy to hard, hard to easy, and by stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
+from .choosing import highest, lowest_set
+from .outcomes import Outcomes
 from .pool import IndexArray
-from .state import StateError, entry, number, whole, within
-from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
+from .state import StateError, column, entry, number, whole, within
+from .strategy import Strategy, StrategyContext, quantile_metrics
 
 
 class Random(Strategy):
@@ -53,25 +56,23 @@ class ByDifficulty(Strategy):
         self.column = column or self.default_column
         self.buffer = PriorityBuffer(self.pool)
         if self.column is not None:
-            for index, value in enumerate(self.pool.column(self.column)):
-                self.buffer.update(index, value, 0)
+            self.buffer.update(np.arange(len(self.pool)), self.pool.column(self.column), 0)
 
     def wants(self, budget: int) -> IndexArray:
         unscored = np.flatnonzero(~self.buffer.known)
-        return np.sort(self.rng.permutation(unscored)[:budget])
+        if budget >= len(unscored):
+            return unscored
+        return np.sort(self.rng.choice(unscored, budget, replace=False))
 
-    def difficulty_order(self) -> IndexArray:
-        """All prompts from easy to hard; ties, and unscored ones as average, in the order of the data set."""
-        return np.argsort(self.buffer.filled(), kind="stable")
-
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if outcome.score is not None and not self.buffer.known[outcome.index]:
-                self.buffer.update(outcome.index, outcome.score, outcome.version)
+    def observe(self, outcomes: Outcomes) -> None:
+        new = ~np.isnan(outcomes.score) & np.isnan(self.buffer.scores[outcomes.index])
+        for part in outcomes.take(new).one_each() if new.any() else ():
+            first = np.isnan(self.buffer.scores[part.index])
+            self.buffer.update(part.index[first], part.score[first], part.version[first])
 
     def metrics(self) -> dict[str, float]:
-        known = self.buffer.known
-        return quantile_metrics("difficulty", self.buffer.scores[known]) if known.any() else {}
+        known = self.buffer.sample()
+        return quantile_metrics("difficulty", known) if len(known) else {}
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"difficulty": self.buffer.state_dict()}
@@ -79,31 +80,53 @@ class ByDifficulty(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         with within("difficulty"):
-            self.buffer.load_state_dict(state["difficulty"])
+            self.buffer.load_state_dict(entry(state, "difficulty"))
+        if self.column is not None:  # gives what the state leaves out
+            new = np.flatnonzero(~self.buffer.known)
+            self.buffer.update(new, self.pool.column(self.column)[new], 0)
 
 
 class EasyToHard(ByDifficulty):
-    """Passes over the pool in the order of difficulty, ties at random; unscored prompts count as average."""
+    """Passes over the pool in the order of difficulty, ties at random; unscored prompts count as average.
+
+    The queue holds the next ones of a pass, as many as a curriculum.
+    """
 
     descending: ClassVar[bool] = False
 
-    def _order(self) -> IndexArray:
-        order = self.buffer.order(0, self.rng)
-        return order if self.descending else order[::-1]
+    def __init__(self, context: StrategyContext, *, column: str | None = None) -> None:
+        super().__init__(context, column=column)
+        # Prompts that this pass has not drawn yet.
+        self._left: NDArray[np.bool_] = np.ones(len(self.pool), dtype=bool)
+
+    def _plan(self, n: int) -> IndexArray:
+        """What comes next of this pass: at least `n` prompts, or all that are left."""
+        difficulty = self.buffer.filled()
+        return highest(difficulty if self.descending else -difficulty, max(self.size, n), self.rng, self._left)
 
     def renew(self, step: int) -> None:
-        if self.column is None:
-            order = self._order()
-            self.queue = order[np.isin(order, self.queue)]
+        self.queue = self._plan(0)
 
     def select(self, n: int) -> IndexArray:
+        if len(self.queue) < n:
+            self.queue = self._plan(n)
         batch = self.take(n)
-        if len(batch) < n:  # the next pass begins within this batch
-            order = self._order()
-            following = order[~np.isin(order, batch)][: n - len(batch)]
-            self.queue = order[~np.isin(order, following)]
+        self._left[batch] = False
+        if len(batch) < n:  # the next pass begins within this batch, which holds no prompt twice
+            self._left[:] = True
+            self._left[batch] = False
+            following = self._plan(n)[: n - len(batch)]
+            self._left[batch] = True
+            self._left[following] = False
             batch = np.concatenate([batch, following])
         return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"left": self._left.copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._left = column(state, "left", self.pool, np.bool_, True)
 
 
 class HardToEasy(EasyToHard):
@@ -176,8 +199,8 @@ class BabyStep(ByDifficulty):
         return max(round(len(self.pool) * stage / self.stages), n)
 
     def _prompts(self, stage: int, n: int) -> IndexArray:
-        """The prompts of a stage, in any order."""
-        return self.difficulty_order()[: self._size(stage, n)]
+        """The prompts of a stage, in any order: of equal ones the first in the data set."""
+        return lowest_set(self.buffer.filled(), self._size(stage, n))
 
     def _most_batches(self, stage: int, n: int) -> int | None:
         """Batches of `n` prompts after which a stage ends at the latest; `None` where only validation ends it."""

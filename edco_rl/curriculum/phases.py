@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from .choosing import lowest_set
 from .orders import BabyStep
 from .pool import IndexArray
 from .strategy import StrategyContext
@@ -26,15 +27,12 @@ class Phases(BabyStep):
 
     def __init__(self, context: StrategyContext, *, column: str | None = None, stage_passes: int = 1) -> None:
         super().__init__(context, column=column, stages=1, stage_passes=stage_passes)
-        self._values = np.unique(self.buffer.scores)
+        self._values, self._sizes = np.unique(self.buffer.scores, return_counts=True)
         self.stages = len(self._values)
 
-    def _others(self, stage: int) -> IndexArray:
-        """Whether each prompt is of another phase."""
-        return self.buffer.scores != self._values[stage - 1]
-
     def _size(self, stage: int, n: int) -> int:
-        return max(int((~self._others(stage)).sum()), n)
+        return max(int(self._sizes[stage - 1]), n)
 
     def _prompts(self, stage: int, n: int) -> IndexArray:
-        return np.argsort(self._others(stage), kind="stable")[: self._size(stage, n)]
+        others = self.buffer.scores != self._values[stage - 1]
+        return lowest_set(others, self._size(stage, n))

@@ -1,18 +1,20 @@
 """Strategies that train on the prompts a signal, or several fused ones, ranks first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
+from .choosing import any_but, highest
 from .fusion import reciprocal_rank_fusion
+from .outcomes import Outcomes
 from .pool import IndexArray
 from .reach import Reach
 from .signals import SIGNALS, EstimatorScore, PassRate, RewardVariance, Signal
-from .state import prompts, step_number, within
-from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
+from .state import entry, positions, step_number, within
+from .strategy import Strategy, StrategyContext, quantile_metrics
 
 PASS_ORDERS = ("ranked_first", "ranked", "shuffled")
 
@@ -45,24 +47,31 @@ class Ranked(Strategy):
         self.ranked_first: IndexArray = np.empty(0, dtype=np.int64)
         self._step = 0
 
-    def rank(self, step: int) -> IndexArray:
-        """All prompts, those to train on first, shape (N,)."""
+    def rank(self, n: int, step: int, among: NDArray[np.bool_]) -> IndexArray:
+        """The first `n` prompts of the ranking, or fewer where there are no more, the first one first.
+
+        Args:
+            n (`int`):
+                How many.
+            step (`int`):
+                The optimizer step the curriculum begins at.
+            among (`NDArray[np.bool_]`):
+                Mask of the prompts to choose from, shape (N,).
+        """
         [signal] = self.signals.values()
-        return signal.buffer.order(step, self.rng)
+        return signal.first(n, step, self.rng, among)
 
     def wants(self, budget: int) -> IndexArray:
         if not any(signal.needs_scores for signal in self.signals.values()):
             return super().wants(budget)
         return self.any_prompts(budget)
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            for signal in self.signals.values():
-                signal.observe(outcome)
+    def observe(self, outcomes: Outcomes) -> None:
+        for signal in self.signals.values():
+            signal.observe(outcomes)
 
     def renew(self, step: int) -> None:
-        ranking = self.rank(step)
-        self.ranked_first = ranking[self.pool.eligible()[ranking]][: self.size]
+        self.ranked_first = self.rank(min(self.size, len(self.pool)), step, self.pool.eligible())
         self.queue = self._shuffled() if self.pass_order == "shuffled" else self.ranked_first
         self._step = step
 
@@ -75,9 +84,10 @@ class Ranked(Strategy):
         if missing:
             following = self.ranked_first if self.pass_order == "ranked" else self._shuffled()
             held = np.isin(following, batch)
-            if np.count_nonzero(~held) < missing:  # few are left under the cap on visits: any others
-                others = np.setdiff1d(np.arange(len(self.pool)), np.concatenate([self.ranked_first, batch]))
-                last = self.rng.permutation(others)
+            lacking = missing - int(np.count_nonzero(~held))
+            if lacking > 0:  # few are left under the cap on visits: any others
+                others = np.union1d(self.ranked_first, batch)
+                last = any_but(others, len(self.pool), lacking, self.rng)
             else:  # prompts this batch already holds wait until the end of the next pass
                 last = following[held]
             self.queue = np.concatenate([following[~held], last])
@@ -87,29 +97,30 @@ class Ranked(Strategy):
     def metrics(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, signal in self.signals.items():
-            scores, known = signal.buffer.scores, signal.buffer.known
-            chosen = self.ranked_first[known[self.ranked_first]]
-            if not len(chosen):
+            scores, sample = signal.buffer.scores, signal.buffer.sample()
+            chosen = self.ranked_first[~np.isnan(scores[self.ranked_first])]
+            if not len(chosen) or not len(sample):
                 continue
             age = float(np.mean(self._step - np.minimum(signal.buffer.versions[chosen], self._step)))
-            found |= {name: float(scores[chosen].mean()), f"{name}_pool": float(scores[known].mean())}
-            found |= quantile_metrics(name, scores[known])
-            found |= {f"{name}_known": float(known.mean()), f"{name}_age": age}
+            found |= {name: float(scores[chosen].mean()), f"{name}_pool": float(sample.mean())}
+            found |= quantile_metrics(name, sample)
+            found |= {f"{name}_known": signal.buffer.count() / len(scores), f"{name}_age": age}
         return found
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
             "signals": {name: signal.state_dict() for name, signal in self.signals.items()},
-            "ranked_first": self.pool.ids_of(self.ranked_first),
+            "ranked_first": self.ranked_first,
             "step": self._step,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         for name, signal in self.signals.items():
+            kept = entry(state, "signals", name)
             with within("signals", name):
-                signal.load_state_dict(state["signals"][name])
-        self.ranked_first = prompts(state, "ranked_first", self.pool)
+                signal.load_state_dict(kept)
+        self.ranked_first = positions(state, "ranked_first", self.pool)
         self._step = step_number(state, "step")
 
 
@@ -148,21 +159,21 @@ class EDCO(Ranked):
         reach = Reach(self.pool, half_life=hopeless_half_life, success_at=success_at)
         self.reach = reach if avoid_hopeless else None
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def observe(self, outcomes: Outcomes) -> None:
         super().observe(outcomes)
         if self.reach is not None:
             self.reach.observe(outcomes)
 
+    def rank(self, n: int, step: int, among: NDArray[np.bool_]) -> IndexArray:
+        if self.reach is None:
+            return super().rank(n, step, among)
+        self.reach.fade()
+        hopeless = self._hopeless(self.reach)
+        first = super().rank(n, step, among & ~hopeless)
+        return np.concatenate([first, super().rank(n - len(first), step, among & hopeless)])
+
     def _hopeless(self, reach: Reach) -> NDArray[np.bool_]:
         return reach.hopeless(self.signals["entropy"].buffer.scores)
-
-    def rank(self, step: int) -> IndexArray:
-        ranking = super().rank(step)
-        if self.reach is None:
-            return ranking
-        self.reach.fade()
-        hopeless = self._hopeless(self.reach)[ranking]
-        return np.concatenate([ranking[~hopeless], ranking[hopeless]])
 
     def metrics(self) -> dict[str, float]:
         found = super().metrics()
@@ -176,7 +187,7 @@ class EDCO(Ranked):
         super().load_state_dict(state)
         if self.reach is not None:
             with within("reach"):
-                self.reach.load_state_dict(state["reach"])
+                self.reach.load_state_dict(entry(state, "reach"))
 
 
 class Loss(Ranked):
@@ -226,7 +237,8 @@ class Combined(Ranked):
     """The prompts that a weighted reciprocal rank fusion of several signals puts first.
 
     The fused value of a prompt is the sum over signals of weight / (constant + rank), ranks from 1 (Cormack et al.
-    2009). A prompt for which a signal knows nothing has the median rank there.
+    2009). Of equal values each has their mean rank, and a prompt for which a
+    signal knows nothing the median one.
 
     Args:
         signals (`dict[str, float]`, *optional*):
@@ -246,13 +258,7 @@ class Combined(Ranked):
                 raise ConfigurationError(f"signals: the weight of {name!r} must be a positive number; got {weight!r}.")
         super().__init__(context, {name: SIGNALS.make(name, context) for name in self.weights})
 
-    def rank(self, step: int) -> IndexArray:
-        size = len(self.pool)
-        rankings = []
-        for signal in self.signals.values():
-            ranks = np.empty(size)
-            ranks[signal.buffer.order(step, self.rng)] = np.arange(1, size + 1)
-            ranks[~signal.buffer.known] = (size + 1) / 2
-            rankings.append(ranks)
+    def rank(self, n: int, step: int, among: NDArray[np.bool_]) -> IndexArray:
+        rankings = [signal.ranks(step) for signal in self.signals.values()]
         fused = reciprocal_rank_fusion(rankings, constant=self.constant, weights=list(self.weights.values()))
-        return np.lexsort((self.rng.permutation(size), -fused))
+        return highest(fused, n, self.rng, among)

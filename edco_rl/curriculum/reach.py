@@ -1,15 +1,15 @@
 """Which prompts are out of reach, by the rewards seen so far."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
+from .outcomes import Outcomes
 from .pool import FloatArray, Pool
-from .state import table
-from .strategy import Outcome, successes_and_failures
+from .state import column
+from .strategy import successes_and_failures
 
 # Chance of success below which a prompt is out of reach.
 _HOPELESS = 0.15
@@ -51,13 +51,11 @@ class Reach:
         # Successes and failures, faded, of each prompt.
         self.evidence: FloatArray = np.zeros((len(pool), 2))
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def observe(self, outcomes: Outcomes) -> None:
         """Learn from the rewards of groups."""
-        for outcome in outcomes:
-            if outcome.rewards is not None:
-                self.evidence[outcome.index] += successes_and_failures(
-                    outcome, self.success_at, self.pool, "avoid_hopeless"
-                )
+        groups = outcomes.groups
+        counts = successes_and_failures(groups, self.success_at, self.pool, "avoid_hopeless")
+        np.add.at(self.evidence, groups.index, counts)
 
     def fade(self) -> None:
         """Forget a part; called at each renewal."""
@@ -89,10 +87,9 @@ class Reach:
         return self.chances(scores) < _HOPELESS
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen, by prompt id."""
-        seen = np.flatnonzero(self.evidence.any(axis=1))
-        return {self.pool.ids[i]: self.evidence[i].tolist() for i in seen}
+        """What was seen."""
+        return {"evidence": self.evidence.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~Reach.state_dict`] returned."""
-        indices, self.evidence[indices] = table(state, None, self.pool, 2, least=0.0)
+        self.evidence = column(state, "evidence", self.pool, np.float64, 0.0, 2, least=0.0)

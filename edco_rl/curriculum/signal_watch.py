@@ -7,10 +7,10 @@ from typing import Any, Self
 import numpy as np
 
 from .buffer import PriorityBuffer
-from .gates import has_signal
-from .pool import IndexArray, Pool
-from .state import StateError, flag, flag_of, sequence, within
-from .strategy import Outcome
+from .gates import have_signal
+from .outcomes import Outcomes
+from .pool import FloatArray, IndexArray, Pool
+from .state import StateError, array, flag, positions_of, refuse, sequence, within
 
 # Renewals in a row in which a curriculum has to fall short.
 _RENEWALS = 3
@@ -55,14 +55,18 @@ class SignalWatch:
     and one of prompts without; each range counts by its share of the pool. A range with less than three new prompts is
     not known and counts as one without any signal, so that the estimate is too low rather than too high.
 
+    Of large pools the ranges are those of [`~PriorityBuffer.sample`].
+
     Args:
         pool (`Pool`):
             The prompts.
+        scores (`PriorityBuffer`):
+            Their latest scores.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, scores: PriorityBuffer) -> None:
         self.pool = pool
-        self.scores = PriorityBuffer(pool)
+        self.scores = scores
         self._told = False
         self._current = _Interval()
         self._closed: list[_Interval] = []
@@ -74,23 +78,23 @@ class SignalWatch:
         for index in indices.tolist():
             self._drawn.setdefault(index, []).append((at_random, not self.pool.visits[index]))
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def observe(self, outcomes: Outcomes) -> None:
         """Count the groups of prompts that were drawn; groups of one have nothing to differ from."""
-        for outcome in outcomes:
-            if outcome.score is not None:
-                self.scores.update(outcome.index, outcome.score, outcome.version)
-            if outcome.rewards is None or outcome.index not in self._drawn:
+        groups = outcomes.groups
+        for index, size, signal in zip(
+            groups.index.tolist(), groups.sizes.tolist(), have_signal(groups).tolist(), strict=True
+        ):
+            if index not in self._drawn:
                 continue
-            draws = self._drawn[outcome.index]
+            draws = self._drawn[index]
             at_random, new = draws.pop(0)
             if not draws:
-                del self._drawn[outcome.index]
-            if len(outcome.rewards) < 2:
+                del self._drawn[index]
+            if size < 2:
                 continue
-            signal = has_signal(outcome)
             (self._current.at_random if at_random else self._current.chosen).append(signal)
             if new:
-                self._current.new.append((outcome.index, signal))
+                self._current.new.append((index, signal))
 
     def renew(self, fallback: bool) -> str | None:
         """Close an interval; one without a group the strategy chose goes on.
@@ -128,17 +132,19 @@ class SignalWatch:
         counted = [signal for interval in self._closed for signal in interval.at_random]
         if len(counted) >= _ENOUGH:
             return Share.of(sum(counted), len(counted)), True
-        ranges = np.full(len(self.pool), _RANGES)
-        known = self.scores.known
-        if known.any():
-            scores = self.scores.scores[known]
-            edges = np.quantile(scores, np.arange(1, _RANGES) / _RANGES)
-            ranges[known] = np.searchsorted(edges, scores, side="right")
-        weights = np.bincount(ranges, minlength=_RANGES + 1) / len(self.pool)
+        scored, known = self.scores.sample(), self.scores.count() / len(self.pool)
+        edges = np.quantile(scored, np.arange(1, _RANGES) / _RANGES) if len(scored) else np.empty(0)
+
+        def ranges(scores: FloatArray) -> IndexArray:
+            return np.where(np.isnan(scores), _RANGES, np.searchsorted(edges, scores, side="right"))
+
+        weights = np.bincount(ranges(scored), minlength=_RANGES + 1) * (known / max(len(scored), 1))
+        weights[_RANGES] = 1 - known
         new = [found for interval in self._closed for found in interval.new]
+        of_new = ranges(self.scores.scores[np.array([index for index, _ in new], dtype=np.int64)])
         value = variance = covered = 0.0
         for number, weight in enumerate(weights):
-            signals = [signal for index, signal in new if ranges[index] == number]
+            signals = [signal for (_, signal), its in zip(new, of_new, strict=True) if its == number]
             if len(signals) >= _ENOUGH_OF_RANGE:
                 share = Share.of(sum(signals), len(signals))
                 value += weight * share.value
@@ -148,8 +154,10 @@ class SignalWatch:
 
     def falls_short(self) -> bool:
         """Whether the last three intervals each had a smaller share than random order, together beyond chance."""
+        if len(self._closed) < _RENEWALS:
+            return False
         drawn, random = self.drawn(), self.random()
-        if len(self._closed) < _RENEWALS or drawn is None or random is None:
+        if drawn is None or random is None:
             return False
         estimate, _ = random
         if any(np.mean(interval.chosen) >= estimate.value for interval in self._closed):
@@ -176,43 +184,50 @@ class SignalWatch:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a restart needs, by prompt id."""
+        """Everything a restart needs."""
+        drawn = [(index, *draw) for index, draws in sorted(self._drawn.items()) for draw in draws]
         return {
-            "scores": self.scores.state_dict(),
             "told": self._told,
             "intervals": [self._plain(interval) for interval in (*self._closed, self._current)],
-            "drawn": {self.pool.ids[i]: [list(draw) for draw in draws] for i, draws in sorted(self._drawn.items())},
+            "drawn": np.array(drawn, dtype=np.int64).reshape(-1, 3),
         }
 
     def _plain(self, interval: _Interval) -> dict[str, Any]:
-        new = [[self.pool.ids[index], signal] for index, signal in interval.new]
-        return {"chosen": list(interval.chosen), "at_random": list(interval.at_random), "new": new}
+        new = np.array(interval.new, dtype=np.int64).reshape(-1, 2)
+        chosen, at_random = np.array(interval.chosen, dtype=bool), np.array(interval.at_random, dtype=bool)
+        return {"chosen": chosen, "at_random": at_random, "new": new}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~SignalWatch.state_dict`] returned."""
-        with within("scores"):
-            self.scores.load_state_dict(state["scores"])
         self._told = flag(state, "told")
-        with within("intervals"):
-            *self._closed, self._current = map(self._interval, sequence(state, "intervals"))
-        if len(self._closed) > _RENEWALS or not all(interval.chosen for interval in self._closed):
+        intervals = []
+        for place, kept in enumerate(sequence(state, "intervals")):
+            with within(f"intervals[{place}]"):
+                intervals.append(self._interval(kept))
+        if not 0 < len(intervals) <= _RENEWALS + 1 or not all(interval.chosen for interval in intervals[:-1]):
             raise StateError(("intervals",), f"must be at most {_RENEWALS} with groups, and one more")
-        with within("drawn"):
-            for prompt_id, draws in state["drawn"].items():
-                index = self.pool.index[prompt_id]
-                if not 0 < len(draws) <= self.pool.visits[index] or [new for _, new in draws[1:] if flag_of(new)]:
-                    raise StateError(
-                        (prompt_id,), f"was drawn {len(draws)} times, of {self.pool.visits[index]} in all"
-                    )
-                self._drawn[index] = [(flag_of(at_random), flag_of(new)) for at_random, new in draws]
+        *self._closed, self._current = intervals
+        self._drawn = {}
+        for place, (index, at_random, new) in enumerate(self._rows(state, "drawn", 3)):
+            draws = self._drawn.setdefault(index, [])
+            draws.append((bool(at_random), bool(new)))
+            if len(draws) > self.pool.visits[index] or (new and len(draws) > 1):
+                raise StateError((f"drawn[{place}]",), f"is of a prompt drawn {self.pool.visits[index]} times in all")
 
     def _interval(self, kept: dict[str, Any]) -> _Interval:
         """An interval as a state has it."""
-        chosen, at_random = (list(map(flag_of, sequence(kept, name))) for name in ("chosen", "at_random"))
-        new = [(self.pool.index[prompt_id], flag_of(signal)) for prompt_id, signal in sequence(kept, "new")]
+        chosen, at_random = (array(kept, name, np.bool_, None).tolist() for name in ("chosen", "at_random"))
+        new = [(index, bool(signal)) for index, signal in self._rows(kept, "new", 2)]
         if len(new) > len(chosen) + len(at_random):
             raise StateError(("new",), f"holds {len(new)} of {len(chosen) + len(at_random)} groups")
         return _Interval(chosen, at_random, new)
+
+    def _rows(self, state: dict[str, Any], name: str, width: int) -> list[list[int]]:
+        """Prompts, where they are now, each with flags."""
+        rows = array(state, name, np.int64, None, width, least=0)
+        prompts, flags = positions_of(rows[:, 0], name, self.pool, different=False), rows[:, 1:]
+        refuse(name, flags > 1, "must be a prompt and flags")
+        return np.column_stack([prompts, flags]).tolist()
 
 
 def _share(signals: Sequence[bool]) -> Share | None:

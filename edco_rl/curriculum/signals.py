@@ -4,11 +4,14 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..plugins import Registry
 from .buffer import PriorityBuffer
-from .state import within
-from .strategy import Outcome, StrategyContext
+from .outcomes import Outcome, Outcomes
+from .pool import FloatArray, IndexArray
+from .state import column, entry, known_only, within
+from .strategy import StrategyContext
 
 
 class Signal(ABC):
@@ -34,17 +37,26 @@ class Signal(ABC):
     """See [`PriorityBuffer`]."""
 
     def __init__(self, context: StrategyContext) -> None:
-        self.buffer = PriorityBuffer(context.pool, half_life=context.half_life, newest_first=self.newest_first)
+        self.buffer = PriorityBuffer(context.pool)
+        self.half_life = context.half_life
 
     @abstractmethod
     def value(self, outcome: Outcome) -> float | None:
         """The prompt's new value, or `None` where the outcome says nothing about it."""
 
-    def observe(self, outcome: Outcome) -> None:
-        """Learn from one outcome."""
-        value = self.value(outcome)
-        if value is not None:
-            self.buffer.update(outcome.index, value, outcome.version)
+    def observe(self, outcomes: Outcomes) -> None:
+        """Learn from outcomes: by default by the value of one after the other."""
+        found = [(o.index, value, o.version) for o in outcomes if (value := self.value(o)) is not None]
+        if found:
+            self.buffer.update(*map(np.array, zip(*found, strict=True)))
+
+    def first(self, n: int, step: int, rng: np.random.Generator, among: NDArray[np.bool_] | None = None) -> IndexArray:
+        """The `n` prompts of highest value at an optimizer step: see [`PriorityBuffer.first`]."""
+        return self.buffer.first(n, step, rng, half_life=self.half_life, newest_first=self.newest_first, among=among)
+
+    def ranks(self, step: int) -> FloatArray:
+        """The rank of each prompt, shape (N,): see [`PriorityBuffer.ranks`]."""
+        return self.buffer.ranks(step, half_life=self.half_life, newest_first=self.newest_first)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a restart needs."""
@@ -53,7 +65,7 @@ class Signal(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~Signal.state_dict`] returned."""
         with within("buffer"):
-            self.buffer.load_state_dict(state["buffer"])
+            self.buffer.load_state_dict(entry(state, "buffer"))
 
 
 class EstimatorScore(Signal):
@@ -62,8 +74,21 @@ class EstimatorScore(Signal):
     needs_scores = True
     newest_first = True
 
+    def __init__(self, context: StrategyContext) -> None:
+        self.buffer = context.scores
+        self.half_life = context.half_life
+
     def value(self, outcome: Outcome) -> float | None:
         return outcome.score
+
+    def observe(self, outcomes: Outcomes) -> None:
+        """The curriculum keeps the scores."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        known_only(state, ())
 
 
 class RolloutEntropy(Signal):
@@ -82,36 +107,36 @@ class _RewardSignal(Signal):
 
     def __init__(self, context: StrategyContext) -> None:
         super().__init__(context)
-        self.means = PriorityBuffer(context.pool)
+        self.means: FloatArray = np.full(len(context.pool), np.nan)
 
-    def observe(self, outcome: Outcome) -> None:
-        rewards = outcome.rewards
-        if rewards is not None:
-            mean = float(np.mean(rewards))
-            if len(rewards) == 1 and self.means.known[outcome.index]:
-                mean = (mean + float(self.means.scores[outcome.index])) / 2
-            self.means.update(outcome.index, mean, outcome.version)
-        super().observe(outcome)
+    @abstractmethod
+    def values(self, groups: Outcomes, means: FloatArray) -> FloatArray:
+        """The new values of prompts, from their groups and mean rewards, shape (G,)."""
+
+    def value(self, outcome: Outcome) -> float | None:
+        groups = Outcomes.of([outcome])
+        return float(self.values(groups, groups.means())[0]) if outcome.rewards else None
+
+    def observe(self, outcomes: Outcomes) -> None:
+        for groups in outcomes.groups.one_each():
+            means, before = groups.means(), self.means[groups.index]
+            means = np.where((groups.sizes == 1) & ~np.isnan(before), (means + before) / 2, means)
+            self.means[groups.index] = means
+            self.buffer.update(groups.index, self.values(groups, means), groups.version)
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"means": self.means.state_dict()}
+        return super().state_dict() | {"means": self.means.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        with within("means"):
-            self.means.load_state_dict(state["means"])
+        self.means = column(state, "means", self.buffer.pool, np.float64, np.nan, missing=True)
 
 
 class RewardVariance(_RewardSignal):
     """Variance of the group's rewards: without it a group has no gradient (VCRL, arXiv 2509.19803)."""
 
-    def value(self, outcome: Outcome) -> float | None:
-        if outcome.rewards is None:
-            return None
-        if len(outcome.rewards) > 1:
-            return float(np.var(outcome.rewards))
-        mean = float(self.means.scores[outcome.index])
-        return max(mean * (1.0 - mean), 0.0)
+    def values(self, groups: Outcomes, means: FloatArray) -> FloatArray:
+        return np.where(groups.sizes > 1, groups.variances(), np.maximum(means * (1.0 - means), 0.0))
 
 
 class PassRate(_RewardSignal):
@@ -126,8 +151,8 @@ class PassRate(_RewardSignal):
         super().__init__(context)
         self.target = target
 
-    def value(self, outcome: Outcome) -> float | None:
-        return None if outcome.rewards is None else -abs(float(self.means.scores[outcome.index]) - self.target)
+    def values(self, groups: Outcomes, means: FloatArray) -> FloatArray:
+        return -np.abs(means - self.target)
 
 
 SIGNALS = Registry(

@@ -7,11 +7,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
-from .pool import FloatArray, IndexArray, Pool
+from ..id_hashes import first_double
+from .pool import IndexArray, Pool
 
 _LARGEST = 1e300
+_MOST_VISITS = 2**30  # leaves room to count on
 _DIGEST = re.compile("|[0-9a-f]{64}")
 CARRIED_OVER = (-1e-6, 1.0)
 """Range of a part of a prompt that is left for the next batch; rounding can leave it below 0."""
@@ -96,7 +99,7 @@ def whole(state: Any, name: str, least: int = 0, most: int | None = None) -> int
 
 def step_number(state: Any, name: str) -> int:
     """An entry that is an optimizer step, none after the checkpoint's own."""
-    return whole(state, name, most=_latest_step.get())
+    return whole(state, name, most=latest_step())
 
 
 def number(state: Any, name: str, least: float = -np.inf, most: float = np.inf) -> float:
@@ -107,114 +110,127 @@ def number(state: Any, name: str, least: float = -np.inf, most: float = np.inf) 
     return float(value)
 
 
+def latest_step() -> int:
+    """The last optimizer step that a state may speak of."""
+    return _latest_step.get()
+
+
 def flag(state: Any, name: str) -> bool:
     """An entry that is true or false."""
-    with within(name):
-        return flag_of(entry(state, name))
-
-
-def flag_of(value: Any) -> bool:
-    """The same, of a value."""
+    value = entry(state, name)
     if not isinstance(value, bool):
-        raise StateError((), f"must be true or false; got {_shown(value)}")
+        raise StateError((name,), f"must be true or false; got {_shown(value)}")
     return value
 
 
 def sequence(state: Any, name: str) -> list[Any]:
     """An entry that is a list."""
     value = entry(state, name)
-    if not isinstance(value, list | tuple | np.ndarray):
+    if not isinstance(value, list | tuple):
         raise StateError((name,), f"must be a list; got {_shown(value)}")
     return list(value)
 
 
-def numbers(state: Any, name: str) -> FloatArray:
-    """An entry that lists finite numbers, shape (n,)."""
-    values = sequence(state, name)
-    for place, value in enumerate(values):
-        if not _is_finite(value):
-            raise StateError((name, place), f"must be a finite number; got {_shown(value)}")
-    return np.array(values, dtype=np.float64)
+def refuse(name: str, wrong: NDArray[np.bool_], reason: str, values: NDArray[Any] | None = None) -> None:
+    """Refuse an array for the first of its values that is wrong, if any is."""
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        got = "" if values is None else f"; got {values[place]}"
+        raise StateError((f"{name}[{', '.join(map(str, place))}]",), reason + got)
 
 
-def prompts(state: Any, name: str, pool: Pool) -> IndexArray:
-    """An entry that lists different prompts of the pool by their ids: their positions, as ordered, shape (n,)."""
-    ids = sequence(state, name)
-    indices = _positions(ids, (name,), pool)
-    if len(set(indices)) < len(indices):
-        seen: set[int] = set()
-        double = next(i for i in indices if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-        raise StateError((name,), f"holds prompt {pool.ids[double]!r} twice")
-    return np.array(indices, dtype=np.int64)
-
-
-def table(
-    state: Any, name: str | None, pool: Pool, width: int, least: float = -np.inf
-) -> tuple[IndexArray, FloatArray]:
-    """An entry, or the state itself, that holds `width` numbers for each of some prompts, by their ids.
+def array(
+    state: Any,
+    name: str,
+    dtype: Any,
+    *shape: int | None,
+    least: float | None = None,
+    most: float | None = None,
+    missing: bool = False,
+) -> NDArray[Any]:
+    """An entry that is an array.
 
     Args:
         state (`Mapping`):
             The state.
-        name (`str`, *optional*):
+        name (`str`):
             The entry.
+        dtype (NumPy type):
+            Type of its numbers, which are finite.
+        shape (`int`, *optional*):
+            Its length in each dimension; `None` for any.
+        least (`float`, *optional*), most (`float`, *optional*):
+            The least and the most that each number may be.
+        missing (`bool`, *optional*, defaults to `False`):
+            Whether numbers may be NaN.
+    """
+    value = entry(state, name)
+    expected = f"an array of {np.dtype(dtype)}, shape ({', '.join('n' if n is None else str(n) for n in shape)})"
+    if not isinstance(value, np.ndarray):
+        raise StateError((name,), f"must be {expected}; got {_shown(value)}")
+    fits = len(shape) == value.ndim and all(n in (None, own) for n, own in zip(shape, value.shape, strict=True))
+    if value.dtype != dtype or not fits:
+        got = ", ".join(map(str, value.shape))
+        raise StateError((name,), f"must be {expected}; got {value.dtype}, shape ({got})")
+    is_float = value.dtype.kind == "f"
+    largest = min(_LARGEST, float(np.finfo(value.dtype).max)) if is_float else _LARGEST
+    wrong = ~((value >= (-largest if least is None else least)) & (value <= (largest if most is None else most)))
+    if missing:
+        wrong &= ~np.isnan(value)
+    range_ = ("" if least is None else f" from {least:g}") + ("" if most is None else f" to {most}")
+    refuse(name, wrong, f"must be a {'finite' if is_float else 'whole'} number{range_}", value)
+    return value
+
+
+def column(
+    state: Any,
+    name: str,
+    pool: Pool,
+    dtype: Any,
+    new: Any,
+    *width: int,
+    least: float | None = None,
+    most: float | None = None,
+    missing: bool = False,
+) -> NDArray[Any]:
+    """An entry that is an array of a value, or `width` of them, for each prompt, of this pool's prompts.
+
+    Args:
+        state (`Mapping`), name (`str`), dtype (NumPy type), least, most, missing:
+            As of [`array`].
         pool (`Pool`):
             The prompts.
-        width (`int`):
-            Numbers a prompt.
-        least (`float`, *optional*):
-            The least that each may be.
-
-    Returns:
-        `tuple[IndexArray, FloatArray]`: positions of the prompts, shape (n,), and their numbers, shape (n, width).
+        new (number):
+            The value of prompts that are new since.
+        width (`int`, *optional*):
+            Values a prompt.
     """
-    names = () if name is None else (name,)
-    found = entry(state, *names)
-    if not isinstance(found, Mapping):
-        raise StateError(names, f"must be a mapping of prompts; got {_shown(found)}")
-    return _numbers_of(list(found), list(found.values()), names, pool, width, least)
+    return pool.restored(
+        array(state, name, dtype, pool.saved, *width, least=least, most=most, missing=missing), dtype, new
+    )
 
 
-def rows(state: Any, name: str, pool: Pool, width: int) -> tuple[IndexArray, FloatArray]:
-    """As [`table`], of an entry that lists the id of a prompt with its numbers, and a prompt more than once."""
-    found = sequence(state, name)
-    for place, row in enumerate(found):
-        if not isinstance(row, list | tuple) or not row:
-            raise StateError((name, place), f"must be a prompt and {width} numbers; got {_shown(row)}")
-    return _numbers_of([row[0] for row in found], [row[1:] for row in found], (name,), pool, width, -np.inf)
+def positions(state: Any, name: str, pool: Pool, *, different: bool = True) -> IndexArray:
+    """An entry that lists prompts, by default different ones: where they are in the pool, as ordered, shape (n,)."""
+    return positions_of(array(state, name, np.int64, None), name, pool, different=different)
 
 
-def _numbers_of(
-    ids: list[Any], values: list[Any], names: tuple[str, ...], pool: Pool, width: int, least: float
-) -> tuple[IndexArray, FloatArray]:
-    indices = _positions(ids, names, pool)
-    for prompt_id, row in zip(ids, values, strict=True):
-        if (
-            not isinstance(row, list | tuple)
-            or len(row) != width
-            or not all(_is_finite(value) and value >= least for value in row)
-        ):
-            range_ = "" if least == -np.inf else f" from {least:g}"
-            raise StateError((*names, prompt_id), f"must be {width} finite numbers{range_}; got {_shown(row)}")
-    with within(*names):
-        return np.array(indices, dtype=np.int64), np.array(values, dtype=np.float64).reshape(-1, width)
-
-
-def steps(column: FloatArray, where: str) -> IndexArray:
-    """A column of a table that holds optimizer steps, none after the checkpoint's own, shape (n,)."""
-    latest = _latest_step.get()
-    wrong = (column != np.floor(column)) | (column < 0) | (column > latest)
-    if wrong.any():
-        raise StateError((where,), f"must hold optimizer steps from 0 to {latest}; got {column[wrong][0]:g}")
-    return column.astype(np.int64)
+def positions_of(values: IndexArray, name: str, pool: Pool, *, different: bool = True) -> IndexArray:
+    """The same, of a part of an entry."""
+    refuse(name, (values < 0) | (values >= pool.saved), f"must be a position from 0 to {pool.saved - 1}", values)
+    if different:
+        again = np.ones(len(values), dtype=bool)
+        again[np.unique(values, return_index=True)[1]] = False
+        refuse(name, again, "must be another prompt than those before", values)
+    return pool.moved(values)
 
 
 def drawn_prompts(state: Any, name: str, pool: Pool) -> IndexArray:
-    """As [`prompts`], of prompts that were drawn."""
-    indices = prompts(state, name, pool)
+    """As [`positions`], of prompts that were drawn."""
+    indices = positions(state, name, pool)
     never = indices[pool.visits[indices] == 0]
     if len(never):
-        raise StateError((name,), f"holds {pool.ids[never[0]]!r}, which was never drawn")
+        raise StateError((name,), f"holds {pool.ids[int(never[0])]!r}, which was never drawn")
     return indices
 
 
@@ -238,27 +254,19 @@ def changed_settings(kept: Any, own: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def restore_visits(state: Any, pool: Pool) -> None:
+def restore_pool(state: Any, pool: Pool) -> None:
     """Give a pool the visits in a state, whose prompts it must have.
 
     Raises:
-        ConfigurationError: Prompts are gone; how many, and the id of the first.
+        ConfigurationError: Prompts are gone; how many, and the row of the first.
     """
-    ids = sequence(state, "ids")
-    missing = [prompt_id for prompt_id in ids if not isinstance(prompt_id, str) or prompt_id not in pool.index]
-    if missing:
-        raise ConfigurationError(
-            f"Of the {len(ids)} prompts of the checkpoint's curriculum {len(missing)} are not in this data set, the "
-            f"first with id {missing[0]!r}. Resume with the data set it was made with."
-        )
-    prompts(state, "ids", pool)
-    visits = entry(state, "visits")
-    with within("visits"):
-        known_only(visits, ids)
-        indices = _positions(list(visits), (), pool)
-        counts = [whole(visits, prompt_id, 1, pool.max_visits) for prompt_id in visits]
-        pool.visits[:] = 0
-        pool.visits[indices] = counts
+    keys = array(state, "keys", np.uint64, None)
+    double = None if np.array_equal(keys, pool.keys) else first_double(keys)
+    if double is not None:
+        raise StateError((f"keys[{double[1]}]",), f"must be another than keys[{double[0]}]")
+    pool.resume(keys)
+    most = _MOST_VISITS if pool.max_visits is None else pool.max_visits
+    pool.visits[:] = column(state, "visits", pool, np.int32, 0, least=0, most=most)
 
 
 def restore_generator(state: Any, name: str, generator: np.random.Generator) -> None:
@@ -267,18 +275,10 @@ def restore_generator(state: Any, name: str, generator: np.random.Generator) -> 
     fresh = bits.state
     with within(name):
         bits.state = kept
-        if bits.state != kept:
+        if repr(bits.state) != repr(kept):  # to which True is not 1
             raise ValueError("its numbers are out of range")
         if kept["state"].get("inc") != fresh["state"].get("inc"):  # of a PCG64 it comes from the seed alone
             raise StateError((), "is the state of a generator with another seed")
-
-
-def _positions(ids: list[Any], names: tuple[str, ...], pool: Pool) -> list[int]:
-    try:
-        return [pool.index[prompt_id] for prompt_id in ids]
-    except (KeyError, TypeError) as error:
-        unknown = next(one for one in ids if not isinstance(one, str) or one not in pool.index)
-        raise StateError(names, f"holds {_shown(unknown)}, which is no prompt's id") from error
 
 
 def _kind(value: Any) -> type:

@@ -2,14 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ConfigurationError
+from .buffer import PriorityBuffer
+from .choosing import any_but
+from .outcomes import Outcomes
 from .pool import FloatArray, IndexArray, Pool
-from .state import prompts, restore_generator
+from .state import positions, restore_generator
 
 
 @dataclass(frozen=True)
@@ -32,37 +35,11 @@ class StrategyContext:
     size: int
     seed: int
     half_life: float | None = None
+    scores: PriorityBuffer = field(init=False)
+    """The estimator's latest score of each prompt, which the curriculum keeps."""
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became known about one prompt. A field that was not observed is `None`.
-
-    Args:
-        index (`int`):
-            The prompt's position in the pool.
-        version (`int`):
-            Optimizer step of the weights that were observed.
-        score (`float`, *optional*):
-            The estimator's score, in nats.
-        entropy (`float`, *optional*):
-            Entropy of the rollouts the prompt was trained on, in nats.
-        rewards (`tuple[float, ...]`, *optional*):
-            Rewards of the group. Without rollouts (supervised fine-tuning), one number: the share of the reference's
-            tokens that the model ranks first.
-        truncated (`tuple[bool, ...]`, *optional*):
-            Which completions of the group the token limit cut off.
-        admitted (`bool`, *optional*, defaults to `True`):
-            Whether the gates let the group into the optimizer's batch.
-    """
-
-    index: int
-    version: int
-    score: float | None = None
-    entropy: float | None = None
-    rewards: tuple[float, ...] | None = None
-    truncated: tuple[bool, ...] | None = None
-    admitted: bool = True
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", PriorityBuffer(self.pool))
 
 
 def success_rates(rewards: Sequence[float], success_at: float | None) -> Sequence[float]:
@@ -70,12 +47,12 @@ def success_rates(rewards: Sequence[float], success_at: float | None) -> Sequenc
     return rewards if success_at is None else [float(reward >= success_at) for reward in rewards]
 
 
-def successes_and_failures(outcome: Outcome, success_at: float | None, pool: Pool, name: str) -> tuple[float, float]:
-    """How many completions of a group came out well, and how many badly, in parts too.
+def successes_and_failures(groups: Outcomes, success_at: float | None, pool: Pool, name: str) -> FloatArray:
+    """How many completions of each group came out well, and how many badly, in parts too, shape (G, 2).
 
     Args:
-        outcome ([`Outcome`]):
-            A group with rewards.
+        groups ([`Outcomes`]):
+            Groups with rewards.
         success_at (`float`, *optional*):
             As of [`success_rates`].
         pool (`Pool`):
@@ -86,14 +63,17 @@ def successes_and_failures(outcome: Outcome, success_at: float | None, pool: Poo
     Raises:
         ConfigurationError: A reward is not between 0 and 1, and `success_at` does not say what a success is.
     """
-    assert outcome.rewards is not None
-    rates = success_rates(outcome.rewards, success_at)
-    if min(rates) < 0 or max(rates) > 1:
+    rates = groups.rewards if success_at is None else (groups.rewards >= success_at).astype(np.float64)
+    wrong = np.flatnonzero((rates < 0) | (rates > 1))
+    if len(wrong):
+        row = int(np.searchsorted(np.cumsum(groups.sizes), wrong[0], side="right"))
+        [outcome] = groups.take(np.array([row]))
         raise ConfigurationError(
-            f"{name} needs rewards between 0 and 1; prompt {pool.ids[outcome.index]!r} got {list(rates)}. "
-            "success_at says from which reward on an answer is right."
+            f"{name} needs rewards between 0 and 1; prompt {pool.ids[outcome.index]!r} got "
+            f"{list(outcome.rewards or ())}. success_at says from which reward on an answer is right."
         )
-    return sum(rates), len(rates) - sum(rates)
+    good = groups.sums(rates)
+    return np.column_stack([good, groups.sizes - good])
 
 
 class Strategy(ABC):
@@ -166,14 +146,19 @@ class Strategy(ABC):
         """`n` prompts of the pool at random, or all where it has no more, in the pool's order."""
         if n >= len(self.pool):
             return np.arange(len(self.pool))
-        return np.sort(self.rng.choice(len(self.pool), size=n, replace=False))
+        return np.sort(any_but(np.empty(0, dtype=np.int64), len(self.pool), n, self.rng))
 
     def wants(self, budget: int) -> IndexArray:
         """At most `budget` prompts the strategy would like scored next. None by default: scoring is skipped."""
         return np.empty(0, dtype=np.int64)
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027 (learning nothing is a valid strategy)
-        """Learn what scoring or rollouts said about prompts, those of groups that no gate admitted among them."""
+    def observe(self, outcomes: Outcomes) -> None:  # noqa: B027 (learning nothing is a valid strategy)
+        """Learn what scoring or rollouts said about prompts, those of groups that no gate admitted among them.
+
+        Args:
+            outcomes ([`Outcomes`]):
+                Columns; iterated over, an [`Outcome`] each.
+        """
 
     def validate(self, loss: float) -> None:  # noqa: B027
         """Learn the loss on the validation set, each time it was evaluated."""
@@ -216,13 +201,17 @@ class Strategy(ABC):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a restart needs, as plain values and NumPy arrays; prompts by id, not by index."""
-        return {"rng": self.rng.bit_generator.state, "queue": self.pool.ids_of(self.queue)}
+        """Everything a restart needs, as plain values and NumPy arrays, which are not changed any more.
+
+        Prompts are kept by id, or by position: the pool says where they are when the state is restored, of a list of
+        prompts by `self.pool.moved(...)`, and of an array with a value for each prompt by `self.pool.restored(...)`.
+        """
+        return {"rng": self.rng.bit_generator.state, "queue": np.asarray(self.queue, dtype=np.int64)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~Strategy.state_dict`] returned."""
         restore_generator(state, "rng", self.rng)
-        self.queue = prompts(state, "queue", self.pool)
+        self.queue = positions(state, "queue", self.pool)
 
 
 def quantile_metrics(name: str, values: FloatArray) -> dict[str, float]:

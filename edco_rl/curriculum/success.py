@@ -1,15 +1,19 @@
 """Strategies that follow the rewards: each prompt's chance of success, or the policy's over all prompts."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
+from .choosing import ascending
 from .orders import ByDifficulty
+from .outcomes import Outcomes
 from .pool import FloatArray, IndexArray
-from .state import number, table
-from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, successes_and_failures
+from .state import column, number
+from .strategy import Strategy, StrategyContext, quantile_metrics, successes_and_failures
 
 
 class MoPPS(Strategy):
@@ -62,15 +66,10 @@ class MoPPS(Strategy):
         # Successes and failures, discounted, of each prompt.
         self.evidence: FloatArray = np.zeros((len(self.pool), 2))
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if outcome.rewards is not None:
-                self.evidence[outcome.index] *= self.discount
-                self.evidence[outcome.index] += successes_and_failures(outcome, self.success_at, self.pool, self.name)
-
-    def priors(self) -> FloatArray:
-        """Both parameters of each prompt's Beta prior, shape (N, 2)."""
-        return np.full((len(self.pool), 2), self.prior)
+    def observe(self, outcomes: Outcomes) -> None:
+        for groups in outcomes.groups.one_each():
+            counts = successes_and_failures(groups, self.success_at, self.pool, self.name)
+            self.evidence[groups.index] = self.evidence[groups.index] * self.discount + counts
 
     def _looked_at(self, n: int) -> IndexArray:
         """The candidates for `n` places. As in the authors' loader, the rest of a pass is left for the next one."""
@@ -78,26 +77,25 @@ class MoPPS(Strategy):
         if wanted >= len(self.pool):
             return np.arange(len(self.pool))
         if len(self.queue) < wanted:
-            self.queue = self.rng.permutation(len(self.pool))
+            self.queue = self.rng.permutation(np.arange(len(self.pool), dtype=np.int32))
         return self.take(wanted)
 
     def select(self, n: int) -> IndexArray:
         candidates = self._looked_at(n)
-        rates = self.rng.beta(*(self.evidence + self.priors())[candidates].T)
-        distance = np.where(self.pool.eligible()[candidates], np.abs(rates - self.target), np.inf)
+        rates = self.rng.beta(*(self.evidence[candidates] + self.prior).T)
+        distance = np.where(self.pool.eligible(candidates), np.abs(rates - self.target), np.inf)
         return candidates[np.argsort(distance, kind="stable")[:n]]
 
     def metrics(self) -> dict[str, float]:
-        posterior = self.evidence + self.priors()
+        posterior = self.evidence[self.pool.sample] + self.prior
         return quantile_metrics("success", posterior[:, 0] / posterior.sum(axis=1))
 
     def state_dict(self) -> dict[str, Any]:
-        seen = np.flatnonzero(self.evidence.any(axis=1))
-        return super().state_dict() | {"evidence": {self.pool.ids[i]: self.evidence[i].tolist() for i in seen}}
+        return super().state_dict() | {"evidence": self.evidence.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        indices, self.evidence[indices] = table(state, "evidence", self.pool, 2, least=0.0)
+        self.evidence = column(state, "evidence", self.pool, np.float64, 0.0, 2, least=0.0)
 
 
 class AdaRFT(ByDifficulty):
@@ -141,29 +139,51 @@ class AdaRFT(ByDifficulty):
         self.step_size = step_size
         self.sensitivity = sensitivity
         self.target = 0.0
+        # The pool from easy to hard, equal ones in its order, and the difficulty of those without a score.
+        self._known: tuple[NDArray[np.int32], float] | None = None
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def observe(self, outcomes: Outcomes) -> None:
         super().observe(outcomes)
-        rewards = [np.mean(outcome.rewards) for outcome in outcomes if outcome.rewards is not None]
-        if rewards:
-            change = self.step_size * np.tanh(self.sensitivity * (np.mean(rewards) - self.target_reward))
+        if not np.isnan(outcomes.score).all():
+            self._known = None
+        groups = outcomes.groups
+        if len(groups):
+            change = self.step_size * np.tanh(self.sensitivity * (np.mean(groups.means()) - self.target_reward))
             self.target = float(np.clip(self.target + change, 0.0, 1.0))
 
-    def difficulties(self) -> FloatArray:
-        """Difficulty of each prompt, 0 to 1, shape (N,)."""
-        if self.difficulty_range is not None:
-            lowest, highest = self.difficulty_range
-            return (self.buffer.filled() - lowest) / (highest - lowest)
-        size = len(self.pool)
-        quantiles = np.empty(size)
-        quantiles[self.difficulty_order()] = np.arange(size) / max(size - 1, 1)
-        return quantiles
+    def renew(self, step: int) -> None:
+        self._sorted()
+
+    def _sorted(self) -> tuple[NDArray[np.int32], float]:
+        if self._known is None:
+            self._known = ascending(self.buffer.filled()).astype(np.int32), self.buffer.mean()
+        return self._known
+
+    def _difficulties(self, places: IndexArray) -> FloatArray:
+        """Difficulty, 0 to 1, of the prompts at some places from easy to hard, shape (len(places),)."""
+        if self.difficulty_range is None:
+            return places / max(len(self.pool) - 1, 1)
+        (order, mean), (lowest, highest) = self._sorted(), self.difficulty_range
+        scores = self.buffer.scores[order[places]]
+        return (np.where(np.isnan(scores), mean, scores) - lowest) / (highest - lowest)
 
     def select(self, n: int) -> IndexArray:
-        distance = np.where(self.pool.eligible(), np.abs(self.difficulties() - self.target), np.inf)
-        near = np.argsort(distance, kind="stable")
+        order, size = self._sorted()[0], len(self.pool)
+        wanted = min(max(self.size, n), size) if self.least_visited else n
+        centre = bisect_left(range(size), self.target, key=lambda place: self._difficulties(np.array([place]))[0])
+        reach = wanted
+        while True:  # ever more on both sides, until none beyond them can be nearer than those that are taken
+            low, high = max(centre - reach, 0), min(centre + reach, size)
+            near = order[low:high].astype(np.int64)
+            distance = np.abs(self._difficulties(np.arange(low, high)) - self.target)
+            distance = np.where(self.pool.eligible(near), distance, np.inf)
+            ends = [place for place in (low - 1, high) if 0 <= place < size]
+            beyond = np.abs(self._difficulties(np.array(ends, dtype=np.int64)) - self.target).min(initial=np.inf)
+            if not ends or np.count_nonzero(distance < beyond) >= wanted:
+                break
+            reach *= 2
+        near = near[np.lexsort((near, distance))][:wanted]
         if self.least_visited:
-            near = near[: max(self.size, n)]
             near = near[np.argsort(self.pool.visits[near], kind="stable")]
         return near[:n]
 
@@ -176,3 +196,4 @@ class AdaRFT(ByDifficulty):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.target = number(state, "target", 0.0, 1.0)
+        self._known = None

@@ -6,7 +6,8 @@ from typing import Any
 
 from .choices import LABELS, OPTIONS, option_label, option_labels, read_options
 from .conversations import read_conversation
-from .prompts import Prompt, content_id, fill_template, make_completion, make_prompt, with_system_prompt
+from .ids import content_id
+from .prompts import Prompt, fill_template, make_completion, make_prompt, with_system_prompt
 from .rows import FieldError, Row, check_text, is_missing
 
 # Names of this package first; then what public data sets call the same thing.

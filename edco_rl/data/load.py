@@ -15,8 +15,9 @@ from ..config import DataConfig
 from ..errors import ConfigurationError
 from .formats import FORMATS, PromptSettings, detect_format
 from .hub import ADAPTERS, HUB_DATASETS, Adapter
+from .ids import prompt_ids
 from .overlap import count_overlaps, split_rows
-from .prompts import make_completion, prompt_ids, with_system_prompt
+from .prompts import make_completion, with_system_prompt
 from .rows import FieldError, InvalidRows, RawRow, Row, SeenIds, check_encoding
 from .sources import Source, find_sources, has_no_splits
 from .tasks import DEFAULT_TRAIN_PROMPTS, generate_tasks, is_generated

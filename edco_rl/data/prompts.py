@@ -1,21 +1,26 @@
-"""Prompts: checked before anything is loaded, with an id that stays the same when rows move; their forms."""
+"""Prompts: checked before anything is loaded, and their forms."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from string import Formatter
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from jinja2 import TemplateError
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
-from .messages import messages_problem
+from .messages import ROLES, messages_problem
 
 Prompt = str | list[dict[str, Any]]
 
 # How plain prompts end that are built from a row: what comes next is the answer.
 _CUES = ("Answer:", "Response:")
+_KEYS, _LAST_ROLES = ("role", "content"), ("user", "tool")
+# Rows that are checked at a time.
+_BLOCK = 10_000
 
 
 def make_prompt(text: str, conversational: bool) -> Prompt:
@@ -98,10 +103,51 @@ def check_prompts(dataset: Any) -> None:
         )
     if "prompt" not in dataset.column_names:
         raise ConfigurationError(f"The data set has no column 'prompt'; its columns are {dataset.column_names}.")
-    for row, prompt in enumerate(dataset["prompt"]):
-        problem = prompt_problem(prompt)
-        if problem:
-            raise ConfigurationError(f"Row {row}, column 'prompt': {problem}.")
+    prompts, first = dataset.select_columns(["prompt"]), 0
+    for block in prompts.with_format("arrow").iter(_BLOCK):
+        suspects = ~_usable(block["prompt"])
+        values = prompts[first : first + len(suspects)]["prompt"] if suspects.any() else []
+        for row in np.flatnonzero(suspects):
+            problem = prompt_problem(values[row])
+            if problem:
+                raise ConfigurationError(f"Row {first + row}, column 'prompt': {problem}.")
+        first += len(suspects)
+
+
+def _usable(prompts: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Which prompts surely have no problem, shape (N,); the others have to be looked at."""
+    if _is_text(prompts.type):
+        return _has_text(prompts)
+    if not all(_is_text(kinds_of_messages(prompts.type).get(key)) for key in _KEYS):
+        return np.zeros(len(prompts), dtype=bool)
+    role, content = (pc.struct_field(pc.list_flatten(prompts), key) for key in _KEYS)
+    lengths = pc.list_value_length(prompts).fill_null(0).to_numpy()
+    ends = np.cumsum(lengths)
+    wrong = ~(_is_in(role, ROLES) & content.is_valid().to_numpy())
+    wrong_before = np.concatenate([[0], np.cumsum(wrong)])
+    usable = (lengths > 0) & (wrong_before[ends] == wrong_before[ends - lengths])
+    last = ends[usable] - 1
+    usable[usable] = _is_in(role.take(last), _LAST_ROLES) & _has_text(content.take(last))
+    return usable
+
+
+def kinds_of_messages(kind: pa.DataType) -> dict[str, pa.DataType]:
+    """The Arrow type of each key of messages; nothing where it is not one of messages."""
+    messages = kind.value_type if pa.types.is_list(kind) else None
+    return {} if messages is None or not pa.types.is_struct(messages) else {one.name: one.type for one in messages}
+
+
+def _is_text(kind: pa.DataType | None) -> bool:
+    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _has_text(values: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Which texts begin, after white space, with a letter, a digit, a mark or a symbol."""
+    return pc.match_substring_regex(values, r"^\s*[\pL\pN\pP\pS]").fill_null(False).to_numpy()
+
+
+def _is_in(values: pa.ChunkedArray, names: tuple[str, ...]) -> NDArray[np.bool_]:
+    return pc.is_in(values, pa.array(names, values.type)).to_numpy()
 
 
 def prompt_problem(prompt: Any) -> str | None:
@@ -112,37 +158,7 @@ def prompt_problem(prompt: Any) -> str | None:
         return f"expected text or a list of messages, got {type(prompt).__name__}"
     if not prompt:
         return "the prompt is empty"
-    return messages_problem(prompt, ("user", "tool"))
-
-
-def prompt_ids(dataset: Dataset) -> list[str]:
-    """A stable id for each row: its column `id` where there is one, else a hash of the prompt.
-
-    Equal prompts without an id are told apart by their number of occurrence.
-
-    Raises:
-        ConfigurationError: The column `id` holds a value twice.
-    """
-    ids: list[str] = []
-    rows: dict[str, int] = {}
-    given = "id" in dataset.column_names
-    for row, value in enumerate(dataset["id" if given else "prompt"]):
-        base = str(value) if given else content_id(value)
-        if given and base in rows:
-            raise ConfigurationError(f"Row {row}, column 'id': {base!r} is also the id of row {rows[base]}.")
-        rows.setdefault(base, row if given else 0)
-        if given:
-            ids.append(base)
-        else:
-            rows[base] += 1
-            ids.append(base if rows[base] == 1 else f"{base}-{rows[base]}")
-    return ids
-
-
-def content_id(content: Any) -> str:
-    """A hash of what a prompt is made from, the same wherever its row stands."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return messages_problem(prompt, _LAST_ROLES)
 
 
 def with_instruction(prompt: Prompt, instruction: str, place: str = "after") -> Prompt:

@@ -8,7 +8,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..config import RunConfig
-from ..data.prompts import prompt_ids
+from ..data.ids import prompt_ids
 from ..engine.protocol import Sampling
 from ..rewards import RewardFunction, get_reward
 from ..store import fingerprint

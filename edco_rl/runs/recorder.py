@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ class RunRecorder(TrainerCallback):
         counts = gather_object([dict(self.trainer.tokens)])
         return sum(map(Counter, counts), Counter())
 
-    def _observe(self, outcomes: Sequence[Outcome]) -> None:
+    def _observe(self, outcomes: Iterable[Outcome]) -> None:
         self._outcomes += outcomes
 
     def _record_step(self, step: int) -> None:

@@ -20,6 +20,7 @@ from .fingerprint import (
 )
 from .model_folder import UNFINISHED_MODEL, begin_model, put_model_in_place
 from .parts import Parts
+from .state_files import read_state, write_state
 
 __all__ = [
     "UNFINISHED_FOLDER",
@@ -43,6 +44,7 @@ __all__ = [
     "plain",
     "put_model_in_place",
     "read_json",
+    "read_state",
     "remove",
     "remove_checkpoint",
     "rows_fingerprint",
@@ -50,6 +52,7 @@ __all__ = [
     "save_value",
     "sync",
     "write_json",
+    "write_state",
     "write_table",
     "write_text",
     "write_whole",

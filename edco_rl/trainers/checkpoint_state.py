@@ -1,6 +1,5 @@
 """The curriculum in checkpoints: its state, as JSON one can read, and which of a run's settings are other ones."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..config import CurriculumConfig
 from ..curriculum import Curriculum, CurriculumBatchSampler
 from ..curriculum.state import StateError, changed_settings, entry, known_only, no_later_than, whole, within
 from ..errors import ConfigurationError
-from ..store import plain, read_json, write_text
+from ..store import plain, read_state, write_state
 
 CURRICULUM_FILE = "curriculum.json"
 
@@ -30,14 +29,14 @@ def save_state(
     step: int,
     settings: dict[str, Any],
 ) -> None:
-    """Write the state to `curriculum.json` in a folder, whole or not at all."""
+    """Write the state to `curriculum.json` in a folder, and its arrays beside it, whole or not at all."""
     state = {
         "step": step,
         "settings": settings,
         "curriculum": curriculum.state_dict(),
         "sampler": sampler.state_dict(),
     }
-    write_text(Path(folder) / CURRICULUM_FILE, json.dumps(state, default=_to_plain, allow_nan=False))
+    write_state(Path(folder) / CURRICULUM_FILE, state)
 
 
 def load_state(
@@ -59,7 +58,7 @@ def load_state(
     path = Path(folder) / CURRICULUM_FILE
     if not path.is_file():
         raise ConfigurationError(f"The checkpoint {folder} has no {CURRICULUM_FILE}: it is not one of a curriculum.")
-    state = read_json(path)
+    state = read_state(path)
     try:
         known_only(state, ("step", "settings", "curriculum", "sampler"))
         if whole(state, "step") != step:
@@ -79,17 +78,9 @@ def load_state(
                     part.load_state_dict(entry(state, name))
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
-    kept, now = state["curriculum"]["ids"], curriculum.pool.ids
+    kept, now = state["curriculum"]["keys"], curriculum.pool.keys
     if len(kept) < len(now):
         changed["prompts"] = f"{len(kept)} prompts, this run has {len(now)}"
-    elif tuple(kept) != now:
+    elif not np.array_equal(kept, now):
         changed["prompts"] = "prompts in another order"
     return changed
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"Cannot write {type(value).__name__} to {CURRICULUM_FILE}.")

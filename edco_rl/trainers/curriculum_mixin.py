@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,14 +10,17 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from numpy.typing import NDArray
+from pyarrow.types import is_floating, is_integer
 from torch.utils.data import DataLoader
 from transformers import ProgressCallback
 
 from ..config import CurriculumConfig, EngineConfig
-from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Pool
+from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Outcomes, Pool
 from ..curriculum.pool import IndexArray
+from ..data.ids import prompt_ids
 from ..data.lengths import check_lengths
-from ..data.prompts import check_prompts, prompt_ids
+from ..data.prompts import check_prompts
 from ..errors import ConfigurationError
 from .batches import INDEX, BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
@@ -69,7 +72,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
     stopwatch: Stopwatch
     tokens: Counter[str]
     """Tokens this process has `generated` for rollouts, `scored` prompts with, and `trained` on."""
-    outcome_observers: list[Callable[[Sequence[Outcome]], None]]
+    outcome_observers: list[Callable[[Outcomes], None]]
     """Told, with the curriculum, what became known about prompts."""
 
     def __init__(
@@ -190,10 +193,12 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(CurriculumProgressCallback)
 
-    def _column(self, name: str) -> Sequence[Any]:
+    def _column(self, name: str) -> Sequence[Any] | NDArray[Any]:
         """A column of the training set, or `prompt_length`: the tokens of each prompt."""
         if name in self._prompt_rows.column_names:
-            return self._prompt_rows[name]
+            values = self._prompt_rows.select_columns([name]).with_format("arrow")[:][name]
+            number = not values.null_count and (is_integer(values.type) or is_floating(values.type))
+            return values.to_numpy() if number else values.to_pylist()
         if name == "prompt_length":
             return self._prompt_lengths()
         raise KeyError(name)
@@ -240,12 +245,13 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
             logger.warning(notice)
         self._begin_round()
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def observe(self, outcomes: Iterable[Outcome]) -> None:
         """Tell the curriculum what became known, the same on every rank.
 
         Raises:
             RuntimeError: The ranks' curricula are not in the same state.
         """
+        outcomes = Outcomes.of(outcomes)
         self.curriculum.observe(outcomes)
         for observer in self.outcome_observers:
             observer(outcomes)

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from ..config import CurriculumConfig
 from ..curriculum import STRATEGIES
-from ..data.prompts import prompt_ids
+from ..data.ids import prompt_ids
 from ..scoring.difficulty import DifficultyMeasurer, difficulty_path, fuse, load_difficulty, save_difficulty
 from ..store import model_fingerprint, parameters_fingerprint
 from .curriculum_mixin import CurriculumMixin

@@ -14,7 +14,14 @@ from transformers import TrainerState
 
 from edco_rl import ConfigurationError
 from edco_rl.curriculum import CurriculumBatchSampler, Outcome, available_strategies
-from edco_rl.store import UNFINISHED_FOLDER, begin_checkpoint, check_checkpoint, finish_checkpoint
+from edco_rl.store import (
+    UNFINISHED_FOLDER,
+    begin_checkpoint,
+    check_checkpoint,
+    finish_checkpoint,
+    read_state,
+    write_state,
+)
 from edco_rl.trainers.checkpoint_state import CURRICULUM_FILE, load_state, save_state
 from edco_rl.trainers.trainer_state import read_trainer_state
 from tests.curriculum.drawing import make
@@ -22,7 +29,7 @@ from tests.curriculum.drawing import make
 from .fuzz import search
 
 STEP = 5
-STATE, MANIFEST = "trainer_state.json", "manifest.json"
+ARRAYS, STATE, MANIFEST = "curriculum.safetensors", "trainer_state.json", "manifest.json"
 _JUNK = (
     None,
     True,
@@ -45,6 +52,8 @@ _JUNK = (
     [1],
     ["p1"],
 )
+_NUMBERS = (-1, 0, 1, 2, 11, 12, 10**9, 2**31 - 1, -0.5, 0.5, 1e30, 1e299, 1e308, np.nan, np.inf)
+_TYPES = (np.float64, np.float32, np.int64, np.int32, np.uint64, np.bool_)
 _TOKENS = ("NaN", "Infinity", "1e999", "-0", "null", "[" * 5000)
 # Shapes of curricula beside the default one.
 _SHAPES = ({}, {"exploration": 0.3, "half_life": 3.0}, {"max_visits": 8, "fallback": True})
@@ -74,7 +83,7 @@ def resumable(strategy, shape):
 
 
 def write_checkpoint(folder, strategy, shape):
-    """A checkpoint without a model: what a curriculum and a trainer keep in JSON."""
+    """A checkpoint without a model: what a curriculum and a trainer keep."""
     begin_checkpoint(folder.parent)
     draft = folder.parent / UNFINISHED_FOLDER / folder.name
     draft.mkdir()
@@ -127,6 +136,58 @@ def alter(text, chance):
     return json.dumps(whole)
 
 
+def alter_bytes(content, chance):
+    """A file's content with one thing altered."""
+    place = chance.randrange(len(content))
+    if chance.random() < 0.3:
+        return content[:place]
+    return content[:place] + bytes([content[place] ^ (1 << chance.randrange(8))]) + content[place + 1 :]
+
+
+def alter_state(path, chance):
+    """Alter one thing of a curriculum's state, and write both its files anew."""
+    whole = read_state(path)
+    *parents, key = chance.choice([one for one in places(whole) if one])
+    parent = whole
+    for name in parents:
+        parent = parent[name]
+    if isinstance(parent[key], np.ndarray):
+        parent[key] = altered_array(parent[key], chance)
+    elif chance.random() < 0.2:
+        del parent[key]
+    else:
+        parent[key] = chance.choice([one for one in _JUNK if one != 10**400])
+    write_state(path, whole)
+
+
+def altered_array(array, chance):
+    """An array with one number, its length, shape or type altered, or something else in its place."""
+    change = chance.randrange(7)
+    if change < 3 and array.size:
+        found = array.copy()
+        number = chance.choice([*_NUMBERS, -float(found.flat[0]), float(found.flat[-1]) + 1])
+        with np.errstate(all="ignore"):
+            found.flat[chance.randrange(found.size)] = np.array(number).astype(found.dtype)
+        return found
+    if change == 3 and len(array):
+        return np.concatenate([array, array[-1:]])
+    if change == 4:
+        return array[: len(array) // 2]
+    if change == 5:
+        with np.errstate(all="ignore"):
+            return array.astype(chance.choice(_TYPES))
+    return chance.choice([array.tolist() if array.dtype.kind != "f" else [0.5], array[None], None, "x", 1])
+
+
+def comparable(state):
+    """A state whose arrays are lists after their types; what is not a number is text."""
+    if isinstance(state, np.ndarray):
+        return [str(state.dtype), json.loads(json.dumps(state.tolist()), parse_constant=str)]
+    if isinstance(state, dict):
+        return {name: comparable(value) for name, value in state.items()}
+    return [comparable(value) for value in state] if isinstance(state, list) else state
+
+
 def difference(one, other, path=()):
     """The place where two JSON values differ, if they do; a number is no truth value, 1 and 1.0 are one number."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
@@ -140,20 +201,16 @@ def difference(one, other, path=()):
 
 def check_accepted(folder, curriculum, sampler, changed):
     """What holds for any state that is taken: all of it was taken, it can be true, and training goes on from it."""
-    kept = json.loads((folder / CURRICULUM_FILE).read_text())
+    kept = comparable(read_state(folder / CURRICULUM_FILE))
     save_state(folder, curriculum, sampler, STEP, kept["settings"])
-    taken = json.loads((folder / CURRICULUM_FILE).read_text())
+    taken = comparable(read_state(folder / CURRICULUM_FILE))
+    assert "prompts" not in changed
     for part in (kept, kept["curriculum"], kept["sampler"]):  # the run's own hold; others are told
         other = {"curriculum_interval": 1} if part is kept else curriculum.settings
         other = sampler.settings if part is kept["sampler"] else other
         assert changed or not difference(part["settings"], json.loads(json.dumps(other))), "not said: settings"
-    if "prompts" in changed:  # fewer of them, or in another order
-        taken["curriculum"]["ids"] = kept["curriculum"]["ids"]
     for part in (kept, kept["curriculum"], kept["sampler"], taken, taken["curriculum"], taken["sampler"]):
         del part["settings"]
-    if getattr(curriculum.strategy, "column", None) is not None:  # gives what the state leaves out
-        difficulty, left = (one["curriculum"]["strategy_state"]["difficulty"] for one in (taken, kept))
-        taken["curriculum"]["strategy_state"]["difficulty"] = {name: difficulty[name] for name in left}
     assert not difference(kept, taken), f"not taken as it is: {difference(kept, taken)}"
     visits = curriculum.pool.visits
     assert visits.min() >= 0 and curriculum.renewed_at <= STEP and 0 <= sampler.uses_left <= 2
@@ -168,7 +225,7 @@ def check_accepted(folder, curriculum, sampler, changed):
         assert len(set(batch)) == len(batch)
         curriculum.observe([Outcome(index, step, score=1.0, rewards=(0.0, 1.0)) for index in batch])
         assert np.isfinite(list(curriculum.metrics().values())).all()
-    json.dumps(curriculum.state_dict(), default=lambda value: value.tolist(), allow_nan=False)
+    write_state(folder / "next.json", curriculum.state_dict())
 
 
 def state_file(seed, folder):
@@ -182,20 +239,25 @@ def state_file(seed, folder):
     strategy, shape = chance.choice(available_strategies()), chance.choice(_SHAPES)
     checkpoint = folder / f"checkpoint-{STEP}"
     write_checkpoint(checkpoint, strategy, shape)
-    name = chance.choices((CURRICULUM_FILE, STATE, MANIFEST), (8, 1, 1))[0]
-    path = checkpoint / name
-    before = path.read_text()
-    altered = alter(before, chance)
-    path.write_text(altered)
+    name = chance.choices(("values", CURRICULUM_FILE, ARRAYS, STATE, MANIFEST), (8, 1, 1, 1, 1))[0]
+    path = checkpoint / (CURRICULUM_FILE if name == "values" else name)
+    before = {one.name: one.read_bytes() for one in checkpoint.iterdir()}
+    if name == "values":
+        alter_state(path, chance)
+    elif name == ARRAYS:
+        path.write_bytes(alter_bytes(path.read_bytes(), chance))
+    else:
+        path.write_text(alter(path.read_text(), chance))
+    after = {one.name: one.read_bytes() for one in checkpoint.iterdir()}
     try:
         check_checkpoint(checkpoint)
-        equal = altered == before or (name == MANIFEST and not difference(json.loads(before), json.loads(altered)))
-        assert equal, "not noticed"
+        manifests = [json.loads(files.pop(MANIFEST)) for files in (before, after)]
+        assert before == after and not difference(*manifests), "not noticed"
     except ConfigurationError as error:
         assert str(checkpoint) in str(error)
     if name == MANIFEST:
         return "refused"
-    path.with_name(MANIFEST).unlink()
+    (checkpoint / MANIFEST).unlink()
     begin_checkpoint(folder)
     again = folder / "again"
     checkpoint.rename(folder / UNFINISHED_FOLDER / again.name)

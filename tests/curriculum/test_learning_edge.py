@@ -8,7 +8,7 @@ from scipy.stats import betabinom
 from sklearn.linear_model import LogisticRegression
 
 from edco_rl.curriculum import Outcome
-from edco_rl.curriculum.regression import logistic_regression, prediction_strength
+from edco_rl.curriculum.regression import likelihoods, logistic_regression, prediction_strength
 from edco_rl.errors import ConfigurationError
 
 from .drawing import draw, flat, make, reward, score
@@ -19,18 +19,19 @@ from .drawing import draw, flat, make, reward, score
 def test_logistic_regression_is_that_of_scikit_learn(seed, groups):
     rng = np.random.default_rng(seed)
     x, successes, failures = rng.normal(size=groups), rng.uniform(0, 4, groups), rng.uniform(0, 4, groups)
+    subject = rng.integers(0, 3, groups)
     # Its prior leaves the intercept out, so that is the slope of a constant here; a fraction counts as a weight.
-    design = np.column_stack([np.ones_like(x), x])
+    design = np.column_stack([np.ones_like(x), x, np.eye(3)[subject]])
     reference = LogisticRegression(C=9.0, fit_intercept=False, tol=1e-10, max_iter=1000)
     labels, weights = np.repeat([1, 0], groups), np.concatenate([successes, failures])
     reference.fit(np.concatenate([design, design]), labels, sample_weight=weights)
-    found = logistic_regression(design, successes, failures, np.zeros(2), np.full(2, 9.0))
+    found = logistic_regression(x, subject, successes, failures, np.zeros(5), np.full(5, 9.0))
     assert found == pytest.approx(reference.coef_[0], abs=1e-4)
 
 
 def test_without_groups_a_regression_is_its_prior():
-    nothing = np.empty((0, 2)), np.empty(0), np.empty(0)
-    assert logistic_regression(*nothing, np.array([0.5, 1.0]), np.ones(2)).tolist() == [0.5, 1.0]
+    nothing = np.empty(0), np.empty(0, dtype=np.int64), np.empty(0), np.empty(0)
+    assert logistic_regression(*nothing, np.array([0.5, 1.0, 2.0]), np.ones(3)).tolist() == [0.5, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("strength", [1.0, 30.0])
@@ -38,7 +39,11 @@ def test_the_strength_of_predictions_is_found_from_what_came_of_them(strength):
     rng = np.random.default_rng(5)
     predicted = rng.uniform(0.1, 0.9, 4000)
     successes = betabinom.rvs(8, predicted * strength, (1 - predicted) * strength, random_state=rng)
-    found = prediction_strength(predicted, successes, 8 - successes)
+    likelihood = likelihoods(predicted, successes, 8 - successes)
+    assert strength / 1.5 < prediction_strength(likelihood, np.ones(4000)) < strength * 1.5
+    # A group that counts nothing is none.
+    other = np.where(np.arange(4000) < 2000, 8 - successes, successes)
+    found = prediction_strength(likelihoods(predicted, other, 8 - other), np.arange(4000) >= 2000)
     assert strength / 1.5 < found < strength * 1.5
 
 

@@ -1,13 +1,11 @@
 """Orders that are fixed before training, drawn through the curriculum."""
 
-import json
-
 import numpy as np
 import pytest
 
 from edco_rl.curriculum import Curriculum, Outcome, Pool
 
-from .drawing import draw, flat, make
+from .drawing import as_read, draw, flat, make
 
 
 def test_random_asks_for_no_scores_and_covers_the_pool_in_each_pass():
@@ -113,7 +111,7 @@ def test_baby_step_goes_on_when_validation_stops_improving(limit, expected):
         stages.append(curriculum.metrics()["stage"])
         curriculum.validate(loss)
         restored = make("baby_step", batch_size=2, strategy_kwargs=kwargs)
-        restored.load_state_dict(json.loads(json.dumps(curriculum.state_dict())))
+        restored.load_state_dict(as_read(curriculum))
         curriculum = restored
     assert stages == expected
     assert curriculum.strategy.progress() == (stages[-1] - 1) / 2

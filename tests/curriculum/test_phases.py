@@ -1,12 +1,10 @@
 """Phases: parts of the pool one after the other, as a column says."""
 
-import json
-
 import pytest
 
 from edco_rl.errors import ConfigurationError
 
-from .drawing import draw, flat, make
+from .drawing import as_read, draw, flat, make
 
 PHASE = [0, 1, 0, 0, 1, 0, 0, 1, 0, 1]  # six prompts, then four
 
@@ -30,7 +28,7 @@ def test_phases_go_on_after_a_restart():
     expected = draw(whole, 12)
     assert draw(part, 5) == expected[:5]
     resumed = phases(stage_passes=2)
-    resumed.load_state_dict(json.loads(json.dumps(part.state_dict())))
+    resumed.load_state_dict(as_read(part))
     assert draw(resumed, 7) == expected[5:]
 
 

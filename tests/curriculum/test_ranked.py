@@ -1,7 +1,6 @@
 """Strategies that rank by signals, against references written here the plain way."""
 
 import functools
-import json
 import operator
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from edco_rl.curriculum import STRATEGIES, Outcome, Signal
 from edco_rl.curriculum.fusion import reciprocal_rank_fusion
 
-from .drawing import draw, flat, make, reward, score
+from .drawing import as_read, draw, flat, make, reward, score
 
 
 def test_edco_takes_the_prompts_of_highest_entropy_in_order():
@@ -141,24 +140,25 @@ def test_combined_is_a_weighted_reciprocal_rank_fusion(entropy, rewards, weight,
             for i, (e, r) in enumerate(zip(entropy, rewards, strict=True))
         ]
     )
+    variances = [None if group is None else float(np.var(group)) for group in rewards]
+    known = [value for value in variances if value is not None]
+    average = np.mean(known) if known else 0.0
     fused = {}
-    orders = {n: s.buffer.order(0, _replayed(curriculum, n)).tolist() for n, s in curriculum.strategy.signals.items()}
     for i in range(6):
-        known = {"entropy": entropy[i] is not None, "reward_variance": rewards[i] is not None}
-        ranks = {name: orders[name].index(i) + 1 if known[name] else 3.5 for name in orders}
-        fused[i] = weight / (constant + ranks["entropy"]) + 1.0 / (constant + ranks["reward_variance"])
+        # Without a score: behind all others. Without rewards: the average one. For the fusion: in the middle.
+        by_entropy = mean_rank([-1 if value is None else value for value in entropy], i)
+        by_variance = mean_rank([average if value is None else value for value in variances], i)
+        ranks = 3.5 if entropy[i] is None else by_entropy, 3.5 if rewards[i] is None else by_variance
+        fused[i] = weight / (constant + ranks[0]) + 1.0 / (constant + ranks[1])
     curriculum.renew(0)
     drawn = curriculum.next_batch().tolist()
     assert [fused[i] for i in drawn] == pytest.approx(sorted(fused.values(), reverse=True))
 
 
-def _replayed(curriculum, name):
-    """The generator in the state in which `rank` breaks the ties of that signal."""
-    rng = np.random.default_rng(0)
-    for other in curriculum.strategy.signals:
-        if other == name:
-            return rng
-        rng.permutation(6)
+def mean_rank(values, i):
+    """The mean of the places that values equal to one have, from the highest on."""
+    places = [place for place, value in enumerate(sorted(values, reverse=True), start=1) if value == values[i]]
+    return np.mean(places)
 
 
 class CutOff(Signal):
@@ -176,7 +176,7 @@ def test_a_users_own_signal_is_found_by_its_import_path_ranks_and_resumes():
     assert len(curriculum.wants(None)) == 0
     curriculum.observe([Outcome(i, 0, truncated=(True,) * n + (False,)) for i, n in enumerate(cut)])
     resumed = make("combined", **shape)
-    resumed.load_state_dict(json.loads(json.dumps(curriculum.state_dict())))
+    resumed.load_state_dict(as_read(curriculum))
     for ranked in (curriculum, resumed):
         ranked.renew(0)
         assert [cut[i] for i in flat(draw(ranked, 2))] == [0, 1, 2, 3]

@@ -1,17 +1,15 @@
 """EDCO that leaves out what is out of reach: against a plain reference, and on a pool where entropy alone fails."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edco_rl.curriculum import Outcome, Pool
+from edco_rl.curriculum import Outcome, Outcomes, Pool
 from edco_rl.curriculum.reach import Reach
 from edco_rl.errors import ConfigurationError
 
-from .drawing import draw, flat, make, reward, score
+from .drawing import as_read, draw, flat, make, reward, score
 
 AVOIDING = {"strategy_kwargs": {"avoid_hopeless": True}}
 
@@ -46,7 +44,8 @@ def test_chances_are_those_of_the_definition(data):
     ages = data.draw(st.lists(st.integers(0, 5), min_size=n, max_size=n))
     reach = Reach(Pool([f"p{i}" for i in range(n)]), half_life=2.0)
     for age in range(5, -1, -1):
-        reach.observe([Outcome(i, 0, rewards=tuple(g)) for i, g in enumerate(groups) if g and ages[i] == age])
+        seen = [Outcome(i, 0, rewards=tuple(g)) for i, g in enumerate(groups) if g and ages[i] == age]
+        reach.observe(Outcomes.of(seen))
         if age:
             reach.fade()
     expected = [chance(i, scores, groups, ages, 2.0) for i in range(n)]
@@ -142,7 +141,7 @@ def test_what_was_learned_of_reach_resumes_exactly():
         drawn = []
         for version in range(versions):
             if version == restart_at:
-                state = json.loads(json.dumps(curriculum.state_dict(), default=lambda value: value.tolist()))
+                state = as_read(curriculum)
                 curriculum = make("edco", **AVOIDING)
                 curriculum.load_state_dict(state)
             score(curriculum, rng.random(12), version)

@@ -14,8 +14,7 @@ def test_mopps_keeps_a_discounted_beta_posterior_and_draws_near_the_target():
     curriculum = make("mopps", pool_size=3, batch_size=1, strategy_kwargs={"discount": 0.5})
     for version in range(2):
         reward(curriculum, [(1.0, 1.0, 1.0, 1.0), (1.0, 0.0, 0.5, 0.5), (0.0, 0.0, 0.0, 0.0)], version)
-    evidence = curriculum.state_dict()["strategy_state"]["evidence"]
-    assert evidence == {"p0": [2 + 4, 0], "p1": [1 + 2, 1 + 2], "p2": [0, 2 + 4]}
+    assert curriculum.strategy.evidence.tolist() == [[2 + 4, 0], [1 + 2, 1 + 2], [0, 2 + 4]]
     drawn = flat(draw(curriculum, 300))
     # Brute force: how often the middle one is nearest 0.5 among three independent draws.
     rates = np.random.default_rng(9).beta([1 + 6, 1 + 3, 1 + 0], [1 + 0, 1 + 3, 1 + 6], size=(20000, 3))
@@ -54,7 +53,7 @@ def test_mopps_counts_answers_from_a_reward_on_as_right():
     for version in range(2):
         reward(curriculum, [(1.1, 1.0, 0.1, 0.9), (-1.0, 0.0)], version)
     # The published discount for mathematics, 1, forgets nothing.
-    assert curriculum.state_dict()["strategy_state"]["evidence"] == {"p0": [4, 4], "p1": [0, 4]}
+    assert curriculum.strategy.evidence.tolist() == [[4, 4], [0, 4]]
 
 
 def nearest_as_published(difficulty, rewards, n):

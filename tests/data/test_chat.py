@@ -54,6 +54,16 @@ def test_a_row_that_the_template_does_not_take_is_named(tokenizer, row, problem)
     check_chat_template(Dataset.from_list([{"prompt": "Plain text"}]), tokenizer)
 
 
+@pytest.mark.parametrize("extra", [{}, {"tool_calls": None}])
+def test_one_row_of_each_order_of_roles_is_tried(tokenizer, monkeypatch, extra):
+    tried = []
+    monkeypatch.setattr(tokenizer, "apply_chat_template", lambda messages, **_: tried.append(messages) or "Hi")
+    turns = [[HI], [HI, HELLO, HI], [HI], [HI, HELLO, HI], [HI, HI]]
+    rows = [{"prompt": [message | extra for message in prompt], "completion": [HELLO | extra]} for prompt in turns]
+    check_chat_template(Dataset.from_list(rows).select([1, 0, 2, 3, 4]), tokenizer)
+    assert [len(messages) for messages in tried] == [3, 4, 1, 2, 2, 3]  # each alone, and with its completion
+
+
 @pytest.mark.parametrize("role", ["system", "developer", "user"])
 def test_a_turn_that_the_template_leaves_out_is_named(tokenizer, role):
     tokenizer.chat_template = "{% for m in messages if m.role != '" + role + "' %}{{ m.content | trim }}\n{% endfor %}"

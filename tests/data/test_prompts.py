@@ -1,13 +1,15 @@
 import json
+import re
 from collections import Counter
 
 import pytest
-from datasets import Dataset
-from hypothesis import given
+from datasets import Dataset, Features, List, Value
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edco_rl.data.ids import prompt_ids
 from edco_rl.data.load import load_prompts
-from edco_rl.data.prompts import check_prompts, prompt_ids, with_instruction
+from edco_rl.data.prompts import check_prompts, prompt_problem, with_instruction
 from edco_rl.data.tasks import generate_tasks
 from edco_rl.errors import ConfigurationError
 
@@ -21,6 +23,28 @@ def rows(prompts, **columns):
 def test_good_rows_pass():
     check_prompts(rows(["a", "b"]))
     check_prompts(rows([CHAT]))
+
+
+TEXT = st.text(st.sampled_from("a1.+ \n\x1c\u3000\u00e9"), max_size=3)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool", "human"]), "content": TEXT | st.none()}
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(TEXT, min_size=1, max_size=5) | st.lists(st.lists(MESSAGE, max_size=3), min_size=1, max_size=5))
+def test_many_rows_are_checked_as_each_is(prompts):
+    features = Features({"prompt": Value("string")})
+    if isinstance(prompts[0], list):
+        features = Features({"prompt": List({"role": Value("string"), "content": Value("string")})})
+    dataset = Dataset.from_dict({"prompt": prompts}, features=features)
+    problems = [(row, problem) for row, one in enumerate(prompts) if (problem := prompt_problem(one))]
+    if not problems:
+        return check_prompts(dataset)
+    row, problem = problems[0]
+    with pytest.raises(ConfigurationError, match=re.escape(f"Row {row}, column 'prompt': {problem}.")):
+        check_prompts(dataset)
+    return None
 
 
 @pytest.mark.parametrize("bad", ["", "  \n"])
@@ -54,7 +78,8 @@ def test_ids_are_unique_and_move_with_their_rows(texts, random):
 
 
 def test_a_column_of_ids_is_kept_and_must_be_unique():
-    assert prompt_ids(rows(["a", "b"], id=[7, 8])) == ["7", "8"]
+    ids = prompt_ids(rows(["a", "b"], id=[7, 8]))
+    assert list(ids) == ["7", "8"] and (ids[1], ids[:1], len(ids)) == ("8", ["7"], 2)
     with pytest.raises(ConfigurationError, match="Row 2, column 'id': '7' is also the id of row 0"):
         prompt_ids(rows(["a", "b", "c"], id=[7, 8, 7]))
 

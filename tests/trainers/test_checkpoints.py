@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edco_rl import ConfigurationError, CurriculumConfig
-from edco_rl.store import UNFINISHED_FOLDER, begin_checkpoint, check_checkpoint, finish_checkpoint
+from edco_rl.store import (
+    UNFINISHED_FOLDER,
+    begin_checkpoint,
+    check_checkpoint,
+    finish_checkpoint,
+    read_state,
+    write_state,
+)
 
 from .support import TRAINERS, sums
 
@@ -72,6 +79,17 @@ def with_json(*keys, value):
     return alter
 
 
+def with_state(*keys, value):
+    def alter(path):
+        whole = part = read_state(path.with_suffix(".json"))
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+        write_state(path.with_suffix(".json"), whole)
+
+    return alter
+
+
 @pytest.mark.parametrize(
     ("name", "alter", "message"),
     [
@@ -84,17 +102,16 @@ def with_json(*keys, value):
         ("rng_state.pth", cut, "its random state cannot be read"),
         ("model.safetensors", cut, "its model cannot be read"),
         ("model.safetensors", not_a_number, "numbers that are not finite"),
-        ("curriculum.json", with_json("step", value=1), "step is 1, and the rest of the checkpoint is of step 2"),
+        ("curriculum", with_state("step", value=1), "step is 1, and the rest of the checkpoint is of step 2"),
+        ("curriculum", with_state("sampler", "uses_left", value=10**9), "sampler.uses_left must be a whole number"),
         (
-            "curriculum.json",
-            with_json("sampler", "uses_left", value=10**9),
-            "sampler.uses_left must be a whole number",
+            "curriculum",
+            with_state("curriculum", "visits", 1, value=-3),
+            r"curriculum\.visits\[1\] must be a whole number from 0 to 1073741824; got -3",
         ),
-        (
-            "curriculum.json",
-            with_json("curriculum", "visits", "row 1", value=-3),
-            r"curriculum\.visits\.row 1 must be a whole number from 1; got -3",
-        ),
+        ("curriculum.json", with_json("step", value=1), "curriculum.safetensors does not belong to"),
+        ("curriculum.safetensors", cut, "curriculum.json with curriculum.safetensors cannot be read"),
+        ("curriculum.safetensors", remove, "curriculum.json with curriculum.safetensors cannot be read"),
         ("trainer_state.json", remove, "trainer_state.json is missing"),
         ("trainer_state.json", with_json("global_step", value=-1), "global_step cannot be '-1'"),
         ("trainer_state.json", with_json("log_history", value=7), "log_history cannot be '7'"),

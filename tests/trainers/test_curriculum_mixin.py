@@ -1,11 +1,10 @@
 """The mixin before trainers this package knows nothing of: TRL's DPO and KTO, one with its own constructor."""
 
-import json
-
 import pytest
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from edco_rl import ConfigurationError, CurriculumConfig, CurriculumMixin, Outcome
+from edco_rl.store import plain
 
 from .support import TRAINING, logged, sums
 
@@ -84,7 +83,7 @@ def test_a_trainer_of_ones_own_can_tell_what_it_knows_and_resumes_exactly(tiny_m
     assert known.sum() == whole.curriculum.prompts_used() >= 4
     resumed = make()
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert json.dumps(resumed.curriculum.state_dict()) == json.dumps(whole.curriculum.state_dict())
+    assert plain(resumed.curriculum.state_dict()) == plain(whole.curriculum.state_dict())
 
 
 @pytest.mark.parametrize(

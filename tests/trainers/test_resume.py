@@ -1,7 +1,6 @@
 """A run that resumes with something changed, and runs that are stopped, saved and evaluated at any moment."""
 
-import json
-
+import numpy as np
 import pytest
 from transformers import TrainerCallback
 
@@ -38,10 +37,29 @@ def make(kind, model, folder, dataset, curriculum=CONFIG, eval_dataset=None, **c
 
 
 def learned(trainer):
-    """What the curriculum knows, by prompt id, as a checkpoint keeps it."""
-    state = json.loads(json.dumps(trainer.curriculum.state_dict(), default=lambda array: array.tolist()))
-    sets = {name: set(state[name]) for name in ("drawn", "drawn_before")}
-    return {name: value for name, value in state.items() if name not in ("ids", "settings")} | sets
+    """What the curriculum knows, by prompt id, of what a checkpoint keeps."""
+    ids = list(trainer.curriculum.pool.ids)
+
+    def by_id(name, value):
+        if isinstance(value, dict):
+            return {inner: by_id(inner, entry) for inner, entry in value.items() if inner not in ("keys", "settings")}
+        if isinstance(value, list):
+            return [by_id(name, entry) for entry in value]
+        return named(name, value) if isinstance(value, np.ndarray) else value
+
+    def named(name, value):
+        if value.ndim == 2 and name in ("drawn", "new"):  # of the watch: a prompt, and what is known of it
+            return sorted([ids[index], *rest] for index, *rest in value.tolist())
+        if name in ("drawn", "drawn_before", "batch", "queue", "ranked_first"):
+            prompts = [ids[index] for index in value]
+            return set(prompts) if "drawn" in name else prompts
+        if len(value) != len(ids):
+            return value.tolist()
+        # What prompts begin with is left out.
+        entries = zip(ids, np.nan_to_num(value, nan=-1.0).tolist(), strict=True)
+        return {one: entry for one, entry in entries if entry not in (0, -1)}
+
+    return by_id("", trainer.curriculum.state_dict())
 
 
 @pytest.fixture(scope="module")
