@@ -15,12 +15,12 @@ from .errors import ConfigurationError, EdcoRLError
 from .methods import METHODS
 from .plugins import search_in
 
-_INTERRUPTED = 130
 Command = Callable[[str, list[str]], None]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point. Exits with 2 after a wrong command line or setting, 1 after a failure, 130 after Ctrl-C."""
+    """Entry point. Exits with 2 after a wrong command line or setting, 1 after a failure, 130 after Ctrl-C and 143
+    after SIGTERM."""
     # A stop request unwinds like Ctrl-C does, so that every server that was started is ended.
     signal.signal(signal.SIGTERM, _raise_interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     search_in(os.getcwd())
     try:
         _dispatch(sys.argv[1:] if argv is None else argv)
-    except KeyboardInterrupt:
-        _fail("interrupted", _INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        _fail("interrupted", 128 + _signal_of(stop))
     except EdcoRLError as error:
         _fail(str(error), error.exit_code)
 
@@ -155,13 +155,18 @@ def _ask_again(unraisable: Any) -> None:
     """Ask again for a stop that Python swallowed because it came while an object was being destroyed."""
     sys.__unraisablehook__(unraisable)
     if unraisable.exc_type is KeyboardInterrupt:
-        again = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+        again = threading.Timer(0.1, os.kill, (os.getpid(), _signal_of(unraisable.exc_value)))
         again.daemon = True
         again.start()
 
 
 def _raise_interrupt(signum: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(signal.Signals(signum))
+
+
+def _signal_of(stop: BaseException) -> int:
+    """Which signal a stop came from; Python's own of Ctrl-C does not say."""
+    return stop.args[0] if stop.args else signal.SIGINT
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -16,9 +16,9 @@ from rich.console import Console
 from ..config import BenchmarkConfig
 from ..errors import ConfigurationError
 from ..runs.provenance import commit, describe_hardware, versions
-from ..runs.settings import RunSettings, check_model_and_data, last_checkpoint, plain_values
+from ..runs.settings import RunSettings, check_model_and_data, plain_values
 from ..runs.shared_server import SharedServer
-from ..store import Artefact, check_same, load, save_value, write_text
+from ..store import UNFINISHED_FOLDER, Artefact, check_same, load, newest_checkpoint, save_value, write_text
 from .cells import CELLS_FOLDER, Cell, make_cells
 from .pool_difficulty import keep_difficulty
 
@@ -115,9 +115,12 @@ def _run_cell(
     try:
         ready = dataclasses.replace(settings, engine=server.prepare(settings, everyone))
         keep_difficulty(path.parent.parent, cell, ready)
-        ready.training.resume_from_checkpoint = last_checkpoint(path)
+        newest, passed_over = newest_checkpoint(path)
+        for reason in passed_over:
+            logger.warning("Cell %s: %s", cell.name, reason)
+        ready.training.resume_from_checkpoint = None if newest is None else str(newest)
         ready.method.load("run")(ready)
-        for left in path.glob("checkpoint-*"):
+        for left in (*path.glob("checkpoint-*"), *path.glob(UNFINISHED_FOLDER)):
             shutil.rmtree(left)
     except Exception as error:
         logger.exception("Cell %s failed.", cell.name)

@@ -15,14 +15,16 @@ from ..runs.recorder import Spent
 from ..runs.settings import RunSettings
 from ..runs.supervised import fine_tune
 from ..runs.train import SUMMARY_FILE
-from ..store import Artefact, file_checksum, load, load_same, save_value
-from ..trainers.checkpoint import CURRICULUM_FILE
+from ..store import UNFINISHED_FOLDER, Artefact, file_checksum, load, load_same, newest_checkpoint, save_value
 from .stage import Given
 from .training_data import check_lengths, read_rows
 
 ARTEFACT = "training"
 # Where things go, and what is told and kept of them: none of it changes what is trained.
-_WITHOUT_EFFECT = ("output_", "run_name", "report_to", "disable_tqdm", "resume_", "save_", "logging_", "hub_", "push_")
+_WITHOUT_EFFECT = (
+    *("output_", "run_name", "report_to", "disable_tqdm", "resume_", "save_", "logging_", "hub_", "push_"),
+    "enable_jit_",
+)
 
 
 @dataclass
@@ -111,18 +113,20 @@ class Training:
         return save_value(path, made_from, {**value, "seconds": seconds, "files": self._checksums()}, seconds)
 
     def _last_checkpoint(self, begun: Artefact | None) -> str | None:
-        """The last checkpoint that was written whole: the curriculum's state is the last file of one."""
+        """The newest complete checkpoint of this training."""
         checkpoints = list(self.folder.glob("checkpoint-*"))
         if begun is None and checkpoints:
             if load(self.folder / ARTEFACT) is None:
                 raise ConfigurationError(
                     f"{self.folder} holds checkpoints of another run. Remove them, or name another output_dir."
                 )
-            for made_otherwise in checkpoints:
+            for made_otherwise in (*checkpoints, *self.folder.glob(UNFINISHED_FOLDER)):
                 shutil.rmtree(made_otherwise)
             return None
-        whole = [path for path in checkpoints if (path / CURRICULUM_FILE).is_file()]
-        return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+        newest, passed_over = newest_checkpoint(self.folder)
+        for reason in passed_over:
+            self.console.print(f"model/{self.method}: {reason}", style="dim")
+        return None if newest is None else str(newest)
 
     def _checksums(self) -> dict[str, str]:
         paths = [self.folder / SUMMARY_FILE, *sorted(self.folder.glob("*model*.safetensors"))]

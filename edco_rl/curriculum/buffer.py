@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .pool import FloatArray, IndexArray, Pool
+from .state import steps, table
 
 UNSCORED = -1
 
@@ -76,5 +77,6 @@ class PriorityBuffer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~PriorityBuffer.state_dict`] returned; prompts that are new since have no value."""
-        for prompt_id, (score, version) in state.items():
-            self.update(self.pool.index[prompt_id], score, version)
+        indices, values = table(state, None, self.pool, 2)
+        self.scores[indices] = values[:, 0]
+        self.versions[indices] = steps(values[:, 1], "versions")

@@ -12,6 +12,20 @@ from .pool import IndexArray, Pool
 from .quarantine import Quarantine
 from .registry import STRATEGIES
 from .signal_watch import SignalWatch
+from .state import (
+    CARRIED_OVER,
+    StateError,
+    changed_settings,
+    digest,
+    drawn_prompts,
+    entry,
+    flag,
+    number,
+    restore_generator,
+    restore_visits,
+    step_number,
+    within,
+)
 from .strategy import Outcome, Strategy, StrategyContext
 
 _FORMAT = 6
@@ -257,33 +271,30 @@ class Curriculum:
         Raises:
             ConfigurationError: The state is of another format, setting or data set; the message names the difference.
         """
-        if state.get("format") != _FORMAT:
+        if entry(state, "format") != _FORMAT:
             raise ConfigurationError(
-                f"The checkpoint's curriculum has format {state.get('format')!r}, this version reads {_FORMAT}."
+                f"The checkpoint's curriculum has format {state['format']!r}, this version reads {_FORMAT}."
             )
-        for key, expected in self.settings.items():
-            if key not in _MAY_CHANGE and state["settings"].get(key) != expected:
-                raise ConfigurationError(
-                    f"The checkpoint's curriculum has {key} {state['settings'].get(key)!r}, this run has {expected!r}."
-                )
-        missing = [prompt_id for prompt_id in state["ids"] if prompt_id not in self.pool.index]
-        if missing:
-            raise ConfigurationError(
-                f"Of the {len(state['ids'])} prompts of the checkpoint's curriculum {len(missing)} are not in this "
-                f"data set, the first with id {missing[0]!r}. Resume with the data set it was made with."
-            )
-        self.pool.visits[:] = 0
-        self.pool.visits[self.pool.indices_of(list(state["visits"]))] = list(state["visits"].values())
-        self.batch = self.pool.indices_of(state["batch"])
-        self.renewed_at = state["renewed_at"]
-        self.digest = state["digest"]
-        self._rng.bit_generator.state = state["rng"]
-        self._explored = state["explored"]
-        self._drawn = set(self.pool.indices_of(state["drawn"]).tolist())
-        self._drawn_before = set(self.pool.indices_of(state["drawn_before"]).tolist())
-        self.quarantine.load_state_dict(state["quarantine"])
-        if state["fell_back"]:
+        fixed = {name: value for name, value in self.settings.items() if name not in _MAY_CHANGE}
+        changed = changed_settings(entry(state, "settings"), fixed)
+        if changed:
+            raise ConfigurationError(f"The checkpoint's curriculum has {'; '.join(changed.values())}.")
+        restore_visits(state, self.pool)
+        self.batch = drawn_prompts(state, "batch", self.pool)
+        self.renewed_at = None if entry(state, "renewed_at") is None else step_number(state, "renewed_at")
+        self.digest = digest(state, "digest")
+        restore_generator(state, "rng", self._rng)
+        self._explored = number(state, "explored", *CARRIED_OVER)
+        self._drawn = set(drawn_prompts(state, "drawn", self.pool).tolist())
+        self._drawn_before = set(drawn_prompts(state, "drawn_before", self.pool).tolist())
+        with within("quarantine"):
+            self.quarantine.load_state_dict(entry(state, "quarantine"))
+        if flag(state, "fell_back"):
             self._fall_back()
+        if (self.watch is None) != (entry(state, "watch") is None):
+            raise StateError(("watch",), "is not that of the strategy")
         if self.watch is not None:
-            self.watch.load_state_dict(state["watch"])
-        self.strategy.load_state_dict(state["strategy_state"])
+            with within("watch"):
+                self.watch.load_state_dict(entry(state, "watch"))
+        with within("strategy_state"):
+            self.strategy.load_state_dict(entry(state, "strategy_state"))

@@ -11,6 +11,7 @@ from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
 from .pool import FloatArray, IndexArray
 from .regression import logistic_regression, prediction_strength
+from .state import CARRIED_OVER, StateError, entry, number, numbers, rows, step_number, steps, table
 from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, successes_and_failures
 
 # Optimizer steps after which a reward counts half: the policy moves on.
@@ -286,13 +287,15 @@ class LearningEdge(Strategy):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.scores.load_state_dict(state["scores"])
-        for prompt_id, (good, bad, version) in state["evidence"].items():
-            index = self.pool.index[prompt_id]
-            self.evidence[index], self._seen_at[index] = (good, bad), version
-        self._groups.extend((self.pool.index[prompt_id], *rest) for prompt_id, *rest in state["groups"])
-        if len(state["owed"]) == len(self._owed):  # subjects may have been added
-            self._owed = np.array(state["owed"])
-        self._review_owed = state["review_owed"]
-        self._step = state["step"]
-        self._fitted = None
+        self.scores.load_state_dict(entry(state, "scores"))
+        indices, evidence = table(state, "evidence", self.pool, 3, least=0.0)
+        self.evidence[indices], self._seen_at[indices] = evidence[:, :2], steps(evidence[:, 2], "evidence")
+        indices, groups = rows(state, "groups", self.pool, 5)
+        if (groups[:, 1:4] < 0).any() or (groups[:, 1] >= 1).any():
+            raise StateError(("groups",), "must hold rates within 0 and 1, and counts from 0")
+        kept = zip(indices.tolist(), groups[:, :4].tolist(), steps(groups[:, 4], "groups").tolist(), strict=True)
+        self._groups.extend((index, *values, version) for index, values, version in kept)
+        if len(owed := numbers(state, "owed")) == len(self._owed):  # subjects may have been added
+            self._owed = owed
+        self._review_owed = number(state, "review_owed", *CARRIED_OVER)
+        self._step, self._fitted = step_number(state, "step"), None

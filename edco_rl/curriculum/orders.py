@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
 from .pool import IndexArray
+from .state import StateError, entry, number, whole, within
 from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
 
 
@@ -32,7 +33,7 @@ class Random(Strategy):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._passes = state["passes"]
+        self._passes = whole(state, "passes", most=int(self.pool.visits.sum()))
 
 
 class ByDifficulty(Strategy):
@@ -77,7 +78,8 @@ class ByDifficulty(Strategy):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.buffer.load_state_dict(state["difficulty"])
+        with within("difficulty"):
+            self.buffer.load_state_dict(state["difficulty"])
 
 
 class EasyToHard(ByDifficulty):
@@ -208,10 +210,12 @@ class BabyStep(ByDifficulty):
         return self.take(n)
 
     def validate(self, loss: float) -> None:
-        if self._lowest is None or loss < self._lowest:
+        if self.patience is None:
+            return
+        if np.isfinite(loss) and (self._lowest is None or loss < self._lowest):
             self._lowest, self._without_gain = loss, 0
         else:
-            self._without_gain += 1
+            self._without_gain = min(self._without_gain + 1, self.patience)
 
     def progress(self) -> float:
         return (self.stage - 1) / max(self.stages - 1, 1)
@@ -229,8 +233,12 @@ class BabyStep(ByDifficulty):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.stage, self._batches = state["stage"], state["batches"]
-        self._lowest, self._without_gain = state["lowest"], state["without_gain"]
+        self.stage = whole(state, "stage", 1, self.stages)
+        self._batches = whole(state, "batches", most=int(self.pool.visits.sum()))
+        self._lowest = None if entry(state, "lowest") is None else number(state, "lowest")
+        if self._lowest is not None and self.patience is None:
+            raise StateError(("lowest",), f"must be null without patience; got {self._lowest}")
+        self._without_gain = whole(state, "without_gain", most=self.patience or 0)
 
 
 class POCL(BabyStep):

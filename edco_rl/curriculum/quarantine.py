@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .pool import Pool
+from .state import entry, flag, known_only, step_number, whole, within
 
 
 class Quarantine:
@@ -75,8 +76,20 @@ class Quarantine:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~Quarantine.state_dict`] returned."""
         self.entries, self.pool.quarantined[:] = {}, False
-        for prompt_id, entry in state["entries"].items():
-            self._add(prompt_id, entry)
-        self._suspects = dict(state["suspects"])
-        self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
-        self.rewarded, self.unrewarded_in_a_row = state["rewarded"], state["unrewarded_in_a_row"]
+        for prompt_id, kept in self._kept(state, "entries").items():
+            self._add(prompt_id, kept)
+        self._suspects = self._kept(state, "suspects")
+        self.skipped, self.skipped_in_a_row = whole(state, "skipped"), whole(state, "skipped_in_a_row")
+        self.rewarded, self.unrewarded_in_a_row = flag(state, "rewarded"), whole(state, "unrewarded_in_a_row")
+
+    def _kept(self, state: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
+        """Step and reason of prompts, by their ids, as a state has them."""
+        with within(name):
+            known_only(entry(state, name), self.pool.ids)
+            for prompt_id, kept in state[name].items():
+                with within(prompt_id):
+                    known_only(kept, ("step", "reason"))
+                    step_number(kept, "step")
+                    if not isinstance(entry(kept, "reason"), str):
+                        raise TypeError("a reason is text")
+            return dict(state[name])

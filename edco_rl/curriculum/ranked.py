@@ -11,6 +11,7 @@ from .fusion import reciprocal_rank_fusion
 from .pool import IndexArray
 from .reach import Reach
 from .signals import SIGNALS, EstimatorScore, PassRate, RewardVariance, Signal
+from .state import prompts, step_number, within
 from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics
 
 PASS_ORDERS = ("ranked_first", "ranked", "shuffled")
@@ -106,9 +107,10 @@ class Ranked(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         for name, signal in self.signals.items():
-            signal.load_state_dict(state["signals"][name])
-        self.ranked_first = self.pool.indices_of(state["ranked_first"])
-        self._step = state["step"]
+            with within("signals", name):
+                signal.load_state_dict(state["signals"][name])
+        self.ranked_first = prompts(state, "ranked_first", self.pool)
+        self._step = step_number(state, "step")
 
 
 class EDCO(Ranked):
@@ -173,7 +175,8 @@ class EDCO(Ranked):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         if self.reach is not None:
-            self.reach.load_state_dict(state["reach"])
+            with within("reach"):
+                self.reach.load_state_dict(state["reach"])
 
 
 class Loss(Ranked):

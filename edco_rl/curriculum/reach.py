@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from .pool import FloatArray, Pool
+from .state import table
 from .strategy import Outcome, successes_and_failures
 
 # Chance of success below which a prompt is out of reach.
@@ -94,5 +95,4 @@ class Reach:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~Reach.state_dict`] returned."""
-        for prompt_id, counts in state.items():
-            self.evidence[self.pool.index[prompt_id]] = counts
+        indices, self.evidence[indices] = table(state, None, self.pool, 2, least=0.0)

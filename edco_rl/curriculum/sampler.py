@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import ConfigurationError
 from .curriculum import Curriculum
 from .pool import IndexArray
+from .state import StateError, changed_settings, entry, whole
 
 
 class CurriculumBatchSampler:
@@ -119,20 +120,22 @@ class CurriculumBatchSampler:
         return {"uses_left": self.uses_left, "settings": self.settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what [`~CurriculumBatchSampler.state_dict`] returned.
+        """Restore what [`~CurriculumBatchSampler.state_dict`] returned, once the curriculum is restored.
 
         Raises:
             ConfigurationError: A generation batch is not used up, and a setting it was made with is another.
         """
-        changed = [name for name in self.settings if state["settings"].get(name) != self.settings[name]]
-        if state["uses_left"] and changed:
-            name = changed[0]
+        uses_left, settings = whole(state, "uses_left"), entry(state, "settings")
+        changed = changed_settings(settings, self.settings)
+        if uses_left and changed:
             raise ConfigurationError(
-                f"The checkpoint was made with {name} {state['settings'].get(name)}, this run has "
-                f"{self.settings[name]}, and it lies within a generation batch: {state['uses_left']} of its uses are "
-                "left. Resume with the same, or from a checkpoint between two generation batches."
+                f"The checkpoint was made with {'; '.join(changed.values())}, and it lies within a generation batch: "
+                f"{uses_left} of its uses are left. Resume with the same, or from a checkpoint between two generation "
+                "batches."
             )
-        self.uses_left = state["uses_left"]
+        self.uses_left = whole(state, "uses_left", most=self.repeat_count) if uses_left else 0
+        if uses_left and len(self.curriculum.batch) < self.curriculum.batch_size:
+            raise StateError(("uses_left",), f"is {uses_left}, of a batch of {len(self.curriculum.batch)} prompts")
 
     def __len__(self) -> int:
         return len(self.curriculum.pool) // self.curriculum.batch_size * self.repeat_count

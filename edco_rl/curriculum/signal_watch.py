@@ -9,6 +9,7 @@ import numpy as np
 from .buffer import PriorityBuffer
 from .gates import has_signal
 from .pool import IndexArray, Pool
+from .state import StateError, flag, flag_of, sequence, within
 from .strategy import Outcome
 
 # Renewals in a row in which a curriculum has to fall short.
@@ -189,20 +190,29 @@ class SignalWatch:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~SignalWatch.state_dict`] returned."""
-        self.scores.load_state_dict(state["scores"])
-        self._told = state["told"]
-        *self._closed, self._current = (
-            _Interval(
-                list(interval["chosen"]),
-                list(interval["at_random"]),
-                [(self.pool.index[prompt_id], signal) for prompt_id, signal in interval["new"]],
-            )
-            for interval in state["intervals"]
-        )
-        self._drawn = {
-            self.pool.index[prompt_id]: [(at_random, new) for at_random, new in draws]
-            for prompt_id, draws in state["drawn"].items()
-        }
+        with within("scores"):
+            self.scores.load_state_dict(state["scores"])
+        self._told = flag(state, "told")
+        with within("intervals"):
+            *self._closed, self._current = map(self._interval, sequence(state, "intervals"))
+        if len(self._closed) > _RENEWALS or not all(interval.chosen for interval in self._closed):
+            raise StateError(("intervals",), f"must be at most {_RENEWALS} with groups, and one more")
+        with within("drawn"):
+            for prompt_id, draws in state["drawn"].items():
+                index = self.pool.index[prompt_id]
+                if not 0 < len(draws) <= self.pool.visits[index] or [new for _, new in draws[1:] if flag_of(new)]:
+                    raise StateError(
+                        (prompt_id,), f"was drawn {len(draws)} times, of {self.pool.visits[index]} in all"
+                    )
+                self._drawn[index] = [(flag_of(at_random), flag_of(new)) for at_random, new in draws]
+
+    def _interval(self, kept: dict[str, Any]) -> _Interval:
+        """An interval as a state has it."""
+        chosen, at_random = (list(map(flag_of, sequence(kept, name))) for name in ("chosen", "at_random"))
+        new = [(self.pool.index[prompt_id], flag_of(signal)) for prompt_id, signal in sequence(kept, "new")]
+        if len(new) > len(chosen) + len(at_random):
+            raise StateError(("new",), f"holds {len(new)} of {len(chosen) + len(at_random)} groups")
+        return _Interval(chosen, at_random, new)
 
 
 def _share(signals: Sequence[bool]) -> Share | None:

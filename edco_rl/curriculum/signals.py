@@ -7,6 +7,7 @@ import numpy as np
 
 from ..plugins import Registry
 from .buffer import PriorityBuffer
+from .state import within
 from .strategy import Outcome, StrategyContext
 
 
@@ -51,7 +52,8 @@ class Signal(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~Signal.state_dict`] returned."""
-        self.buffer.load_state_dict(state["buffer"])
+        with within("buffer"):
+            self.buffer.load_state_dict(state["buffer"])
 
 
 class EstimatorScore(Signal):
@@ -96,7 +98,8 @@ class _RewardSignal(Signal):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.means.load_state_dict(state["means"])
+        with within("means"):
+            self.means.load_state_dict(state["means"])
 
 
 class RewardVariance(_RewardSignal):

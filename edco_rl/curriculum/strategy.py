@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import ConfigurationError
 from .pool import FloatArray, IndexArray, Pool
+from .state import prompts, restore_generator
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class Strategy(ABC):
 
     Attributes:
         rng (`np.random.Generator`): The strategy's own, from the seed of the run.
-        queue (`IndexArray`): Prompts that are planned already; empty until the strategy fills it, and kept over
-            restarts.
+        queue (`IndexArray`): Prompts that are planned already, each once; empty until the strategy fills it, and kept
+            over restarts.
 
     Example:
 
@@ -220,8 +221,8 @@ class Strategy(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~Strategy.state_dict`] returned."""
-        self.rng.bit_generator.state = state["rng"]
-        self.queue = self.pool.indices_of(state["queue"])
+        restore_generator(state, "rng", self.rng)
+        self.queue = prompts(state, "queue", self.pool)
 
 
 def quantile_metrics(name: str, values: FloatArray) -> dict[str, float]:

@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import ConfigurationError
 from .orders import ByDifficulty
 from .pool import FloatArray, IndexArray
+from .state import number, table
 from .strategy import Outcome, Strategy, StrategyContext, quantile_metrics, successes_and_failures
 
 
@@ -96,8 +97,7 @@ class MoPPS(Strategy):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        for prompt_id, counts in state["evidence"].items():
-            self.evidence[self.pool.index[prompt_id]] = counts
+        indices, self.evidence[indices] = table(state, "evidence", self.pool, 2, least=0.0)
 
 
 class AdaRFT(ByDifficulty):
@@ -175,4 +175,4 @@ class AdaRFT(ByDifficulty):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.target = state["target"]
+        self.target = number(state, "target", 0.0, 1.0)

@@ -21,7 +21,7 @@ from ..methods import Method
 from ..models import check_model_path
 from ..parsing import Parser
 from ..store import plain
-from ..trainers.checkpoint import CURRICULUM_FILE
+from ..trainers.find_checkpoint import find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ def method_parser(method: Method, prog: str) -> Parser:
     parser = Parser((script, training, ModelConfig, curriculum, EngineConfig, DataConfig, RunConfig), prog=prog)
     if not has_cuda():
         parser.set_defaults(bf16=False)  # TRL's default would be refused
+    parser.set_defaults(enable_jit_checkpoint=True)
     return parser
 
 
@@ -99,7 +100,7 @@ def prepare(settings: RunSettings) -> tuple[Dataset, Dataset | None, dict[str, A
     training = settings.training
     _show_log(training)
     check_model_and_data(settings.script, settings.model)
-    training.resume_from_checkpoint = _checkpoint(training)
+    training.resume_from_checkpoint = find_checkpoint(training.resume_from_checkpoint, training.output_dir)
     rows = settings.rows
     _try_chat_template(settings, *rows)
     described = settings.describe()
@@ -129,27 +130,6 @@ def _try_chat_template(settings: RunSettings, train: Dataset, held_out: Dataset 
             except ConfigurationError as error:
                 raise ConfigurationError(f"{name}: {error}") from error
     logger.info("The first prompt as the model will see it:\n%s", show_prompt(train[0], tokenizer, template_kwargs))
-
-
-def _checkpoint(args: Any) -> str | None:
-    """The checkpoint to resume from: a folder, or with `true` the last one of the run's folder."""
-    asked = args.resume_from_checkpoint
-    if asked is None or str(asked).lower() == "false":
-        return None
-    if str(asked).lower() != "true":
-        if not Path(asked).is_dir():
-            raise ConfigurationError(f"resume_from_checkpoint {asked!r}: there is no such folder.")
-        return asked
-    found = last_checkpoint(Path(args.output_dir))
-    if found is None:
-        raise ConfigurationError(f"resume_from_checkpoint true: {args.output_dir} holds no checkpoint.")
-    return found
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The last checkpoint of a run's folder that was written whole: the curriculum's state is the last file of one."""
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{CURRICULUM_FILE}")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def load_data(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:

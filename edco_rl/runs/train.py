@@ -1,6 +1,5 @@
 """A trainer's run from first to last evaluation, and what it leaves behind."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from rich.table import Table
 
 from ..store import fingerprint, write_json
 from ..trainers.stopwatch import PARTS
+from ..trainers.trainer_state import read_trainer_state
 from .held_out import METRICS, HeldOut
 from .provenance import commit, describe_hardware, versions
 from .recorder import RunRecorder, Spent, decode, read_records
@@ -48,12 +48,13 @@ def train_and_measure(
             stop_after_tokens=run.stop_after_tokens,
             stop_after_seconds=run.stop_after_seconds,
         )
-        recorder.begin(_step_of(args.resume_from_checkpoint), spent)
-        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        checkpoint = args.resume_from_checkpoint
+        recorder.begin(None if checkpoint is None else read_trainer_state(checkpoint).global_step, spent)
+        trainer.train(resume_from_checkpoint=checkpoint)
         seconds = recorder.seconds()
-        recorder.finish()
-        if run.keep_model:
+        if run.keep_model:  # before what comes takes time, in which a run may be stopped
             trainer.save_model(args.output_dir)
+        recorder.finish()
         trainer.save_state()
         steps = trainer.state.global_step
         summary = {
@@ -94,13 +95,6 @@ def _groups_with_signal(log_history: list[dict[str, float]]) -> float | None:
     """Mean share of groups whose rewards differed; `None` without groups."""
     shares = [line["curriculum/groups_with_signal"] for line in log_history if "curriculum/groups_with_signal" in line]
     return sum(shares) / len(shares) if shares else None
-
-
-def _step_of(checkpoint: str | None) -> int | None:
-    """Optimizer step a checkpoint was made at."""
-    if checkpoint is None:
-        return None
-    return int(json.loads((Path(checkpoint) / "trainer_state.json").read_text())["global_step"])
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:

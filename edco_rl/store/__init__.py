@@ -1,7 +1,15 @@
 """What is kept between runs: whole or not at all, with what made it and a checksum. One way to hash, one to resume."""
 
 from .artefact import Artefact, check_same, load, load_same, once, once_value, remove, save_file, save_value
-from .files import write_json, write_table, write_text, write_whole
+from .checkpoints import (
+    UNFINISHED_FOLDER,
+    begin_checkpoint,
+    check_checkpoint,
+    finish_checkpoint,
+    newest_checkpoint,
+    remove_checkpoint,
+)
+from .files import read_json, sync, write_json, write_table, write_text, write_whole
 from .fingerprint import (
     file_checksum,
     fingerprint,
@@ -10,25 +18,37 @@ from .fingerprint import (
     plain,
     rows_fingerprint,
 )
+from .model_folder import UNFINISHED_MODEL, begin_model, put_model_in_place
 from .parts import Parts
 
 __all__ = [
+    "UNFINISHED_FOLDER",
+    "UNFINISHED_MODEL",
     "Artefact",
     "Parts",
+    "begin_checkpoint",
+    "begin_model",
+    "check_checkpoint",
     "check_same",
     "file_checksum",
     "fingerprint",
+    "finish_checkpoint",
     "load",
     "load_same",
     "model_fingerprint",
+    "newest_checkpoint",
     "once",
     "once_value",
     "parameters_fingerprint",
     "plain",
+    "put_model_in_place",
+    "read_json",
     "remove",
+    "remove_checkpoint",
     "rows_fingerprint",
     "save_file",
     "save_value",
+    "sync",
     "write_json",
     "write_table",
     "write_text",

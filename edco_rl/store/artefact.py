@@ -1,7 +1,7 @@
 """Artefacts: what is kept between runs, each with a manifest that says what made it and whether it is whole.
 
 An artefact is a value, or a file and a value beside it. Its manifest is a JSON file with the suffix `.json` added to
-the artefact's own name: format version, what made it, the SHA-256 of the file, the value, the seconds it took, and a
+the artefact's own name: format version, what made it, the XXH3 of the file, the value, the seconds it took, and a
 checksum of all that. The manifest is written first, and says nothing where its file is missing: a file without a
 manifest is never an artefact that a killed process left unfinished.
 """
@@ -17,8 +17,9 @@ from ..errors import ConfigurationError
 from .files import locked, put_in_place, unfinished, write_json
 from .fingerprint import file_checksum, fingerprint, plain
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST_SUFFIX = ".json"
+_NOTED = {"format", "made_from", "value", "checksum", "seconds"}
 Changed = Literal["refuse", "remake"]
 
 
@@ -34,7 +35,7 @@ class Artefact:
         value (JSON value):
             What was noted when it was made.
         checksum (`str`, *optional*):
-            SHA-256 of the file.
+            XXH3 of the file, see [`~edco_rl.store.file_checksum`].
         seconds (`float`):
             Seconds it took to make.
     """
@@ -51,8 +52,14 @@ class Artefact:
         return fingerprint([self.checksum, self.value])
 
 
-def load(path: Path) -> Artefact | None:
+def load(path: Path, remedy: str | None = None) -> Artefact | None:
     """The artefact at a path; `None` where there is none that is whole.
+
+    Args:
+        path (`Path`):
+            Where it is kept.
+        remedy (`str`, *optional*):
+            What the message advises where it was altered; by default to remove it, so that it is made again.
 
     Raises:
         ConfigurationError: It is of another format, or it, or its manifest, was altered.
@@ -60,28 +67,28 @@ def load(path: Path) -> Artefact | None:
     if not path.parent.is_dir():
         return None
     manifest = manifest_of(path)
+    remedy = remedy or f"Remove it to make {path.name} again."
     with locked(path.parent):  # nobody replaces the file between one look and the other
         if not manifest.is_file():
             return None
         try:
             noted = json.loads(manifest.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError):
+        except (ValueError, RecursionError):
             noted = None
         if not isinstance(noted, dict) or "format" not in noted:
-            raise ConfigurationError(f"{manifest} is no manifest of an artefact. Remove it, and {path.name} with it.")
+            raise ConfigurationError(f"{manifest} is no manifest of an artefact. {remedy}")
         if noted["format"] != FORMAT:
             raise ConfigurationError(
-                f"{manifest} has format {noted['format']!r}; this version reads {FORMAT}. Remove it to make "
-                f"{path.name} again."
+                f"{manifest} has format {noted['format']!r}; this version reads {FORMAT}. {remedy}"
             )
-        if noted.pop("manifest_checksum", None) != fingerprint(noted):
-            raise ConfigurationError(f"{manifest} was altered since it was made. Remove it to make {path.name} again.")
+        if noted.pop("manifest_checksum", None) != fingerprint(noted) or noted.keys() != _NOTED:
+            raise ConfigurationError(f"{manifest} was altered since it was made. {remedy}")
         del noted["format"]
         if noted["checksum"] is not None:
             if not path.is_file():
                 return None
             if file_checksum(path) != noted["checksum"]:
-                raise ConfigurationError(f"{path} was altered since it was made. Remove it to make it again.")
+                raise ConfigurationError(f"{path} was altered since it was made. {remedy}")
     return Artefact(path, **noted)
 
 

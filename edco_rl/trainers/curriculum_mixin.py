@@ -103,6 +103,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
         self._scores_on_every_rank = engine_config is None
         super().__init__(*args, **kwargs)
 
+        self._take_over_signals()
         check_rows_kept(given["train_dataset"], self.train_dataset, self.args)
         try:
             self._set_up(config, rows, engine_config)

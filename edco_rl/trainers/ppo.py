@@ -11,6 +11,7 @@ from trl.trainer.utils import get_config_model_id, use_adapter
 from ..errors import ConfigurationError
 from ..models import check_model_path
 from .callbacks import ValueFunctionCallback
+from .find_checkpoint import reading
 from .grpo import CurriculumGRPOTrainer
 from .ppo_config import CurriculumPPOConfig
 from .ppo_functions import (
@@ -292,7 +293,8 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.value_function.load(resume_from_checkpoint)
+        with reading(resume_from_checkpoint, "value function"):
+            self.value_function.load(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()

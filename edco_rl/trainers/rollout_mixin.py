@@ -16,6 +16,7 @@ from ..curriculum.gates import has_signal
 from ..curriculum.pool import IndexArray
 from ..errors import ConfigurationError, EdcoRLError
 from .batches import BatchLayout
+from .find_checkpoint import reading
 from .groups import Group, Rollout, ends, judge, make_groups, refill_size
 from .pass_order import repeat_sampler_order
 from .rollout_faults_mixin import RolloutFaultsMixin
@@ -263,7 +264,8 @@ class RolloutMixin(RolloutFaultsMixin):
         left, device = self._batch_sampler.uses_left, self.accelerator.device
         self._step = self._batch_sampler.repeat_count - left if left else 0  # of the current generation batch
         path = self._rollouts_file(Path(folder))
-        self._buffered_inputs = torch.load(path, map_location=device, weights_only=True) if left else None
+        with reading(str(folder), f"rollouts ({path.name})"):
+            self._buffered_inputs = torch.load(path, map_location=device, weights_only=True) if left else None
 
     def _rollouts_file(self, folder: Path) -> Path:
         """Where this rank keeps the rollouts of a generation batch that is not used up yet."""

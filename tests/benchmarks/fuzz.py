@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 KINDS = {
+    "state_files": "tests.benchmarks.fuzz_state_files:fuzz",
     "answers": "tests.benchmarks.fuzz_answers:fuzz",
 }
 """Functions of a number of cases and a seed, by what they make: each returns how many cases had which outcome."""

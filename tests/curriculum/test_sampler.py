@@ -45,8 +45,8 @@ def sampler(settings=None):
 
 def restored(first, settings=None):
     second = sampler(settings)
-    second.load_state_dict(first.state_dict())
     second.curriculum.load_state_dict(first.curriculum.state_dict())
+    second.load_state_dict(first.state_dict())
     return second
 
 

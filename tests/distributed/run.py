@@ -25,6 +25,7 @@ from trl import GRPOConfig
 
 from edco_rl import CurriculumConfig, CurriculumGRPOTrainer
 from edco_rl.curriculum import Strategy
+from edco_rl.store import UNFINISHED_FOLDER
 
 
 def rank():
@@ -58,10 +59,11 @@ def reward(completions, prompts, **kwargs):
 class Recorder(TrainerCallback):
     """Writes one line a step: prompt ids drawn since the last, a hash of the curriculum's state, the loss."""
 
-    def __init__(self, trainer, path, kill_at):
+    def __init__(self, trainer, path, kill_at=None, signal_at=None, signal=None):
         self.trainer = trainer
         self.path = path
         self.kill_at = kill_at
+        self.signal_at, self.signal = signal_at, signal
         self.drawn = []
         draw = trainer.curriculum.draw
 
@@ -82,6 +84,10 @@ class Recorder(TrainerCallback):
         if "loss" in logs:
             self.write(step=state.global_step, loss=logs["loss"], grad_norm=logs["grad_norm"])
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.signal_at:
+            os.kill(os.getpid(), self.signal)
+
     def on_save(self, args, state, control, **kwargs):
         if state.global_step == self.kill_at:
             os.kill(os.getpid(), 9)
@@ -89,6 +95,29 @@ class Recorder(TrainerCallback):
     def write(self, **line):
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def kill_before(name):
+    """Kill this process just before it opens a file of an unfinished checkpoint, or gives a name, that begins so.
+
+    A file that torch writes is half written then.
+    """
+    save = torch.save
+
+    def half(value, file, *args, **kwargs):
+        save(value, file, *args, **kwargs)
+        if Path(file).name.startswith(name):
+            os.truncate(file, Path(file).stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def look(event, arguments):
+        if event in ("open", "os.rename") and isinstance(arguments[event == "os.rename"], str | os.PathLike):
+            path = Path(arguments[event == "os.rename"])
+            if path.name.startswith(name) and (event == "os.rename" or UNFINISHED_FOLDER in path.parts):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = half
+    sys.addaudithook(look)
 
 
 def main(settings):
@@ -114,7 +143,10 @@ def main(settings):
     model.get_input_embeddings().weight.data *= 20  # entropies that differ by more than rounding
     trainer = DeterministicTrainer(model, reward, args, rows, curriculum=CurriculumConfig(**settings["curriculum"]))
     path = folder / f"record_{trainer.accelerator.process_index}.jsonl"
-    trainer.add_callback(Recorder(trainer, path, settings.get("kill_at")))
+    events = ("kill_at", "signal_at", "signal")
+    trainer.add_callback(Recorder(trainer, path, **{name: settings.get(name) for name in events}))
+    if "kill_before" in settings:
+        kill_before(settings["kill_before"])
     trainer.train(resume_from_checkpoint=settings.get("resume"))
 
 

@@ -165,8 +165,8 @@ def test_an_altered_manifest_is_refused(tmp_path, change):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"format": 2}', "has format 2; this version reads 1"),
-        ('{"format": "1"}', "has format '1'; this version reads 1"),
+        ('{"format": 3}', "has format 3; this version reads 2"),
+        ('{"format": "1"}', "has format '1'; this version reads 2"),
         ("{}", "is no manifest of an artefact"),
         ("[1]", "is no manifest of an artefact"),
         ('{"format": 1', "is no manifest of an artefact"),

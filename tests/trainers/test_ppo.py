@@ -319,7 +319,7 @@ def test_a_checkpoint_without_a_value_function_is_refused(tiny_model_path, tmp_p
     trainer = make_trainer(tiny_model_path, tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
     trainer.train()
     (tmp_path / "checkpoint-1" / "value_head.safetensors").unlink()
-    with pytest.raises(ConfigurationError, match=r"checkpoint-1 has no value_head\.safetensors"):
+    with pytest.raises(ConfigurationError, match=r"checkpoint-1/value_head\.safetensors is missing"):
         make_trainer(tiny_model_path, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 
