@@ -26,6 +26,15 @@ def check_given(config: object, *names: str) -> None:
             raise ConfigurationError(f"{name} is missing.")
 
 
+def check_url(name: str, url: str | None) -> None:
+    """Refuse a URL with a user or password, which would be kept with the results. The message does not show it."""
+    if url is not None and "@" in url:
+        raise ConfigurationError(
+            f"{name}: leave user and password out of the URL (it has an @); settings are kept with the results. A "
+            "server's key is given in the environment."
+        )
+
+
 def check_at_least(name: str, value: float | None, minimum: float) -> None:
     if value is not None and value < minimum:
         raise ConfigurationError(f"{name} must be at least {minimum}; got {value}.")

@@ -74,7 +74,6 @@ class ServeConfig(EngineConfig):
     engine_port: int = field(default=8000, metadata={"help": "Port the server listens on; 0 takes a free one."})
     engine_mode: str = field(default="server", init=False)
     engine_url: str | None = field(default=None, init=False)
-    engine_transport_dir: str | None = field(default=None, init=False)
     engine_request_timeout: float = field(default=600.0, init=False)
     engine_request_retries: int = field(default=0, init=False)
     engine_hang_timeout: float = field(default=120.0, init=False)

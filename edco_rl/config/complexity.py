@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ..errors import ConfigurationError
-from .checks import as_dict, check_at_least, check_choice
+from .checks import as_dict, check_at_least, check_choice, check_url
 from .curriculum import CurriculumConfig
 
 Baseline = Literal["sft", "distillation", "random_split", "curriculum"]
@@ -264,6 +264,7 @@ class ComplexityConfig(CurriculumConfig):
             raise ConfigurationError(f"split_points of quantiles must be between 0 and 1; got {points}.")
 
     def _check_teacher(self) -> None:
+        check_url("teacher_url", self.teacher_url)
         needed = {"column": ["teacher_column"], "server": ["teacher_model"]}
         for name in needed.get(self.teacher, ["teacher_url", "teacher_model"]):
             if not getattr(self, name):

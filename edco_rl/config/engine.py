@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigurationError
-from .checks import check_at_least, check_plugin
+from .checks import check_at_least, check_plugin, check_url
 
 ENGINE_CLASSES = {
     "server": "edco_rl.engine.client:EngineClient",
     "colocate": "edco_rl.engine.colocate:ColocatedEngine",
 }
 """Classes of engines by `engine_mode`."""
+_SECRETS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
 
 
 def available_transports() -> list[str]:
@@ -39,8 +40,8 @@ class EngineConfig:
     engine_host: str = field(
         default="127.0.0.1",
         metadata={
-            "help": "Address a started server listens on. Its weight-sync routes are not authenticated: leave it on "
-            "loopback, or on a network you trust."
+            "help": "Address a started server listens on. Beyond loopback it needs a key in the environment variable "
+            "VLLM_API_KEY, which its clients send."
         },
     )
     engine_port: int = field(default=0, metadata={"help": "Port of a started server; 0 takes a free one."})
@@ -109,6 +110,13 @@ class EngineConfig:
     engine_args: list[str] | None = field(
         default=None, metadata={"help": "Further vLLM server arguments, passed on as they are."}
     )
+    engine_all_routes: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether a started server answers on all of vLLM's routes. Some run code (/collective_rpc): by "
+            "default those alone are open that rollouts and weight sync need."
+        },
+    )
     engine_transport: str = field(
         default="auto",
         metadata={
@@ -120,26 +128,38 @@ class EngineConfig:
     )
     engine_transport_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder for file and adapter, seen by trainer and engine. By default shared memory."},
+        metadata={
+            "help": "Folder for file and adapter, seen by trainer and engine, which both need the same; a folder "
+            "edco_rl-<user id> is made in it. By default in shared memory."
+        },
     )
 
     def __post_init__(self) -> None:
         check_plugin("engine_mode", self.engine_mode, [*ENGINE_CLASSES, "none"])
         check_plugin("engine_transport", self.engine_transport, ["auto", *available_transports()])
+        check_url("engine_url", self.engine_url)
         if self.engine_url is not None and self.engine_mode in ("colocate", "none"):
             raise ConfigurationError(f"engine_url needs engine_mode server; got engine_mode {self.engine_mode}.")
         if self.engine_url is not None and not self.engine_url.startswith(("http://", "https://")):
             raise ConfigurationError(f"engine_url must start with http:// or https://; got {self.engine_url!r}.")
         if self.engine_url is not None and self.engine_url.rstrip("/").endswith("/v1"):
             raise ConfigurationError(f"engine_url is the server's base URL, without /v1; got {self.engine_url!r}.")
-        if any(word.partition("=")[0] == "--api-key" for word in self.engine_args or ()):
-            raise ConfigurationError(
-                "engine_args --api-key: give the key in the environment variable VLLM_API_KEY, where the server's "
-                "clients find it too."
-            )
+        _check_secrets(self.engine_args or [])
         check_at_least("engine_max_logprobs", self.engine_max_logprobs, 2)
         for name in ("engine_request_retries", "engine_hang_timeout", "engine_max_restarts", "engine_wait_timeout"):
             check_at_least(name, getattr(self, name), 0)
+
+
+def _check_secrets(arguments: list[str]) -> None:
+    """Refuse arguments whose values are secrets: settings are written into results. Abbreviations are arguments."""
+    for word in arguments:
+        flag = word.partition("=")[0].replace("_", "-")
+        for argument, variable in _SECRETS.items():
+            if argument.startswith(flag) and len(flag) > len("--x"):
+                raise ConfigurationError(
+                    f"engine_args {argument}: give it in the environment variable {variable}. Settings are kept with "
+                    "the results."
+                )
 
 
 @dataclass

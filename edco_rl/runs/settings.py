@@ -24,6 +24,7 @@ from ..store import plain
 from ..trainers.find_checkpoint import find_checkpoint
 
 logger = logging.getLogger(__name__)
+_SECRETS = {"api_key", "authorization", "password", "token", "hub_token", "use_auth_token"}
 
 
 def method_parser(method: Method, prog: str) -> Parser:
@@ -180,5 +181,16 @@ def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
 
 
 def plain_values(config: Any) -> dict[str, Any]:
-    """A configuration as JSON has it."""
-    return plain(config.to_dict() if hasattr(config, "to_dict") else asdict(config))
+    """A configuration as JSON has it, without secrets that a setting within a setting may hold."""
+    return _without_secrets(plain(config.to_dict() if hasattr(config, "to_dict") else asdict(config)))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_secrets(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: "<hidden>" if key.lower() in _SECRETS and isinstance(entry, str) else _without_secrets(entry)
+        for key, entry in value.items()
+    }

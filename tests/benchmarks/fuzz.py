@@ -18,6 +18,7 @@ from hypothesis.strategies import SearchStrategy
 KINDS = {
     "state_files": "tests.benchmarks.fuzz_state_files:fuzz",
     "answers": "tests.benchmarks.fuzz_answers:fuzz",
+    "weight_files": "tests.benchmarks.fuzz_weight_files:fuzz",
 }
 """Functions of a number of cases and a seed, by what they make: each returns how many cases had which outcome."""
 

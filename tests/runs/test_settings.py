@@ -8,8 +8,10 @@ import sys
 
 import pytest
 from transformers import AutoTokenizer
+from trl import SFTConfig
 
 from edco_rl.cli import main
+from edco_rl.runs.settings import plain_values
 
 STRICT = (
     "{% for message in messages %}"
@@ -87,3 +89,10 @@ def test_a_streaming_data_set_is_refused(tmp_path, capsys, tiny_model_path):
     with pytest.raises(SystemExit):
         train(tmp_path, "sft", tiny_model_path, ROWS, dataset_streaming=True)
     assert "edco-rl: error: dataset_streaming true: a curriculum chooses rows" in capsys.readouterr().err
+
+
+def test_secrets_within_settings_are_not_kept(tmp_path):
+    inner = {"token": "hf_1", "headers": [{"Authorization": "Bearer hf_2"}], "revision": "main"}
+    args = SFTConfig(output_dir=str(tmp_path), model_init_kwargs=inner, hub_token="hf_3", use_cpu=True, bf16=False)
+    kept = json.dumps(plain_values(args))
+    assert "hf_" not in kept and '"revision": "main"' in kept
