@@ -52,14 +52,14 @@ def recipe(tmp_path, **changes):
         ({"model_name_or_path": None}, "model_name_or_path is missing"),
         ({"strategy": "edko"}, "Unknown strategy 'edko'"),
         ({"intervall": 3}, "intervall"),
-        ({"curriculum_interval": 0}, "curriculum_interval must be at least 1; got 0"),
+        ({"curriculum_interval": 0}, "curriculum_interval must be a whole number of at least 1; got 0"),
         ({"dataset_name": "/nowhere/rows.jsonl"}, "there is no such file"),
         ({"dataset_name": None}, "dataset_name is missing"),
         ({"reward_funcs": ["maths"]}, "Unknown reward 'maths'"),
         ({"reward_funcs": None}, "reward_funcs is empty"),
-        ({"max_steps": [1]}, "max_steps: expected one value, got [1]"),
-        ({"curriculum_interval": 2.5}, "curriculum_interval: expected a whole number, got 2.5"),
-        ({"gates": True}, "gates: expected a list or mapping, got True"),
+        ({"max_steps": [1]}, "max_steps must be a whole number of at least -1; got [1]"),
+        ({"curriculum_interval": 2.5}, "curriculum_interval must be a whole number of at least 1; got 2.5"),
+        ({"gates": True}, "gates must be a list of texts; got true"),
     ],
 )
 def test_a_wrong_recipe_ends_with_one_message(capsys, tmp_path, tiny_model_path, new_children, changes, message):
@@ -109,7 +109,7 @@ def test_a_recipe_that_is_no_yaml_or_no_mapping_is_named(capsys, tmp_path):
     for text, message in (("a: [", "expected the node content"), ("- a", "expected settings by name")):
         path.write_text(text)
         code, error = run(capsys, "score", "--config", path)
-        assert code == 2 and f"--config {path}: " in error and message in error and "Traceback" not in error
+        assert code == 2 and str(path) in error and message in error and "Traceback" not in error
 
 
 class Broken(Strategy):
@@ -127,8 +127,11 @@ def test_an_authors_own_mistake_keeps_its_traceback(tmp_path, tiny_model_path):
 
 
 def test_an_unknown_method_or_command_is_named(capsys):
-    assert "invalid choice: 'grop'" in run(capsys, "train", "grop")[1]
-    assert "invalid choice: 'trian'" in run(capsys, "trian")[1]
+    chosen = "edco-rl: error: edco-rl train: there is no method 'grop'; choose from grpo, "
+    code, error = run(capsys, "train", "grop")
+    assert code == 2 and error.startswith(chosen) and error.endswith("Did you mean grpo?")
+    code, error = run(capsys, "trian")
+    assert code == 2 and "there is no command 'trian'" in error and error.endswith("Did you mean train?")
 
 
 def test_a_port_in_use_is_named(capsys, tiny_model_path, new_children):
