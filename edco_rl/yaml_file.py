@@ -70,8 +70,8 @@ def read_yaml(path: str | Path, what: str) -> Settings:
 
 def _repeated(node: yaml.Node | None, above: list[int]) -> Iterator[tuple[int, yaml.ScalarNode]]:
     """Keys that a mapping has twice, of which YAML would keep the last, with the line of the first."""
-    if id(node) in above:  # an anchor that holds itself
-        raise yaml.MarkedYAMLError(problem="an alias of what it is in", problem_mark=node and node.start_mark)
+    if node is not None and id(node) in above:
+        raise yaml.MarkedYAMLError(problem="an anchor that holds itself", problem_mark=node.start_mark)
     within = [*above, id(node)]
     if isinstance(node, yaml.SequenceNode):
         for one in node.value:

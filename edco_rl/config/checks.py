@@ -29,7 +29,8 @@ class Checked:
     """Base class of settings: each is checked against the type it is declared with, its range included."""
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
+        of: Any = type(self)
+        hints = _hints(of)
         for one in fields(self):
             if one.init:
                 hint, value = hints[one.name], checked(one.name, hints[one.name], getattr(self, one.name))

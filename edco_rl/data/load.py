@@ -251,8 +251,9 @@ def to_dataset(name: str, rows: list[dict[str, Any]]) -> Dataset:
 def _has_more_than_text(values: list[Any]) -> bool:
     """Whether messages have keys of their own, which Arrow would fill in with nulls in all others."""
     given = [value for value in values if value is not None]
-    return all(isinstance(value, list) for value in given) and any(
-        message.keys() != {"role", "content"} for value in given for message in value
+    messages = [message for value in given if isinstance(value, list) for message in value]
+    return all(isinstance(one, list) for one in given) and any(
+        isinstance(message, dict) and message.keys() != {"role", "content"} for message in messages
     )
 
 

@@ -115,27 +115,19 @@ def is_meant(name: str, hint: Any, field: dataclasses.Field, value: Any) -> bool
 
 
 def _is_of(hint, value):
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return any(_is_of(part, value) for part in typing.get_args(hint))
-    if typing.get_origin(hint) is typing.Literal:
-        return any(value == choice and type(value) is type(choice) for choice in typing.get_args(hint))
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return value in [one.value for one in hint]
-    kind = typing.get_origin(hint) or hint
+    inside, kind = typing.get_args(hint), typing.get_origin(hint) or hint
+    if kind in (types.UnionType, typing.Union):
+        return any(_is_of(part, value) for part in inside)
+    if kind is typing.Literal:
+        return any(value == choice and type(value) is type(choice) for choice in inside)
     if kind is list:
-        return isinstance(value, list) and all(_is_of(typing.get_args(hint)[0], one) for one in value)
-    if kind is tuple:
-        return isinstance(value, list | tuple) and len(value) == len(typing.get_args(hint))
+        return isinstance(value, list) and all(_is_of(inside[0], one) for one in value)
     if kind is dict:
-        inside = (typing.get_args(hint) or (str, Any))[1]
-        return isinstance(value, dict) and all(
-            isinstance(key, str) and (inside is Any or _is_of(inside, one)) for key, one in value.items()
-        )
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
+        named = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+        return named and (inside[1:] in ((), (Any,)) or all(_is_of(inside[1], one) for one in value.values()))
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return value in [one.value for one in kind] if issubclass(kind, Enum) else isinstance(value, kind)
 
 
 def _numbers(value):
