@@ -55,7 +55,7 @@ class Flags(argparse.ArgumentParser):
         )
         reading.add_argument("--help", "-h", action="store_true", help="show this text")
         everything = f"show the other {len(hidden)} settings too, which are TRL's" if hidden else argparse.SUPPRESS
-        reading.add_argument("--help_all", action="store_true", help=everything)
+        reading.add_argument("--help-all", action="store_true", help=everything)
         for title, fields in groups:
             group = self.add_argument_group(title)
             for field in fields:

@@ -228,7 +228,7 @@ def test_the_help_of_a_method_begins_with_what_is_ours_and_lists_each_flag_once(
     assert "multiple_choice, math, reasoning_gym, answer_format, length, rouge_l" in about_rewards
     assert "One of adarft, baby_step, combined" in " ".join(text.split())
     _, all_flags = listed("--help-all")
-    assert set(all_flags) == {*method_parser(METHODS["grpo"], "").fields, "config", "help", "help_all"}
+    assert set(all_flags) == {*method_parser(METHODS["grpo"], "").fields, "config", "help"}
 
 
 @pytest.mark.parametrize(
