@@ -15,6 +15,7 @@ from ..config import DataConfig
 from ..errors import ConfigurationError
 from .formats import FORMATS, PromptSettings, detect_format
 from .hub import ADAPTERS, HUB_DATASETS, Adapter
+from .messages import check_template_column
 from .overlap import count_overlaps, split_rows
 from .prompts import make_completion, prompt_ids, with_system_prompt
 from .rows import FieldError, InvalidRows, RawRow, Row, SeenIds, check_encoding
@@ -182,6 +183,7 @@ def _convert(
             if adapter is None:
                 for name, value in row.rest().items():
                     check_encoding(name, value)
+                    check_template_column(name, value)
                     converted.setdefault(name, value)
         except FieldError as error:
             invalid.add(raw.source, raw.number, error)

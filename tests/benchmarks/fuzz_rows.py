@@ -4,14 +4,19 @@ import json
 import logging
 import tempfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from edco_rl import ConfigurationError
+from edco_rl.data.chat import check_chat_template
 from edco_rl.data.load import load_prompts
 from edco_rl.data.messages import ROLES
+from edco_rl.data.tokens import SupervisedRowTokenizer
 
+from ..conftest import CACHE
 from .fuzz import search
 
 WORDS = st.sampled_from(["A", "B", "1", "2 + 2 =", "four", "true", "[{", '[{"role": 1}]', "ü"])
@@ -79,7 +84,9 @@ COLUMNS = {
     **dict.fromkeys(
         ("answer", "answer_index", "label", "solution", "answerKey"), mostly(st.sampled_from(["A", 0, "1"]))
     ),
-    **dict.fromkeys(("id", "tools", "chat_template_kwargs", "other"), SCALARS | JSON),
+    "tools": mostly(st.just([{"type": "function", "function": {"name": "add", "parameters": {}}}])),
+    "chat_template_kwargs": mostly(st.just({"enable_thinking": False})),
+    **dict.fromkeys(("id", "other"), SCALARS | JSON),
 }
 SHAPES = (
     ("prompt",),
@@ -124,6 +131,16 @@ def files(draw):
     return rows, settings
 
 
+@cache
+def tokenizer():
+    """SmolLM2's, as `make model` prepares it."""
+    return AutoTokenizer.from_pretrained(CACHE / "SmolLM2-135M-Instruct")
+
+
+def _has_reference(row):
+    return bool(row.get("completion") or row.get("answer"))
+
+
 def is_prompt(value, last):
     """Whether TRL's chat templates take it: text, or messages whose last one is of these roles."""
     if isinstance(value, str):
@@ -144,9 +161,12 @@ def outcome(case):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         try:
             found = load_prompts(str(path), skipped_rows_file=str(Path(folder, "skipped.jsonl")), **settings)
+            for part in found:
+                if part is not None:
+                    check_chat_template(part, tokenizer())
+                    SupervisedRowTokenizer(tokenizer()).with_references([row for row in part if _has_reference(row)])
         except ConfigurationError as error:
-            message = str(error)
-            assert "\n" not in message.strip() or len(message) < 2000, message
+            assert len(str(error)) < 2000, error
             return "refused"
     for part in found:
         for row in part or ():
