@@ -69,14 +69,29 @@ def fields_of(source: type | str) -> tuple[Field, ...]:
 
 
 def check_declared(config: Any) -> None:
-    """Check the fields of settings that are read by [`fields_of`], TRL's among them.
+    """Check the fields of settings that are read by [`fields_of`], TRL's among them, before TRL completes them.
 
     Raises:
         ConfigurationError: One has a value it cannot have.
     """
-    of = next(one for one in type(config).__mro__ if one.__module__.startswith(_READ))
-    for field in fields_of(f"{of.__module__}:{of.__qualname__}"):
+    for field in _fields_read(config):
         setattr(config, field.name, checked(field.name, field.hint, getattr(config, field.name)))
+
+
+def check_numbers(config: Any) -> None:
+    """Check the numbers of settings of TRL's that are complete: what else they hold, TRL has replaced.
+
+    Raises:
+        ConfigurationError: One is out of its range, or not finite.
+    """
+    for field in _fields_read(config):
+        if {kind(part) for part in parts(field.hint)} <= {int, float, types.NoneType}:
+            checked(field.name, field.hint, getattr(config, field.name))
+
+
+def _fields_read(config: Any) -> tuple[Field, ...]:
+    of = next(one for one in type(config).__mro__ if one.__module__.startswith(_READ))
+    return fields_of(f"{of.__module__}:{of.__qualname__}")
 
 
 @cache
