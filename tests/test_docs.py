@@ -51,7 +51,7 @@ def flags_of():
     def flags(capsys, *command):
         if command not in known:
             with pytest.raises(SystemExit):
-                main([*command, "--help"])
+                main([*command, "--help-all"])
             known[command] = set(re.findall(r"--[\w-]+", capsys.readouterr().out)) | {"--config"}
         return known[command]
 

@@ -7,7 +7,6 @@ from string import Formatter
 from typing import Any
 
 from datasets import Dataset
-from jinja2 import TemplateError
 
 from ..errors import ConfigurationError
 from .messages import messages_problem
@@ -196,7 +195,7 @@ def render_messages(messages: list[dict[str, Any]], tokenizer: Any, **settings: 
     """
     try:
         return tokenizer.apply_chat_template(messages, **settings)
-    except (TemplateError, ValueError) as error:
+    except Exception as error:  # a template is a program, and raises what it likes where it meets the unexpected
         if tokenizer.chat_template is None:
             problem = "the tokenizer has no chat template; with conversational: false prompts are plain text"
         else:

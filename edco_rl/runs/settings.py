@@ -19,29 +19,11 @@ from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
 from ..errors import ConfigurationError
 from ..methods import Method
 from ..models import check_model_path
-from ..parsing import Parser
 from ..store import plain
 from ..trainers.find_checkpoint import find_checkpoint
 
 logger = logging.getLogger(__name__)
 _SECRETS = {"api_key", "authorization", "password", "token", "hub_token", "use_auth_token"}
-
-
-def method_parser(method: Method, prog: str) -> Parser:
-    """The parser of all settings of a method, with defaults that fit the machine.
-
-    Args:
-        method (`Method`):
-            The method.
-        prog (`str`):
-            Name in the help text.
-    """
-    script, training, curriculum = (method.load(part) for part in ("script", "training", "curriculum"))
-    parser = Parser((script, training, ModelConfig, curriculum, EngineConfig, DataConfig, RunConfig), prog=prog)
-    if not has_cuda():
-        parser.set_defaults(bf16=False)  # TRL's default would be refused
-    parser.set_defaults(enable_jit_checkpoint=True)
-    return parser
 
 
 @dataclass(frozen=True)

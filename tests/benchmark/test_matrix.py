@@ -107,7 +107,7 @@ def test_a_budget_ends_a_cell_by_its_unit():
         ({"tasks": {"a": 3}}, "expected settings as a mapping for 'a'"),
         ({"settings": {}}, "tasks is missing"),
         ({"recipe": "/nowhere.yaml"}, "recipe /nowhere.yaml: there is no such file"),
-        ({"target_accuracy": 1.5}, "target_accuracy must be above 0"),
+        ({"target_accuracy": 1.5}, "target_accuracy must be a number above 0"),
     ],
 )
 def test_a_wrong_matrix_is_refused_with_its_name(changes, message):
