@@ -1,6 +1,7 @@
-"""A run looked at step by step; the cells (# %%) open as a notebook in editors that know them.
+"""A walk through a run.
 
-python recipes/examples/walk_through_a_run.py [MODEL] [STEPS]
+Editors that know cells (# %%) open it as a notebook; as a program, from the top of the repository:
+[MODEL=folder] [STEPS=30] python recipes/examples/walk_through_a_run.py
 """
 
 # %% [markdown]
@@ -9,19 +10,15 @@ python recipes/examples/walk_through_a_run.py [MODEL] [STEPS]
 # %%
 import json
 import os
-import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from edco_rl.cli import main
 from edco_rl.runs.recorder import read_records
 
-model = sys.argv[1] if sys.argv[1:] else os.path.expanduser("~/.cache/edco_rl/SmolLM2-135M-Instruct")
-steps = sys.argv[2] if sys.argv[2:] else "30"
+model = os.environ.get("MODEL", os.path.expanduser("~/.cache/edco_rl/SmolLM2-135M-Instruct"))
+steps = os.environ.get("STEPS", "30")
 run = Path("runs/walk")
 flags = f"--engine_mode none --train_prompts 128 --held_out_prompts 32 --max_steps {steps} --output_dir {run}"
 flags += " --curriculum_interval 10 --curriculum_candidates 64 --curriculum_size 32 --per_device_train_batch_size 16"
@@ -33,13 +30,14 @@ main(["train", "grpo", *recipe, *flags.split()])
 summary = json.loads((run / "summary.json").read_text())
 print({name: summary[name] for name in ("accuracy_before", "accuracy_after", "steps", "seconds")})
 # %% [markdown]
-# `records.jsonl` has a line a step and a line a scoring: what the policy earns, how widely the strategy chooses, and how
-# unsure the policy is of the prompts that were scored.
+# `records.jsonl` has a line a step and a line a scoring: what the policy earns, how widely the strategy chooses, and
+# how unsure the policy is of the prompts that were scored.
 # %%
 records = read_records(run / "records.jsonl")
 trained = [line for line in records if line["kind"] == "step"]
 scored = [line for line in records if line["kind"] == "scores"]
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+figure = Figure(figsize=(11, 3), layout="constrained")
+left, middle, right = figure.subplots(1, 3)
 left.plot([line["step"] for line in trained], [line["metrics"]["reward"] for line in trained])
 left.set(title="mean reward", xlabel="step")
 drawn = [len({prompt for line in trained[:end] for prompt in line["prompts"]}) for end in range(1, len(trained) + 1)]
