@@ -154,8 +154,9 @@ def read_only(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("recipes", "docs", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for folder in outputs():
+    for folder in outputs():  # as a training run leaves it, to those who look for a model there
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "config.json").write_text("{}")
 
 
 def outputs():
@@ -196,10 +197,10 @@ def test_every_block_of_a_page_is_of_a_kind_that_is_tested(page):
 
 def test_the_layout_exists():
     text = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Layout\n")[2]
-    folder, named = ROOT, []
-    for line in re.search(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE).group(1).splitlines():
-        folder = ROOT if not line.startswith(" ") else ROOT / "edco_rl"
-        named += [folder / name.strip() for name in re.split(r"  +", line.strip())[0].split(",")]
+    named = []
+    layout = re.search(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE).group(1)
+    for inner, names in re.findall(r"^(  |)(\S.*?)(?:   *\S|$)", layout, re.MULTILINE):
+        named += [ROOT / ("edco_rl" if inner else "") / name for name in names.split(", ")]
     assert len(named) > 20 and [path for path in named if not path.exists()] == []
 
 
