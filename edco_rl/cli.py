@@ -66,6 +66,11 @@ def _calls(path: str, *classes: type) -> Command:
     return run
 
 
+def _runs(path: str) -> Command:
+    """A command of its own parser, imported from a path when it is called."""
+    return lambda prog, arguments: pkgutil.resolve_name(path)(prog, arguments)
+
+
 def _train(prog: str, arguments: list[str]) -> None:
     description = (
         "Train with a curriculum. Takes --config FILE.yaml and any field of it as a flag, as trl does; METHOD --help "
@@ -80,7 +85,9 @@ def _train(prog: str, arguments: list[str]) -> None:
 
     parsed = parse_command_line(method_parser(method, f"{prog} {method.name}"), arguments[1:])
     settings = RunSettings(method, *parsed)
-    if settings.run.compare_with is None:
+    if settings.run.dry_run:
+        pkgutil.resolve_name("edco_rl.runs.dry_run:dry_run")(settings)
+    elif settings.run.compare_with is None:
         method.load("run")(settings)
     else:
         from .report import report_comparison
@@ -147,6 +154,11 @@ COMMANDS: dict[str, tuple[str, Command]] = {
         _calls("edco_rl.runs.evaluate:run_evaluate", config.EvaluateConfig, config.EngineConfig, config.DataConfig),
     ),
     "serve": ("start a vLLM server that is ready for weight sync", _serve),
+    "recipes": ("list the recipes, or print or copy one by its name", _runs("edco_rl.shipped_recipes:run_recipes")),
+    "doctor": (
+        "what is installed, what works on this machine, and what to do about the rest",
+        _calls("edco_rl.doctor.examine:run_doctor", config.DoctorConfig, config.EngineConfig),
+    ),
 }
 """Summary of each command, and what runs it, given what it is called and the rest of the command line."""
 

@@ -59,6 +59,13 @@ class RunConfig:
         },
     )
     keep_model: bool = field(default=True, metadata={"help": "Whether to save the trained model."})
+    dry_run: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to print rows, first prompt, batches, what scoring costs and an estimate of the memory, "
+            "and end there: no weights are loaded, nothing is started."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_at_least("held_out_max_tokens", self.held_out_max_tokens, 1)

@@ -85,9 +85,26 @@ def train_and_measure(
             summary["subjects"] = held_out.by_subject(answers[0], answers[-1]) if answers else {}
             write_json(folder / SUMMARY_FILE, summary)
             print_summary(summary, folder)
+            trainer.card_measurements = _measured(summary)
+            trainer.create_model_card(model_name=folder.name, dataset_name=settings.script.dataset_name)
         return summary
     finally:
         trainer.close()
+
+
+def _measured(summary: dict[str, Any]) -> dict[str, str]:
+    """What came of a run, for its model card."""
+    metric, prompts = summary["metric"], summary["held_out_prompts"]
+    values = {
+        f"{METRICS[metric]} {when} training, {prompts} held-out prompts, greedy": summary[f"{metric}_{when}"]
+        for when in ("before", "after")
+    }
+    return {
+        **{name: f"{value:.3f}" for name, value in values.items() if value is not None},
+        "optimizer steps": str(summary["steps"]),
+        "prompts trained on": f"{summary['prompts_trained_on']} of {summary['prompts_in_pool']}",
+        "training": f"{summary['seconds']['training']:.0f} s",
+    }
 
 
 def _groups_with_signal(log_history: list[dict[str, float]]) -> float | None:
