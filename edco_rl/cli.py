@@ -68,7 +68,11 @@ def _calls(path: str, *classes: type) -> Command:
 
 def _runs(path: str) -> Command:
     """A command of its own parser, imported from a path when it is called."""
-    return lambda prog, arguments: pkgutil.resolve_name(path)(prog, arguments)
+
+    def run(prog: str, arguments: list[str]) -> None:
+        pkgutil.resolve_name(path)(prog, arguments)
+
+    return run
 
 
 def _train(prog: str, arguments: list[str]) -> None:

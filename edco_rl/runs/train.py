@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..data.tasks import is_generated
 from ..store import fingerprint, write_json
 from ..trainers.stopwatch import PARTS
 from .held_out import METRICS, HeldOut
@@ -86,10 +87,16 @@ def train_and_measure(
             write_json(folder / SUMMARY_FILE, summary)
             print_summary(summary, folder)
             trainer.card_measurements = _measured(summary)
-            trainer.create_model_card(model_name=folder.name, dataset_name=settings.script.dataset_name)
+            trainer.create_model_card(model_name=folder.name, dataset_name=_on_hub(settings.script.dataset_name))
         return summary
     finally:
         trainer.close()
+
+
+def _on_hub(dataset_name: str) -> str | None:
+    """The name, where it is that of a hub data set, to which a model card links."""
+    local = is_generated(dataset_name) or Path(dataset_name).expanduser().exists()
+    return None if local else dataset_name
 
 
 def _measured(summary: dict[str, Any]) -> dict[str, str]:
@@ -100,6 +107,7 @@ def _measured(summary: dict[str, Any]) -> dict[str, str]:
         for when in ("before", "after")
     }
     return {
+        "data": f"`{summary['config']['script']['dataset_name']}`",
         **{name: f"{value:.3f}" for name, value in values.items() if value is not None},
         "optimizer steps": str(summary["steps"]),
         "prompts trained on": f"{summary['prompts_trained_on']} of {summary['prompts_in_pool']}",
