@@ -45,6 +45,9 @@ def recipe(tmp_path, **changes):
     return path
 
 
+SCORE = {"dataset_name": "reasoning_gym:chain_sum", "train_prompts": 4, "output": "scores.parquet"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -157,6 +160,16 @@ def test_a_reward_with_nothing_to_train_on_fails_the_run(capsys, tmp_path, tiny_
     assert code == 1 and re.match(message, said), error
     assert all(__file__ in line for line in said.splitlines() if line.startswith("  File "))
     assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_a_missing_vllm_is_told_before_anything_is_loaded(capsys, tmp_path, tiny_model_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name="/nowhere.jsonl", engine_mode=None)
+    for command in (["train", "grpo", "--config", path], ["score", "--config", path]):
+        if command[0] == "score":
+            path.write_text(yaml.safe_dump(SCORE | {"model_name_or_path": str(tiny_model_path)}))
+        code, error = run(capsys, *command)
+        assert code == 2 and 'pip install "edco-rl[gpu]"' in error and '"edco-rl[cpu]"' in error
 
 
 def test_an_unknown_method_or_command_is_named(capsys):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distributions, requires
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from ..engine.hardware import check_vllm_installed
@@ -33,9 +34,10 @@ def requirements(distribution: str = "edco-rl") -> list[Requirement]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of all installed distributions by their names in lower case."""
+    """Versions of all installed distributions by their names, normalised as PyPI does."""
     # The first on the path is the one that is imported.
-    return {d.metadata["Name"].lower(): d.version for d in reversed(list(distributions())) if d.metadata["Name"]}
+    found = [(one.metadata["Name"], one.version) for one in reversed(list(distributions()))]
+    return {canonicalize_name(name): version for name, version in found if name}
 
 
 def examine_packages(needed: list[Requirement], installed: Mapping[str, str]) -> Iterator[Finding]:
@@ -56,7 +58,7 @@ def examine_packages(needed: list[Requirement], installed: Mapping[str, str]) ->
         )
     for requirement in needed:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            finding = _compare(requirement, installed.get(requirement.name.lower()))
+            finding = _compare(requirement, installed.get(canonicalize_name(requirement.name)))
             if finding.state != "ok" or requirement.name in TESTED:
                 yield finding
 
