@@ -1,7 +1,6 @@
 """How much memory a run will take, from a model's configuration alone: no weights are read."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -33,13 +32,8 @@ class Size:
     vocabulary: int
 
 
-@cache
-def _empty(name: str, revision: str | None, dtype: str | None) -> Any:
-    config = AutoConfig.from_pretrained(name, revision=revision)
-    own = dtype in (None, "auto")
-    wanted = (getattr(config, "dtype", None) or torch.float32) if own else getattr(torch, dtype or "")
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=wanted)
+# By all that a size depends on: building a large model takes seconds, even an empty one.
+_KNOWN: dict[tuple[str | None, ...], Size] = {}
 
 
 def size_of(name: str, *, revision: str | None = None, dtype: str | None = None, peft_config: Any = None) -> Size:
@@ -58,9 +52,22 @@ def size_of(name: str, *, revision: str | None = None, dtype: str | None = None,
     Raises:
         OSError, ValueError: There is no such configuration, or it is not one of a language model.
     """
-    model = _empty(name, revision, dtype)
+    key = (name, revision, dtype, None if peft_config is None else repr(peft_config))
+    if key not in _KNOWN:
+        _KNOWN[key] = _measure(_empty(name, revision, dtype), peft_config)
+    return _KNOWN[key]
+
+
+def _empty(name: str, revision: str | None, dtype: str | None) -> Any:
+    config = AutoConfig.from_pretrained(name, revision=revision)
+    own = dtype in (None, "auto")
+    wanted = (getattr(config, "dtype", None) or torch.float32) if own else getattr(torch, dtype or "")
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=wanted)
+
+
+def _measure(model: Any, peft_config: Any) -> Size:
     if peft_config is not None:
-        _empty.cache_clear()  # the adapter is put into it
         model = get_peft_model(model, peft_config, low_cpu_mem_usage=True)
     every = list(model.parameters())
     trained = [parameter for parameter in every if parameter.requires_grad]

@@ -83,7 +83,7 @@ MODELS = {
 MADE = {"runs/instructions_sft_teacher": "openai-community/gpt2-xl"}
 RECIPES = [name for name in recipe_names() if "seeds" not in yaml.safe_load((FOLDER / f"{name}.yaml").read_text())]
 BENCHMARKS = sorted(set(recipe_names()) - set(RECIPES))
-ROWS = 300
+ROWS = 120
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_what_it_says_is_worked_out_by_hand(tmp_path, recipe, tiny_model_path, c
     assert "4 completions a process x 1 process(es) x 3 accumulated = 12 completions an optimizer step" in out
     assert "2 prompts x 6 completions = 12, for 1 optimizer step(s)" in out
     assert "a curriculum: 8 prompts, a new one every 4 steps, which draw 8" in out
-    assert "30 of 280 prompts with prefix_entropy" in out and f"at most {30 * 7} generated" in out
+    assert "30 of 100 prompts with prefix_entropy" in out and f"at most {30 * 7} generated" in out
     assert "at most 3 times" in out and f"48 completions, at most {48 * 5} tokens" in out
     assert f"weights of the policy: {4 * parameters / 2**30:.2f} GiB" in out
     assert f"optimizer (adamw_torch_fused): {8 * parameters / 2**30:.2f} GiB" in out
@@ -250,7 +250,7 @@ def test_what_it_says_is_worked_out_by_hand(tmp_path, recipe, tiny_model_path, c
         ({"dataset_name": "/nowhere/rows.jsonl"}, "there is no such file"),
         (
             {"per_device_train_batch_size": 1800, "num_generations": 3},
-            "280 prompts, but a generation batch takes 1800",
+            "100 prompts, but a generation batch takes 1800",
         ),
         ({"engine_max_model_len": 20}, "takes"),
         ({"dataloader_num_workers": 2}, "dataloader_num_workers is 2"),
@@ -274,4 +274,4 @@ def test_what_cannot_be_read_is_said_to_be_not_looked_at(tmp_path, recipe, capsy
     with pytest.raises(DryRunIncompleteError, match=r"Not looked at: Model, First prompt .* Scoring, Memory"):
         dry_run(settings)
     out = capsys.readouterr().out
-    assert "280 prompts in the pool" in out and out.count("not looked at: ") == 4
+    assert "100 prompts in the pool" in out and out.count("not looked at: ") == 4
