@@ -45,9 +45,6 @@ def recipe(tmp_path, **changes):
     return path
 
 
-SCORE = {"dataset_name": "reasoning_gym:chain_sum", "train_prompts": 4, "output": "scores.parquet"}
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -165,9 +162,13 @@ def test_a_reward_with_nothing_to_train_on_fails_the_run(capsys, tmp_path, tiny_
 def test_a_missing_vllm_is_told_before_anything_is_loaded(capsys, tmp_path, tiny_model_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name="/nowhere.jsonl", engine_mode=None)
-    for command in (["train", "grpo", "--config", path], ["score", "--config", path]):
-        if command[0] == "score":
-            path.write_text(yaml.safe_dump(SCORE | {"model_name_or_path": str(tiny_model_path)}))
+    scored = ["--model_name_or_path", tiny_model_path, "--dataset_name", "/nowhere.jsonl"]
+    for command in (
+        ["train", "grpo", "--config", path],
+        ["score", *scored, "--output", tmp_path / "scores.parquet"],
+        ["audit", *scored],
+        ["evaluate", *scored],
+    ):
         code, error = run(capsys, *command)
         assert code == 2 and 'pip install "edco-rl[gpu]"' in error and '"edco-rl[cpu]"' in error
 

@@ -53,7 +53,7 @@ def engine_of_trl(args: Any, engine: EngineConfig | None) -> EngineConfig | None
     for name, advice in _NOT_HERE.items():
         if name in given:
             raise ConfigurationError(f"{name} {given[name]!r}: {advice}.")
-    asked = {ours: given[name] for name, ours in _SAME.items() if name in given} | {"engine_mode": args.vllm_mode}
+    asked = {"engine_mode": args.vllm_mode, **{ours: given[name] for name, ours in _SAME.items() if name in given}}
     if args.vllm_mode == "server":
         asked["engine_url"] = args.vllm_server_base_url or _url(args.vllm_server_host, args.vllm_server_port)
     elif address := [name for name in _ADDRESS if name in given]:
