@@ -24,7 +24,7 @@ _NOT_HERE = {
 }
 
 
-def engine_of_trl(args: Any, engine: EngineConfig | None) -> EngineConfig | None:
+def engine_of_trl(args: Any, engine: EngineConfig | None, *, stands: bool = False) -> EngineConfig | None:
     """An engine as TRL's `use_vllm`, `vllm_mode`, `vllm_server_host` and the others ask for it.
 
     Args:
@@ -32,6 +32,8 @@ def engine_of_trl(args: Any, engine: EngineConfig | None) -> EngineConfig | None
             The trainer's settings, of any of TRL's trainers.
         engine (`EngineConfig`, *optional*):
             What is asked for by this package's settings. With `engine_mode` `"none"` TRL's stay TRL's.
+        stands (`bool`, *optional*, defaults to `False`):
+            Whether it was given by itself, so that TRL's default `vllm_mode` says nothing against it.
 
     Returns:
         `EngineConfig` or `None`: both in one; `engine` itself without `use_vllm`.
@@ -42,18 +44,22 @@ def engine_of_trl(args: Any, engine: EngineConfig | None) -> EngineConfig | None
     """
     if not hasattr(args, "use_vllm") or (engine is not None and engine.engine_mode == "none"):
         return engine
+    if engine is None and not args.use_vllm:
+        return None
     given = _given(args)
+    for name, advice in _NOT_HERE.items():
+        if name in given:
+            raise ConfigurationError(f"{name} {given[name]!r}: {advice}.")
     if not args.use_vllm:
-        if given and engine is not None:
+        if given:
             raise ConfigurationError(
                 f"{next(iter(given))} is set, and use_vllm is not, so that it would not count. Set use_vllm to true, "
                 "or use the engine_* settings."
             )
         return engine
-    for name, advice in _NOT_HERE.items():
-        if name in given:
-            raise ConfigurationError(f"{name} {given[name]!r}: {advice}.")
-    asked = {"engine_mode": args.vllm_mode, **{ours: given[name] for name, ours in _SAME.items() if name in given}}
+    default = type(args).__dataclass_fields__["vllm_mode"].default
+    asked = {} if stands and args.vllm_mode == default else {"engine_mode": args.vllm_mode}
+    asked |= {ours: given[name] for name, ours in _SAME.items() if name in given}
     if args.vllm_mode == "server":
         asked["engine_url"] = args.vllm_server_base_url or _url(args.vllm_server_host, args.vllm_server_port)
     elif address := [name for name in _ADDRESS if name in given]:

@@ -89,7 +89,8 @@ def self_test(config: EngineConfig, model: str, seconds: float, log_path: Path) 
     policy = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
     reference = _Reference(policy, AutoTokenizer.from_pretrained(model))
     expected, original = reference.scores(reference.backend), reference.logprobs(reference.backend)
-    limits = {name: min(getattr(config, name), clock.left()) for name in _TIMEOUTS}
+    limits: dict[str, Any] = {name: min(getattr(config, name), clock.left()) for name in _TIMEOUTS}
+    limits["engine_max_restarts"] = 0  # an engine that fails is what is looked for
     cuda = has_cuda()
     clock.lap()
     with closing(open_engine(replace(config, **limits), model, cuda=cuda, log_path=log_path)) as connection:
@@ -123,7 +124,7 @@ def self_test(config: EngineConfig, model: str, seconds: float, log_path: Path) 
     yield Finding("self-test", "problem" if late else "ok", found, advice)
 
 
-_TIMEOUTS = ("engine_startup_timeout", "engine_request_timeout")
+_TIMEOUTS = ("engine_startup_timeout", "engine_request_timeout", "engine_hang_timeout", "engine_wait_timeout")
 
 
 @dataclass

@@ -42,7 +42,7 @@ def dry_run(settings: RunSettings) -> None:
         DryRunIncompleteError: All that was looked at is in order, and something could not be, as a hub that is not
             reached.
     """
-    console, missing = Console(soft_wrap=True), []
+    console, missing = Console(soft_wrap=True, quiet=int(os.environ.get("RANK", "0")) != 0), []
     for title, look in DryRun(settings).sections():
         console.print(f"[bold]{title}[/]")
         try:
@@ -93,7 +93,7 @@ class DryRun:
                 value = getattr(config, field.name)
                 default = field.default if field.default_factory is MISSING else field.default_factory()
                 if isinstance(value, str | int | float | list | dict) and value not in (default, {}, []):
-                    lines.append(f"{field.name}: {value}")
+                    lines.append(f"{field.name}: {getattr(value, 'value', value)}")
         return lines
 
     def checks(self) -> list[str]:

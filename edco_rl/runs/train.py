@@ -86,8 +86,9 @@ def train_and_measure(
             summary["subjects"] = held_out.by_subject(answers[0], answers[-1]) if answers else {}
             write_json(folder / SUMMARY_FILE, summary)
             print_summary(summary, folder)
-            trainer.card_measurements = _measured(summary)
-            trainer.create_model_card(model_name=folder.name, dataset_name=_on_hub(settings.script.dataset_name))
+            if run.keep_model:
+                trainer.card_measurements = _measured(summary)
+                trainer.create_model_card(model_name=folder.name, dataset_name=_on_hub(settings.script.dataset_name))
         return summary
     finally:
         trainer.close()

@@ -86,7 +86,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
         engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
         warn_of_samplers(type(self), CurriculumMixin)
         given = given_arguments(self, CurriculumMixin, args, kwargs)
-        engine_config = engine_of_trl(given.get("args"), engine_config)
+        engine_config = engine_of_trl(given.get("args"), engine_config, stands=engine_config is not None)
         if engine_config is not None and engine_config.engine_mode == "none":
             engine_config = None
         check_arguments(given.get("args"), engine=engine_config is not None)

@@ -61,6 +61,12 @@ def test_what_cannot_be_is_refused_by_its_name(tmp_path, own, settings, message)
         asked(tmp_path, EngineConfig(**own), use_vllm=True, **settings)
 
 
+def test_an_engine_given_by_itself_stands_against_trls_default_mode(tmp_path):
+    """A trainer's settings can be those of an earlier one, which has set `use_vllm`."""
+    own, args = EngineConfig(engine_url="http://a:1"), GRPOConfig(str(tmp_path), bf16=False, use_vllm=True)
+    assert engine_of_trl(args, own, stands=True) == own
+
+
 def test_what_would_not_count_is_not_dropped_in_silence(tmp_path):
     with pytest.raises(ConfigurationError, match="vllm_server_host is set, and use_vllm is not"):
         asked(tmp_path, EngineConfig(), vllm_server_host="gpu1")
