@@ -58,6 +58,7 @@ def engine_of_trl(args: Any, engine: EngineConfig | None, *, stands: bool = Fals
             )
         return engine
     default = type(args).__dataclass_fields__["vllm_mode"].default
+    stands = stands or (engine is not None and engine.engine_url is not None)
     asked = {} if stands and args.vllm_mode == default else {"engine_mode": args.vllm_mode}
     asked |= {ours: given[name] for name, ours in _SAME.items() if name in given}
     if args.vllm_mode == "server":

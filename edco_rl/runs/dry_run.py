@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 import requests
 from huggingface_hub.errors import LocalEntryNotFoundError
 from rich.console import Console
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from trl import get_peft_config
 
 from ..config import ComplexityConfig
@@ -159,22 +159,18 @@ class DryRun:
 
     def scoring(self) -> list[str]:
         settings = self.settings
+        kwargs = getattr(settings.training, "chat_template_kwargs", None)
         lines = describe_scoring(
             settings.rows[0],
             settings.training,
             settings.curriculum,
             self.layout,
-            self._tokenizer(),
+            RowTokenizer(settings.tokenizer, kwargs),
             settings.engine.engine_max_model_len,
         )
         if isinstance(settings.curriculum, ComplexityConfig):
             lines.append("which rows are hard, and what the teacher costs, follows from the scores")
         return lines
-
-    def _tokenizer(self) -> RowTokenizer:
-        model = self.settings.model
-        tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
-        return RowTokenizer(tokenizer, getattr(self.settings.training, "chat_template_kwargs", None))
 
     def memory(self) -> list[str]:
         training, engine = self.settings.training, self.settings.engine

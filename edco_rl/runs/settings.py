@@ -74,6 +74,11 @@ class RunSettings:
         """The training pool and held-out rows, loaded once."""
         return load_data(self.script, self.training, self.data)
 
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, loaded once."""
+        return AutoTokenizer.from_pretrained(self.model.model_name_or_path, revision=self.model.model_revision)
+
     def describe(self) -> dict[str, Any]:
         """All settings as plain values."""
         return {one.name: plain_values(getattr(self, one.name)) for one in fields(self) if one.name != "method"}
@@ -126,10 +131,10 @@ def first_prompt(settings: RunSettings, train: Dataset, held_out: Dataset | None
     Raises:
         ConfigurationError: It does not take those of a row, which is named.
     """
-    training, model = settings.training, settings.model
+    training = settings.training
     if getattr(training, "chat_template_path", None):
         return None
-    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
+    tokenizer = settings.tokenizer
     template_kwargs = getattr(training, "chat_template_kwargs", None)
     held_out_name = settings.data.eval_dataset_name or settings.script.dataset_name
     for name, rows in ((settings.script.dataset_name, train), (held_out_name, held_out)):
