@@ -62,7 +62,12 @@ def _examine(doctor: DoctorConfig, engine: EngineConfig) -> Iterator[Finding]:
             yield from self_test(engine, model, doctor.self_test_seconds, log)
         except Exception as error:  # whatever goes wrong here is what was asked for
             what = str(error) if isinstance(error, EdcoRLError) else f"{type(error).__name__}: {error}"
-            yield Finding("self-test", "problem", what, "--engine_log FILE keeps the server's whole log")
+            yield Finding(
+                "self-test",
+                "problem",
+                what,
+                "--self_test_seconds gives it longer, --engine_log FILE keeps a server's log",
+            )
 
 
 def _why_not(doctor: DoctorConfig, engine: EngineConfig, vllm: bool) -> str | None:
