@@ -89,6 +89,15 @@ def _calls(name: str, path: str) -> Command:
     return run
 
 
+def _runs(path: str) -> Command:
+    """A command of its own parser, imported from a path when it is called."""
+
+    def run(prog: str, arguments: list[str]) -> None:
+        pkgutil.resolve_name(path)(prog, arguments)
+
+    return run
+
+
 def _train(prog: str, arguments: list[str]) -> None:
     about = "Train with a curriculum: METHOD --help lists the settings, which come from --config FILE.yaml and flags."
     method = METHODS[_choose(prog, about, "method", {one.name: one.summary for one in METHODS.values()}, arguments)]
@@ -97,7 +106,9 @@ def _train(prog: str, arguments: list[str]) -> None:
     from .runs.settings import RunSettings
 
     settings = RunSettings(method, *parsed)
-    if settings.run.compare_with is None:
+    if settings.run.dry_run:
+        pkgutil.resolve_name("edco_rl.runs.dry_run:dry_run")(settings)
+    elif settings.run.compare_with is None:
         method.load("run")(settings)
     else:
         from .report import report_comparison
@@ -181,6 +192,11 @@ COMMANDS: dict[str, tuple[str, Command]] = {
         _calls("evaluate", "edco_rl.runs.evaluate:run_evaluate"),
     ),
     "serve": ("start a vLLM server that is ready for weight sync", _serve),
+    "recipes": ("list the recipes, or print or copy one by its name", _runs("edco_rl.shipped_recipes:run_recipes")),
+    "doctor": (
+        "what is installed, what works on this machine, and what to do about the rest",
+        _calls("edco_rl.doctor.examine:run_doctor", config.DoctorConfig, config.EngineConfig),
+    ),
 }
 """Summary of each command, and what runs it, given what it is called and the rest of the command line."""
 

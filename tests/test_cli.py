@@ -162,6 +162,20 @@ def test_a_reward_with_nothing_to_train_on_fails_the_run(capsys, tmp_path, tiny_
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
+def test_a_missing_vllm_is_told_before_anything_is_loaded(capsys, tmp_path, tiny_model_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name="/nowhere.jsonl", engine_mode=None)
+    scored = ["--model_name_or_path", tiny_model_path, "--dataset_name", "/nowhere.jsonl"]
+    for command in (
+        ["train", "grpo", "--config", path],
+        ["score", *scored, "--output", tmp_path / "scores.parquet"],
+        ["audit", *scored],
+        ["evaluate", *scored],
+    ):
+        code, error = run(capsys, *command)
+        assert code == 2 and 'pip install "edco-rl[gpu]"' in error and '"edco-rl[cpu]"' in error
+
+
 def test_an_unknown_method_or_command_is_named(capsys):
     chosen = "edco-rl: error: edco-rl train: there is no method 'grop'; choose from grpo, "
     code, error = run(capsys, "train", "grop")

@@ -62,6 +62,13 @@ class RunConfig(Checked):
         },
     )
     keep_model: bool = field(default=True, metadata={"help": "Whether to save the trained model."})
+    dry_run: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to print rows, first prompt, batches, what scoring costs and an estimate of the memory, "
+            "and end there: no weights are loaded, nothing is started."
+        },
+    )
 
 
 @dataclass

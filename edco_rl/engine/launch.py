@@ -13,6 +13,7 @@ from typing import Any
 from ..config import ENGINE_CLASSES, EngineConfig
 from ..errors import ConfigurationError, EdcoRLError
 from ..plugins import Registry
+from .hardware import check_vllm_installed
 from .policy import check_adapter, needs_merging
 from .protocol import Engine, VLLMEngine
 from .weights import TRANSPORTS, WeightTransport, WeightVersionError
@@ -42,6 +43,12 @@ class EngineConnection:
             self.engine.close()
 
 
+def check_installed(config: EngineConfig) -> None:
+    """Raise [`ConfigurationError`] where a vLLM is to be started and none is installed."""
+    if config.engine_mode in ENGINE_CLASSES and config.engine_url is None:
+        check_vllm_installed()
+
+
 def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool, peft_config: Any = None) -> EngineConfig:
     """Find and check the classes that settings name, before anything is started.
 
@@ -62,6 +69,7 @@ def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool, peft_config:
         ConfigurationError: There is no such engine or transport, or it cannot work with these settings.
     """
     engine = ENGINES.find(config.engine_mode)
+    check_installed(config)
     if config.engine_transport == "auto":
         adapter = lora and not (peft_config is not None and needs_merging(peft_config))
         config = replace(config, engine_transport=engine.default_transport(config, lora=adapter, cuda=cuda))
@@ -176,6 +184,7 @@ def scoring_engine(config: EngineConfig, model: str, *, log_path: str | Path = "
         EngineStartError: The server did not start.
         EngineError: No server answers at `engine_url`.
     """
+    check_installed(config)
     engine = ENGINES.find(config.engine_mode).open(model, config, rank=0, log_path=log_path)
     assert engine is not None
     with closing(engine):

@@ -59,8 +59,6 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         resolve_engine(config, lora=lora is not None, cuda=has_cuda(), peft_config=lora)
         # What was loaded or made elsewhere may have anything merged into it.
         self._base_on_disk = not (isinstance(model, Module) or (lora is not None and changes_base(lora)))
-        if getattr(given.get("args"), "vllm_structured_outputs_regex", None) is not None:
-            raise ConfigurationError("vllm_structured_outputs_regex works with TRL's own vLLM only; set engine none.")
         if getattr(given.get("args"), "use_vllm", False):
             given["args"].use_vllm = False  # TRL would start, or look for, a vLLM of its own
 
