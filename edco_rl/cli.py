@@ -173,6 +173,7 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "report": (config.ReportConfig,),
     "evaluate": (config.EvaluateConfig, config.EngineConfig, config.DataConfig),
     "serve": (config.ServeConfig,),
+    "doctor": (config.DoctorConfig, config.EngineConfig),
 }
 """Settings of each command but `train`, whose methods have theirs."""
 _TITLES: dict[type, str] = {
@@ -195,7 +196,7 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     "recipes": ("list the recipes, or print or copy one by its name", _runs("edco_rl.shipped_recipes:run_recipes")),
     "doctor": (
         "what is installed, what works on this machine, and what to do about the rest",
-        _calls("edco_rl.doctor.examine:run_doctor", config.DoctorConfig, config.EngineConfig),
+        _calls("doctor", "edco_rl.doctor.examine:run_doctor"),
     ),
 }
 """Summary of each command, and what runs it, given what it is called and the rest of the command line."""

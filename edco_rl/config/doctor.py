@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from ..errors import ConfigurationError
+from .checks import Checked
+from .ranges import Positive, Text
 
 
 @dataclass
-class DoctorConfig:
+class DoctorConfig(Checked):
     """The self-test of `edco-rl doctor`; what it starts is an engine with the settings given."""
 
     self_test: bool = field(
@@ -16,10 +17,10 @@ class DoctorConfig:
             "there is tested: it gets other weights for a moment, so let nobody train with it."
         },
     )
-    self_test_seconds: float = field(
+    self_test_seconds: Positive = field(
         default=60.0, metadata={"help": "Seconds the self-test may take, the engine's start included."}
     )
-    model_name_or_path: str | None = field(
+    model_name_or_path: Text | None = field(
         default=None,
         metadata={
             "help": "Model folder or hub id for the self-test; with engine_url the one that is served. By default a "
@@ -27,7 +28,3 @@ class DoctorConfig:
         },
     )
     json: bool = field(default=False, metadata={"help": "Whether to print what was found as JSON, and nothing else."})
-
-    def __post_init__(self) -> None:
-        if self.self_test_seconds <= 0:
-            raise ConfigurationError(f"self_test_seconds must be above 0; got {self.self_test_seconds}.")
