@@ -18,7 +18,6 @@ from edco_rl.cli import main
 from edco_rl.config import BenchmarkConfig
 from edco_rl.errors import ConfigurationError
 from edco_rl.methods import METHODS
-from edco_rl.parsing import parse_command_line
 from edco_rl.runs.dry_run import DryRunIncompleteError, dry_run
 from edco_rl.runs.memory_estimate import size_of
 from edco_rl.runs.settings import RunSettings, method_parser
@@ -148,7 +147,7 @@ def parse(name, flags):
     method = method_of(name)
     words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
     parser = method_parser(method, f"edco-rl train {method.name}")
-    return RunSettings(method, *parse_command_line(parser, ["--config", str(FOLDER / f"{name}.yaml"), *words]))
+    return RunSettings(method, *parser.make(parser.read(["--config", str(FOLDER / f"{name}.yaml"), *words])))
 
 
 def stand_in(name, models, model_path):
@@ -281,7 +280,7 @@ def test_what_a_run_would_refuse_is_refused(tmp_path, recipe, files, changes, me
     path.write_text(yaml.safe_dump(recipe | changes))
     parser = method_parser(METHODS["grpo"], "")
     with pytest.raises(ConfigurationError, match=message):
-        dry_run(RunSettings(METHODS["grpo"], *parse_command_line(parser, ["--config", str(path)])))
+        dry_run(RunSettings(METHODS["grpo"], *parser.make(parser.read(["--config", str(path)]))))
 
 
 def test_what_cannot_be_read_is_said_to_be_not_looked_at(tmp_path, recipe, capsys):
@@ -289,7 +288,7 @@ def test_what_cannot_be_read_is_said_to_be_not_looked_at(tmp_path, recipe, capsy
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe | {"model_name_or_path": "nobody/nothing"}))
     parser = method_parser(METHODS["grpo"], "")
-    settings = RunSettings(METHODS["grpo"], *parse_command_line(parser, ["--config", str(path)]))
+    settings = RunSettings(METHODS["grpo"], *parser.make(parser.read(["--config", str(path)])))
     with pytest.raises(DryRunIncompleteError, match=r"Not looked at: Model, First prompt .* Scoring, Memory"):
         dry_run(settings)
     out = capsys.readouterr().out
