@@ -47,6 +47,11 @@ right.plot([line["step"] for line in scored], [line["mean"] for line in scored],
 right.set(title="entropy of the scored prompts, nats", xlabel="step")
 figure.savefig(run / "walk.svg", metadata={"Date": None})
 # %% [markdown]
+# ![Reward, prompts and entropy by step](../../docs/images/walk.svg)
+#
+# That is `STEPS=15` with SmolLM2-135M-Instruct on a CPU: a look at a run, not a result. Of 32 held-out prompts 0.375
+# were right before and 0.250 after, which is within chance.
+# %% [markdown]
 # The report draws these and more, of one run or many, as one page.
 # %%
 main(["report", str(run)])
