@@ -164,8 +164,8 @@ def test_a_reward_with_nothing_to_train_on_fails_the_run(capsys, tmp_path, tiny_
 
 def test_a_missing_vllm_is_told_before_anything_is_loaded(capsys, tmp_path, tiny_model_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name="/nowhere.jsonl", engine_mode=None)
-    scored = ["--model_name_or_path", tiny_model_path, "--dataset_name", "/nowhere.jsonl"]
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name="nobody/nothing", engine_mode=None)
+    scored = ["--model_name_or_path", tiny_model_path, "--dataset_name", "nobody/nothing"]
     for command in (
         ["train", "grpo", "--config", path],
         ["score", *scored, "--output", tmp_path / "scores.parquet"],

@@ -86,7 +86,7 @@ def self_test(config: EngineConfig, model: str, seconds: float, log_path: Path) 
         EdcoRLError: A step failed.
     """
     clock = _Clock(seconds)
-    policy = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     reference = _Reference(policy, AutoTokenizer.from_pretrained(model))
     expected, original = reference.scores(reference.backend), reference.logprobs(reference.backend)
     limits: dict[str, Any] = {name: min(getattr(config, name), clock.left()) for name in _TIMEOUTS}
@@ -112,7 +112,9 @@ def self_test(config: EngineConfig, model: str, seconds: float, log_path: Path) 
         pushed = reference.logprobs(reference.backend)
         moved = float(np.abs(pushed - original).mean())
         read = reference.logprobs(engine)
-        yield _agrees("read back", f"after weights that moved them by {moved:.2f} nats", read, pushed)
+        said = f"after weights that moved them by {moved:.2f} nats"
+        # Log-probabilities of disturbed weights are large, and so is what bfloat16 makes of them.
+        yield _agrees("read back", said, read, pushed, max(TOLERANCE, moved / 10))
         if engine.outlives_trainer:
             transport.push(list(kept.items()), 0)
             engine.reset_prefix_cache()
@@ -178,10 +180,10 @@ def _disturb(model: Any) -> None:
                 parameter.mul_(1 + noise / 2)
 
 
-def _agrees(what: str, found: str, values: FloatArray, expected: FloatArray) -> Finding:
+def _agrees(what: str, found: str, values: FloatArray, expected: FloatArray, tolerance: float = TOLERANCE) -> Finding:
     difference = float(np.abs(values - expected).mean())
     said = f"{found}; {difference:.4f} nats from what transformers computes"
-    if difference <= TOLERANCE:  # false for NaN
+    if difference <= tolerance:  # false for NaN
         return Finding(what, "ok", said)
     return Finding(
         what, "problem", said, "the engine computes something else: compare the versions above with those tested"

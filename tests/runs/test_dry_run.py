@@ -20,7 +20,8 @@ from edco_rl.errors import ConfigurationError
 from edco_rl.methods import METHODS
 from edco_rl.runs.dry_run import DryRunIncompleteError, dry_run
 from edco_rl.runs.memory_estimate import size_of
-from edco_rl.runs.settings import RunSettings, method_parser
+from edco_rl.runs.options import method_parser
+from edco_rl.runs.settings import RunSettings
 from edco_rl.shipped_recipes import FOLDER, recipe_names
 
 TEMPLATES = Path(__file__).parents[1] / "fixtures" / "chat_templates"
