@@ -58,7 +58,8 @@ class RunConfig(Checked):
         default=None,
         metadata={
             "help": "Strategy to train with afterwards, from the same start and without gates, as random: a second "
-            "run in a folder of its name, and in summary.json what came of it."
+            "run in a folder of its name, without its model, and in summary.json what came of it. Both end with one "
+            "table and one page."
         },
     )
     keep_model: bool = field(default=True, metadata={"help": "Whether to save the trained model."})
