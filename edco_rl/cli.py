@@ -7,20 +7,26 @@ import pkgutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__, config
-from .errors import ConfigurationError, EdcoRLError
+from .errors import ConfigurationError, EdcoRLError, nearest
 from .methods import METHODS
+from .parsing import Group, Parser
 from .plugins import search_in
+from .runs.options import method_parser
 
+_HELP = {"-h", "--help", "--help-all", "--help_all"}
 Command = Callable[[str, list[str]], None]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Exits with 2 after a wrong command line or setting, 1 after a failure, 130 after Ctrl-C and 143
     after SIGTERM."""
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     # A stop request unwinds like Ctrl-C does, so that every server that was started is ended.
     signal.signal(signal.SIGTERM, _raise_interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
@@ -36,51 +42,73 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="edco-rl", description="Entropy-driven curricula for TRL.")
-    parser.add_argument("--version", action="version", version=f"edco-rl {__version__}")
-    command = _choose(parser, "command", {name: summary for name, (summary, _) in COMMANDS.items()}, arguments)
+    if arguments[:1] == ["--version"]:
+        print(f"edco-rl {__version__}")
+        return
+    summaries = {name: summary for name, (summary, _) in COMMANDS.items()}
+    command = _choose("edco-rl", "Entropy-driven curricula for TRL.", "command", summaries, arguments)
     COMMANDS[command][1](f"edco-rl {command}", arguments[1:])
 
 
-def _choose(parser: argparse.ArgumentParser, what: str, summaries: dict[str, str], arguments: list[str]) -> str:
-    """The first word, one of those with a summary. TRL's own parser reads what follows it."""
-    choices = parser.add_subparsers(dest="chosen", required=True, metavar=what)
-    for name, summary in summaries.items():
-        choices.add_parser(name, help=summary, add_help=False)
-    return parser.parse_args(arguments[:1]).chosen
+def _choose(prog: str, about: str, what: str, summaries: dict[str, str], arguments: list[str]) -> str:
+    """The first word, one of those with a summary."""
+    word = arguments[0] if arguments else ""
+    if word in _HELP:
+        lines = "".join(f"  {name:18}{summary}\n" for name, summary in summaries.items())
+        print(f"usage: {prog} {what.upper()} ...\n\n{about}\n\n{what}s:\n{lines}")
+        raise SystemExit(0)
+    if word not in summaries:
+        wrong = f"there is no {what} {word!r}" if word else f"the {what} is missing"
+        raise ConfigurationError(f"{prog}: {wrong}; choose from {', '.join(summaries)}.{nearest(word, summaries)}")
+    return word
 
 
-def _parse(prog: str, arguments: list[str], *classes: type) -> tuple[Any, ...]:
-    from .parsing import Parser, parse_command_line
+def _make(parser: Parser, arguments: list[str]) -> tuple[Any, ...]:
+    """The parser's dataclasses. What is wrong with settings is told before torch and TRL are imported."""
+    from .runs.names import NAMES, check_names
 
-    return parse_command_line(Parser(classes, prog=prog), arguments)
+    if asked := _HELP & set(arguments):
+        parser.flags(NAMES, everything=bool(asked - {"-h", "--help"})).print_help()
+        raise SystemExit(0)
+    settings = parser.read(arguments)
+    check_names(settings)
+    return parser.make(settings)
 
 
-def _calls(path: str, *classes: type) -> Command:
+def _parser(prog: str, classes: Sequence[type]) -> Parser:
+    return Parser(prog, [Group(_TITLES.get(one, "settings"), one) for one in classes])
+
+
+def _calls(name: str, path: str) -> Command:
     """A command that is a function of dataclasses, imported from a path once they are parsed."""
 
     def run(prog: str, arguments: list[str]) -> None:
-        parsed = _parse(prog, arguments, *classes)
+        parsed = _make(_parser(prog, SETTINGS[name]), arguments)
         pkgutil.resolve_name(path)(*parsed)
 
     return run
 
 
+def _runs(path: str) -> Command:
+    """A command of its own parser, imported from a path when it is called."""
+
+    def run(prog: str, arguments: list[str]) -> None:
+        pkgutil.resolve_name(path)(prog, arguments)
+
+    return run
+
+
 def _train(prog: str, arguments: list[str]) -> None:
-    description = (
-        "Train with a curriculum. Takes --config FILE.yaml and any field of it as a flag, as trl does; METHOD --help "
-        "lists them."
-    )
-    parser = argparse.ArgumentParser(prog=prog, description=description)
-    summaries = {method.name: method.summary for method in METHODS.values()}
-    method = METHODS[_choose(parser, "method", summaries, arguments)]
+    about = "Train with a curriculum: METHOD --help lists the settings, which come from --config FILE.yaml and flags."
+    method = METHODS[_choose(prog, about, "method", {one.name: one.summary for one in METHODS.values()}, arguments)]
+    parsed = _make(method_parser(method, f"{prog} {method.name}"), arguments[1:])
 
-    from .parsing import parse_command_line
-    from .runs.settings import RunSettings, method_parser
+    from .runs.settings import RunSettings
 
-    parsed = parse_command_line(method_parser(method, f"{prog} {method.name}"), arguments[1:])
     settings = RunSettings(method, *parsed)
-    if settings.run.compare_with is None:
+    if settings.run.dry_run:
+        pkgutil.resolve_name("edco_rl.runs.dry_run:dry_run")(settings)
+    elif settings.run.compare_with is None:
         method.load("run")(settings)
     else:
         from .report import report_comparison
@@ -92,7 +120,12 @@ def _train(prog: str, arguments: list[str]) -> None:
 
 
 def _benchmark(prog: str, arguments: list[str]) -> None:
-    [benchmark] = _parse(prog, arguments, config.BenchmarkConfig)
+    [benchmark] = _make(_parser(prog, SETTINGS["benchmark"]), arguments)
+
+    from .benchmark.cells import make_cells
+
+    for cell in make_cells(benchmark):
+        cell.check()
 
     from .benchmark.matrix import run_benchmark
     from .report import print_matrix
@@ -106,9 +139,12 @@ def _benchmark(prog: str, arguments: list[str]) -> None:
 
 def _report(prog: str, arguments: list[str]) -> None:
     runs = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
-    if not runs and not {"-h", "--help"} & set(arguments):
+    if not runs and not _HELP & set(arguments):
         raise ConfigurationError("Name the folders to report on first: edco-rl report RUNS... [--output FOLDER].")
-    [report] = _parse(f"{prog} RUNS...", arguments[len(runs) :], config.ReportConfig)
+    for folder in runs:
+        if not Path(folder).expanduser().is_dir():
+            raise ConfigurationError(f"{folder} is no folder: expected one of edco-rl benchmark or edco-rl train.")
+    [report] = _make(_parser(f"{prog} RUNS...", SETTINGS["report"]), arguments[len(runs) :])
 
     from .report import run_report
 
@@ -116,7 +152,7 @@ def _report(prog: str, arguments: list[str]) -> None:
 
 
 def _serve(prog: str, arguments: list[str]) -> None:
-    [serve] = _parse(prog, arguments, config.ServeConfig)
+    [serve] = _make(_parser(prog, SETTINGS["serve"]), arguments)
 
     from .engine.launch import resolve_engine
     from .engine.server import VLLMServer
@@ -130,25 +166,60 @@ def _serve(prog: str, arguments: list[str]) -> None:
 
 
 _SCORING = (config.EstimatorConfig, config.ScoringEngineConfig, config.DataConfig)
+SETTINGS: dict[str, tuple[type, ...]] = {
+    "audit": (config.AuditConfig, *_SCORING),
+    "score": (config.ScoreConfig, *_SCORING),
+    "benchmark": (config.BenchmarkConfig,),
+    "report": (config.ReportConfig,),
+    "evaluate": (config.EvaluateConfig, config.EngineConfig, config.DataConfig),
+    "serve": (config.ServeConfig,),
+    "doctor": (config.DoctorConfig, config.EngineConfig),
+}
+"""Settings of each command but `train`, whose methods have theirs."""
+_TITLES: dict[type, str] = {
+    config.EstimatorConfig: "estimator",
+    config.ScoringEngineConfig: "engine",
+    config.EngineConfig: "engine",
+    config.DataConfig: "data",
+}
 COMMANDS: dict[str, tuple[str, Command]] = {
     "train": ("train with a curriculum", _train),
-    "audit": (
-        "measure how good the estimators are on a data set",
-        _calls("edco_rl.audit.audit:run_audit", config.AuditConfig, *_SCORING),
-    ),
-    "score": (
-        "score the prompts of a data set with an estimator",
-        _calls("edco_rl.runs.score:run_score", config.ScoreConfig, *_SCORING),
-    ),
+    "audit": ("measure how good the estimators are on a data set", _calls("audit", "edco_rl.audit.audit:run_audit")),
+    "score": ("score the prompts of a data set with an estimator", _calls("score", "edco_rl.runs.score:run_score")),
     "benchmark": ("compare methods and curricula over seeds and tasks", _benchmark),
     "report": ("a page, plots and tables from the folders of benchmarks or runs", _report),
     "evaluate": (
         "measure the accuracy of a model or adapter on a data set",
-        _calls("edco_rl.runs.evaluate:run_evaluate", config.EvaluateConfig, config.EngineConfig, config.DataConfig),
+        _calls("evaluate", "edco_rl.runs.evaluate:run_evaluate"),
     ),
     "serve": ("start a vLLM server that is ready for weight sync", _serve),
+    "recipes": ("list the recipes, or print or copy one by its name", _runs("edco_rl.shipped_recipes:run_recipes")),
+    "doctor": (
+        "what is installed, what works on this machine, and what to do about the rest",
+        _calls("doctor", "edco_rl.doctor.examine:run_doctor"),
+    ),
 }
 """Summary of each command, and what runs it, given what it is called and the rest of the command line."""
+
+
+def _complete() -> None:
+    """Answer the shell that completes a command line: words of the command at hand, and what its settings can be."""
+    import argcomplete
+
+    from .runs.names import NAMES
+
+    line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
+    words = f"{line}|".split()[1:-1]  # whole ones
+    parser: argparse.ArgumentParser
+    if words[:1] == ["train"] and words[1:2] and words[1] in METHODS:
+        parser, known = method_parser(METHODS[words[1]], "train").flags(NAMES, everything=True), 2
+    elif words and words[0] in SETTINGS:
+        parser, known = _parser(words[0], SETTINGS[words[0]]).flags(NAMES), 1
+    else:
+        parser, known = argparse.ArgumentParser(), len(words)
+        parser.add_argument("chosen", choices=list(METHODS if words[:1] == ["train"] else COMMANDS))
+    os.environ["_ARGCOMPLETE"] = str(int(os.environ["_ARGCOMPLETE"]) + known)
+    argcomplete.autocomplete(parser)
 
 
 def _ask_again(unraisable: Any) -> None:

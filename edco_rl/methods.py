@@ -8,7 +8,7 @@ import pkgutil
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, nearest
 
 _CURRICULUM = "edco_rl.config:CurriculumConfig"
 _SUPERVISED = "edco_rl.trainers.sft_config:CurriculumSFTConfig"
@@ -114,5 +114,5 @@ def find_method(name: str) -> Method:
         ConfigurationError: There is none.
     """
     if name not in METHODS:
-        raise ConfigurationError(f"{name!r} is no method; choose from {', '.join(METHODS)}.")
+        raise ConfigurationError(f"{name!r} is no method; choose from {', '.join(METHODS)}.{nearest(name, METHODS)}")
     return METHODS[name]

@@ -1,116 +1,169 @@
-"""From a command line, a YAML file or settings by name to dataclasses: TRL's parser, its complaints as messages."""
+"""From a command line, a YAML file or settings by name to dataclasses: every value checked, every message a line."""
 
+import contextlib
+import pkgutil
 import re
-import types
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
-from trl import TrlParser
-
-from .errors import ConfigurationError
+from .config.checks import checked, kind, parts, without_range
+from .declarations import Field, fields_of
+from .errors import ConfigurationError, nearest
+from .flags import Flags, Names, from_words
 from .plugins import search_in
+from .yaml_file import Settings, read_yaml
 
-_SCALARS = {bool, int, float, str}
-_CONTAINERS = {list, tuple, dict, str}  # a mapping can be text: JSON on the command line
 # To YAML 1.1 these are text: it wants a point in the number and a sign in the exponent.
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
-class Parser(TrlParser):
-    """TRL's parser. Settings of a file are checked, and read as they are meant."""
-
-    def set_defaults_with_config(self, **values: Any) -> list[str]:
-        """Take settings as defaults; words of those that are no field come back."""
-        return super().set_defaults_with_config(**_as_meant(self, values))
-
-
-def parse_command_line(parser: Parser, arguments: list[str]) -> tuple[Any, ...]:
-    """The parser's dataclasses from flags, and from the YAML file that `--config` names.
-
-    Raises:
-        ConfigurationError: There is no such file or setting, or a class refuses a value.
-    """
-    if "--config" in arguments[:-1]:
-        read_file(arguments[arguments.index("--config") + 1], "--config")
-    try:
-        return parser.parse_args_and_config(args=arguments, fail_with_unknown_args=True)
-    except ValueError as error:  # how TRL's classes and ours refuse a value
-        raise ConfigurationError(str(error)) from error
-
-
-def parse_values(parser: Parser, values: Mapping[str, Any], what: str) -> tuple[Any, ...]:
-    """The parser's dataclasses from settings by name.
+@dataclass(frozen=True)
+class Group:
+    """Settings that belong together: the fields of one dataclass.
 
     Args:
-        parser ([`Parser`]):
-            The parser.
-        values (`Mapping[str, Any]`):
-            The settings.
-        what (`str`):
-            What they are, for messages.
-
-    Raises:
-        ConfigurationError: There is no such setting, or a class refuses a value.
+        title (`str`):
+            What the help text calls them.
+        source (`type` or `str`):
+            The dataclass of this package, or the import path of TRL's, whose import takes long.
+        usual (`frozenset[str]`):
+            Of TRL's: fields that the help text lists. The others need `--help-all`.
     """
-    try:
-        unknown = parser.set_defaults_with_config(**values)
-        if unknown:
-            names = ", ".join(word.removeprefix("--") for word in unknown[::2])
-            raise ConfigurationError(f"{parser.prog} has no setting that is called {names}.")
-        return parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
-    except ValueError as error:
-        raise ConfigurationError(f"{what}: {error}") from error
+
+    title: str
+    source: type | str
+    usual: frozenset[str] = frozenset()
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is this package's."""
+        return not isinstance(self.source, str)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Its settings."""
+        return fields_of(self.source)
+
+    def make(self, values: dict[str, Any], name: str) -> Any:
+        """The dataclass with those of the values that are its own; `name` is where they are from.
+
+        Raises:
+            ConfigurationError: It refuses one, or two that contradict each other.
+        """
+        given = {field.name: values[field.name] for field in self.fields if field.name in values}
+        with _from(name):
+            if not isinstance(self.source, str):
+                return self.source(**given)
+            made = pkgutil.resolve_name(self.source)
+            try:
+                return made(**given)
+            except Exception as error:  # how TRL's and transformers' classes refuse a value; any type can come
+                raise ConfigurationError(str(error) or repr(error)) from error
 
 
-def read_file(path: str | Path, what: str) -> dict[str, Any]:
-    """Settings by name from a YAML file. A user's own modules are looked for beside it from then on.
+class Parser:
+    """Reads the settings of a command.
 
     Args:
-        path (`str` or `Path`):
-            The file.
-        what (`str`):
-            The setting that names it.
-
-    Raises:
-        ConfigurationError: There is no such file, or something else in it.
+        prog (`str`):
+            What messages call the command.
+        groups (`Sequence[Group]`):
+            Its settings; no name is in two of them.
+        complete (`Callable`, *optional*):
+            Adds defaults that are only known once torch is imported.
     """
-    if not Path(path).is_file():
-        raise ConfigurationError(f"{what} {path}: there is no such file.")
+
+    def __init__(
+        self,
+        prog: str,
+        groups: Sequence[Group],
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values,
+    ) -> None:
+        self.prog = prog
+        self.groups = tuple(groups)
+        self.fields = {field.name: field for group in groups for field in group.fields}
+        self._complete = complete
+
+    def read(self, arguments: Sequence[str]) -> Settings:
+        """Settings from flags, and from the YAML file that `--config` names. Torch and TRL are not imported.
+
+        Raises:
+            ConfigurationError: There is no such file, setting or value.
+        """
+        words = self.flags().parse(arguments)
+        path = words.pop("config", None)
+        settings = Settings({})
+        if path is not None:
+            settings = self.check(read_yaml(path, "--config"))
+            search_in(Path(path).expanduser().parent)
+        for name, given in words.items():
+            hint = self.fields[name].hint
+            settings.values[name] = checked(f"--{name}", hint, from_words(hint, given))
+            settings.lines.pop(name, None)
+        return settings
+
+    def check(self, settings: Settings) -> Settings:
+        """Settings of a file, or by name, as their fields take them.
+
+        Raises:
+            ConfigurationError: There is no such setting, or one has a value it cannot have.
+        """
+        values = {}
+        for name, value in settings.values.items():
+            with _from(settings.place(name)):
+                if name not in self.fields:
+                    raise ConfigurationError(f"{self.prog} has no setting {name!r}.{nearest(name, self.fields)}")
+                hint = self.fields[name].hint
+                values[name] = checked(name, hint, _as_meant(hint, value))
+        return Settings(values, settings.lines, settings.name)
+
+    def make(self, settings: Settings) -> tuple[Any, ...]:
+        """The dataclasses of the groups, in their order. Those of this package are made first: TRL's take seconds.
+
+        Raises:
+            ConfigurationError: One refuses a value, or two that contradict each other.
+        """
+        made = {group: group.make(settings.values, settings.name) for group in self.groups if group.ours}
+        if len(made) < len(self.groups):
+            values = self._complete(settings.values)
+            made |= {group: group.make(values, settings.name) for group in self.groups if not group.ours}
+        return tuple(made[group] for group in self.groups)
+
+    def flags(self, names: Names | None = None, *, everything: bool = False) -> Flags:
+        """The flags of the settings; names that they can have are only needed to list or complete them."""
+        listed = [(group.title, group.fields) for group in self.groups if group.ours]
+        hidden = []
+        for group in self.groups:
+            if not group.ours:
+                usual = [field for field in group.fields if everything or field.name in group.usual]
+                hidden += [field for field in group.fields if field not in usual]
+                listed.append((group.title, tuple(usual)))
+        return Flags(self.prog, listed, hidden, names)
+
+
+@contextlib.contextmanager
+def _from(place: str) -> Iterator[None]:
+    """Errors within say where the value is from."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{what} {path}: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{what} {path}: expected settings by name.")
-    search_in(Path(path).parent)
-    return values
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}" if place else str(error)) from error
 
 
-def _as_meant(parser: Parser, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as their fields take them: one name where there can be several is a list of it, and 5e-1 a number.
-
-    Values of a kind their field does not take are refused. Other text is left to the parser, which converts it.
-    """
-    meant = dict(values)
-    for dataclass in parser.dataclass_types:
-        hints = typing.get_type_hints(dataclass)
-        for name in values.keys() & {field.name for field in fields(dataclass)}:
-            value, kinds = values[name], set(_kinds(hints[name]))
-            if isinstance(value, list | dict) and kinds <= _SCALARS:
-                raise ConfigurationError(f"{name}: expected one value, got {value!r}.")
-            if isinstance(value, bool | int | float) and kinds <= _CONTAINERS:
-                raise ConfigurationError(f"{name}: expected a list or mapping, got {value!r}.")
-            if isinstance(value, float) and kinds == {int}:
-                raise ConfigurationError(f"{name}: expected a whole number, got {value!r}.")
-            if isinstance(value, str) and list in kinds and str not in kinds:
-                meant[name] = [value]
-            elif isinstance(value, dict) or (isinstance(value, list) and list[str] not in _parts(hints[name])):
-                meant[name] = _with_numbers(value)
-    return meant
+def _as_meant(hint: Any, value: Any) -> Any:
+    """A value of YAML as its field takes it: one where there can be several is a list of it, and 5e-1 a number."""
+    kinds = {kind(part): part for part in parts(hint)}
+    if isinstance(value, str) and list in kinds and str not in kinds:
+        return [value]
+    if value is False and bool not in kinds and Literal in kinds and "no" in typing.get_args(kinds[Literal]):
+        return "no"  # to YAML 1.1 that word is false
+    texts = list in kinds and typing.get_args(without_range(kinds[list])) in ((), (str,))
+    if isinstance(value, dict) or (isinstance(value, list) and not texts) or (float in kinds and str not in kinds):
+        return _with_numbers(value)
+    return value
 
 
 def _with_numbers(value: Any) -> Any:
@@ -119,17 +172,3 @@ def _with_numbers(value: Any) -> Any:
     if isinstance(value, list):
         return list(map(_with_numbers, value))
     return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
-
-
-def _parts(hint: Any) -> Iterator[Any]:
-    """The types a field takes, `None` left out: of `list[str] | None` this is `list[str]`."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        for part in typing.get_args(hint):
-            yield from _parts(part)
-    elif hint is not types.NoneType:
-        yield hint
-
-
-def _kinds(hint: Any) -> Iterator[Any]:
-    """The types a field takes, without what is in them: of `list[str] | None` this is `list`."""
-    return (typing.get_origin(part) or part for part in _parts(hint))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, nearest
 
 Plugin = TypeVar("Plugin")
 
@@ -131,6 +131,7 @@ def import_named(kind: str, name: str, available: list[str], own: str) -> Any:
     if not module_name:
         raise ConfigurationError(
             f"Unknown {kind} {name!r}. Available: {', '.join(available)}, or the import path of your own{own}."
+            f"{nearest(name, available)}"
         )
     try:
         module = importlib.import_module(module_name)

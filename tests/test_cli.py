@@ -1,10 +1,11 @@
 import json
+import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import fields
 
 import pytest
@@ -13,6 +14,8 @@ import yaml
 from edco_rl.cli import COMMANDS, main
 from edco_rl.config import EngineConfig
 from edco_rl.curriculum import Strategy
+from edco_rl.methods import METHODS
+from edco_rl.runs.options import method_parser
 from edco_rl.trainers.progress import format_postfix
 from edco_rl.trainers.stopwatch import PARTS
 
@@ -52,14 +55,14 @@ def recipe(tmp_path, **changes):
         ({"model_name_or_path": None}, "model_name_or_path is missing"),
         ({"strategy": "edko"}, "Unknown strategy 'edko'"),
         ({"intervall": 3}, "intervall"),
-        ({"curriculum_interval": 0}, "curriculum_interval must be at least 1; got 0"),
+        ({"curriculum_interval": 0}, "curriculum_interval must be a whole number of at least 1; got 0"),
         ({"dataset_name": "/nowhere/rows.jsonl"}, "there is no such file"),
         ({"dataset_name": None}, "dataset_name is missing"),
         ({"reward_funcs": ["maths"]}, "Unknown reward 'maths'"),
         ({"reward_funcs": None}, "reward_funcs is empty"),
-        ({"max_steps": [1]}, "max_steps: expected one value, got [1]"),
-        ({"curriculum_interval": 2.5}, "curriculum_interval: expected a whole number, got 2.5"),
-        ({"gates": True}, "gates: expected a list or mapping, got True"),
+        ({"max_steps": [1]}, "max_steps must be a whole number of at least -1; got [1]"),
+        ({"curriculum_interval": 2.5}, "curriculum_interval must be a whole number of at least 1; got 2.5"),
+        ({"gates": True}, "gates must be a list of texts; got true"),
     ],
 )
 def test_a_wrong_recipe_ends_with_one_message(capsys, tmp_path, tiny_model_path, new_children, changes, message):
@@ -109,7 +112,7 @@ def test_a_recipe_that_is_no_yaml_or_no_mapping_is_named(capsys, tmp_path):
     for text, message in (("a: [", "expected the node content"), ("- a", "expected settings by name")):
         path.write_text(text)
         code, error = run(capsys, "score", "--config", path)
-        assert code == 2 and f"--config {path}: " in error and message in error and "Traceback" not in error
+        assert code == 2 and str(path) in error and message in error and "Traceback" not in error
 
 
 class Broken(Strategy):
@@ -159,9 +162,26 @@ def test_a_reward_with_nothing_to_train_on_fails_the_run(capsys, tmp_path, tiny_
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
+def test_a_missing_vllm_is_told_before_anything_is_loaded(capsys, tmp_path, tiny_model_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    path = recipe(tmp_path, model_name_or_path=tiny_model_path, dataset_name="nobody/nothing", engine_mode=None)
+    scored = ["--model_name_or_path", tiny_model_path, "--dataset_name", "nobody/nothing"]
+    for command in (
+        ["train", "grpo", "--config", path],
+        ["score", *scored, "--output", tmp_path / "scores.parquet"],
+        ["audit", *scored],
+        ["evaluate", *scored],
+    ):
+        code, error = run(capsys, *command)
+        assert code == 2 and 'pip install "edco-rl[gpu]"' in error and '"edco-rl[cpu]"' in error
+
+
 def test_an_unknown_method_or_command_is_named(capsys):
-    assert "invalid choice: 'grop'" in run(capsys, "train", "grop")[1]
-    assert "invalid choice: 'trian'" in run(capsys, "trian")[1]
+    chosen = "edco-rl: error: edco-rl train: there is no method 'grop'; choose from grpo, "
+    code, error = run(capsys, "train", "grop")
+    assert code == 2 and error.startswith(chosen) and error.endswith("Did you mean grpo?")
+    code, error = run(capsys, "trian")
+    assert code == 2 and "there is no command 'trian'" in error and error.endswith("Did you mean train?")
 
 
 def test_a_port_in_use_is_named(capsys, tiny_model_path, new_children):
@@ -225,20 +245,152 @@ def test_ppo_trains_from_a_recipe_with_its_own_settings(capsys, tmp_path, tiny_m
     assert code == 2 and "set kl_coef" in error.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", [None, *COMMANDS])
+def seconds_of(*arguments):
+    """CPU seconds of the command in a process of its own, which a busy machine does not change, and its output."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "edco_rl", *map(str, arguments)], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["train", "distillation"]], ids=" ".join)
 def test_help_answers_at_once(command):
-    arguments = ["--help"] if command is None else [command, "--help"]
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "edco_rl", *arguments], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - start < 2
-    assert done.stdout.startswith(f"usage: edco-rl {command or ''}")
+    seconds, done = seconds_of(*command, "--help")
+    assert done.returncode == 0 and seconds < 2
+    assert done.stdout.startswith(f"usage: edco-rl {' '.join(command)}")
+
+
+def test_the_help_of_a_method_begins_with_what_is_ours_and_lists_each_flag_once(capsys):
+    def listed(flag):
+        with pytest.raises(SystemExit) as end:
+            main(["train", "grpo", flag])
+        assert end.value.code == 0
+        text = capsys.readouterr().out
+        return text, re.findall(r"^  --([\w-]+)", text, re.MULTILINE)
+
+    text, flags = listed("--help")
+    assert len(text.splitlines()) < 250 and len(set(flags)) == len(flags)
+    assert flags.index("strategy") < flags.index("learning_rate") and "adam_beta1" not in flags
+    about_rewards = " ".join(text[text.index("--reward_funcs") :].split())
+    assert "multiple_choice, math, reasoning_gym, answer_format, length, rouge_l" in about_rewards
+    assert "One of adarft, baby_step, combined" in " ".join(text.split())
+    _, all_flags = listed("--help-all")
+    assert set(all_flags) == {*method_parser(METHODS["grpo"], "").fields, "config", "help"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "grpo", "--strategy", "edko"], "Unknown strategy 'edko'."),
+        (["train", "grpo", "--gates=equal_reward"], "Did you mean equal_rewards?"),
+        (
+            ["train", "sft", "--learning-rat", "1"],
+            "edco-rl train sft has no flag --learning_rat. Did you mean --learning",
+        ),
+        (["train", "sft", "--max_steps=2.5"], "--max_steps must be a whole number of at least -1; got '2.5'."),
+        (["train", "sft", "--learning_rate", "-1e-5"], "--learning_rate must be a number of at least 0; got -1e-05."),
+        (["train", "ppo", "--dataset_name", "/nowhere/rows.jsonl"], "'/nowhere/rows.jsonl': there is no such file."),
+        (["train", "ppo", "--dataset_name", "rows.jsonl"], "dataset_name 'rows.jsonl': there is no such file."),
+        (["train", "rloo", "--model_name_or_path", "./nowhere"], "'./nowhere' is not a model folder"),
+        (["train", "rloo", "--reward_funcs", "math", "lenght"], "Unknown reward 'lenght'."),
+        (["score", "--config=nowhere.yaml"], "--config nowhere.yaml: there is no such file."),
+        (["audit", "--optim"], "edco-rl audit has no flag --optim."),
+        (
+            ["serve", "--engine_dtype", "float"],
+            "--engine_dtype must be one of auto, bfloat16, float16, float32; got 'float'.",
+        ),
+        (["serve", "model"], "edco-rl serve: 'model' is given to no flag."),
+        (["evaluate", "--samples"], "edco-rl evaluate: --samples: expected one argument."),
+        (["report", "nowhere"], "nowhere is no folder: expected one of edco-rl benchmark or edco-rl train."),
+        (["benchmark"], "methods is missing"),
+        ([], "the command is missing; choose from train, audit"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(capsys, words, message):
+    code, error = run(capsys, *words)
+    assert code == 2 and message in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "grpo", "--strategy", "edko"],
+        ["train", "distillation", "--learning-rat", "1"],
+        ["train", "ppo", "--dataset_name", "rows.jsonl"],
+        ["report", "nowhere"],
+    ],
+    ids=lambda words: words[-2],
+)
+def test_what_is_wrong_is_told_at_once(words):
+    seconds, done = seconds_of(*words)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and seconds < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_steps: 3\nintervall: 3\n", ", line 2: edco-rl train grpo has no setting 'intervall'."),
+        ("strategie: edco\n", ", line 1: edco-rl train grpo has no setting 'strategie'. Did you mean strategy?"),
+        ("\n\ncurriculum_interval: [1\n", ", line 4, column 1: expected ',' or ']', but got '<stream end>'."),
+        ("seed: 1\nmax_steps: 2\nseed: 2\n", ", line 3, column 1: 'seed' is there twice, first in line 1."),
+        ("a: &a [*a]\n", "an anchor that holds itself."),
+        ("seed: 2020-13-45\n", ": month must be in 1..12."),
+        ("engine_port: -1\n", ", line 1: engine_port must be a whole number of at least 0 and at most 65535; got -1."),
+        ("engine_request_timeout: -5\n", ", line 1: engine_request_timeout must be a number above 0; got -5."),
+        ("learning_rate: .inf\n", ", line 1: learning_rate must be a number of at least 0; got inf."),
+        ("optim_args: 1\noptim: adam\n", ", line 1: optim_args must be text; got 1."),
+        ("strategy_kwargs: {a: [.nan]}\n", ", line 1: strategy_kwargs holds a number that is not finite: nan."),
+        ("strategy: edko\n", ", line 1: Unknown strategy 'edko'."),
+        ("bf16: 1\n", ", line 1: bf16 must be true or false; got 1."),
+        ("save_strategy: never\n", ", line 1: save_strategy must be one of no, steps, epoch, best; got 'never'."),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_line(tmp_path, capsys, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    code, error = run(capsys, "train", "grpo", f"--config={path}")
+    assert code == 2 and error.startswith(f"edco-rl: error: {path}") and message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_wrong_cell_of_a_benchmark_is_told_before_anything_is_loaded(tmp_path):
+    path = tmp_path / "matrix.yaml"
+    settings = {"dataset_name": "reasoning_gym:chain_sum", "max_steps": 1}
+    for curricula, message in (
+        ({"random": {}, "mine": {"strategy": "edko"}}, "chain_sum_grpo_mine_42: Unknown strategy 'edko'."),
+        (
+            {"random": {"curriculum_intervall": 2}},
+            "has no setting 'curriculum_intervall'. Did you mean curriculum_interval?",
+        ),
+    ):
+        path.write_text(yaml.safe_dump({"methods": ["grpo"], "curricula": curricula, "settings": settings}))
+        seconds, done = seconds_of("benchmark", "--config", path)
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1 and seconds < 2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("edco-rl train rl", {"rloo "}),
+        ("edco-rl train grpo --curriculum_int", {"--curriculum_interval "}),
+        ("edco-rl train grpo --strategy ed", {"edco "}),
+        ("edco-rl train grpo --lr_scheduler_type cosine_with_r", {"cosine_with_restarts "}),
+        ("edco-rl score --estimator option", {"option_entropy "}),
+    ],
+)
+def test_a_shell_completes_commands_flags_and_what_they_can_be(line, expected, tmp_path):
+    answer = tmp_path / "answer"
+    variables = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SHELL": "bash", "COMP_TYPE": "9"}
+    variables |= {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
+    subprocess.run([sys.executable, "-m", "edco_rl"], env={**os.environ, **variables}, check=True)
+    assert set(answer.read_text().split("\n")) == expected
 
 
 def test_what_a_trainer_decides_is_no_setting_of_a_server(capsys):
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     flags = set(re.findall(r"--(engine_\w+)", capsys.readouterr().out))
-    trainers = {"engine_mode", "engine_url", "engine_transport_dir", "engine_request_timeout"}
+    trainers = {"engine_mode", "engine_url", "engine_request_timeout"}
     trainers |= {"engine_request_retries", "engine_hang_timeout", "engine_max_restarts", "engine_wait_timeout"}
     assert flags == {field.name for field in fields(EngineConfig)} - trainers
 

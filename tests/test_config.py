@@ -16,16 +16,20 @@ from edco_rl.config import (
     ServeConfig,
 )
 from edco_rl.methods import METHODS
-from edco_rl.runs.settings import method_parser
+from edco_rl.runs.options import method_parser
 
 
 @pytest.mark.parametrize(
     ("config", "settings", "message"),
     [
-        (EstimatorConfig, {"scoring_prefix_tokens": 0}, "scoring_prefix_tokens must be at least 1; got 0"),
+        (
+            EstimatorConfig,
+            {"scoring_prefix_tokens": 0},
+            "scoring_prefix_tokens must be a whole number of at least 1; got 0",
+        ),
         (EstimatorConfig, {"scoring_samples": 4}, "scoring_temperature is 0"),
-        (CurriculumConfig, {"curriculum_interval": 0}, "curriculum_interval must be at least 1"),
-        (CurriculumConfig, {"curriculum_candidates": 0}, "curriculum_candidates must be at least 1"),
+        (CurriculumConfig, {"curriculum_interval": 0}, "curriculum_interval must be a whole number of at least 1"),
+        (CurriculumConfig, {"curriculum_candidates": 0}, "curriculum_candidates must be a whole number of at least 1"),
         (EngineConfig, {"engine_mode": "remote"}, "engine_mode must be one of server, colocate, none"),
         (
             EngineConfig,
@@ -36,7 +40,7 @@ from edco_rl.runs.settings import method_parser
         (EngineConfig, {"engine_mode": "colocate", "engine_url": "http://a"}, "engine_url needs engine_mode server"),
         (DataConfig, {"task_kwargs": "{"}, "task_kwargs must be a JSON object"),
         (CurriculumConfig, {"strategy_kwargs": "[1]"}, "strategy_kwargs must be a JSON object"),
-        (DataConfig, {"held_out_prompts": -1}, "held_out_prompts must be at least 0"),
+        (DataConfig, {"held_out_prompts": -1}, "held_out_prompts must be a whole number of at least 0"),
     ],
 )
 def test_wrong_values_are_refused_with_their_name(config, settings, message):
@@ -46,7 +50,7 @@ def test_wrong_values_are_refused_with_their_name(config, settings, message):
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_no_field_clashes_with_another_or_with_trl(method):
-    names = [field.name for cls in method_parser(method, "").dataclass_types for field in dataclasses.fields(cls)]
+    names = [field.name for group in method_parser(method, "").groups for field in group.fields]
     assert sorted(set(names)) == sorted(names)
 
 

@@ -1,5 +1,9 @@
 """What the README and the other pages name exists: commands, flags, settings, files, tests and links. Code runs."""
 
+import contextlib
+import doctest
+import io
+import itertools
 import pkgutil
 import re
 import shlex
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import edco_rl
 from edco_rl import EstimatorConfig, Outcome, Pool, StrategyContext, TokenLogprobs
@@ -18,23 +23,46 @@ from edco_rl.methods import METHODS
 from edco_rl.rewards import get_reward
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "recipes" / "README.md"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES += sorted(ROOT.glob("recipes/**/*.md"))
+# `make` prepares the model; the others are hub data sets and models, and tasks that are generated.
+MADE_ELSEWHERE = re.compile(r"~/\.cache/edco_rl/SmolLM2-135M-Instruct|netop/TeleQnA|Qwen/[\w.-]+|reasoning_gym:\w+")
+INPUTS = re.compile(r"--(config|recipe|config_file|\w*dataset_name|\w*model_name_or_path|teacher_model)")
 
 
 def pages(test):
     return pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))(test)
 
 
+def blocks(text, language):
+    """The code blocks of a page in that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
 def commands(text):
     """Command lines of a page, as words: those of its shell blocks, and those within a sentence."""
-    lines = re.findall(r"`((?:edco-rl|pytest|python -m|make) [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+    within = re.findall(
+        r"`((?:edco-rl|pytest|python -m|make) [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    )
+    yield from as_words(within)
+    yield from block_commands(text)
+
+
+def block_commands(text):
+    """Command lines of the shell blocks of a page, as words."""
+    lines = []
+    for block in blocks(text, "bash"):
         line = ""
         for part in block.replace("\\\n", " ").splitlines():
             line += part + "\n"
             if line.count("'") % 2 == 0:  # a quoted value can go on over lines
                 lines.append(line)
                 line = ""
+        assert not line, f"a quote is open in {block}"
+    yield from as_words(lines)
+
+
+def as_words(lines):
     for line in lines:
         words = shlex.split(re.sub(r"^\s*(\w+=\S+ )*", "", line), comments=True)
         while words:
@@ -51,7 +79,7 @@ def flags_of():
     def flags(capsys, *command):
         if command not in known:
             with pytest.raises(SystemExit):
-                main([*command, "--help"])
+                main([*command, "--help-all"])
             known[command] = set(re.findall(r"--[\w-]+", capsys.readouterr().out)) | {"--config"}
         return known[command]
 
@@ -60,6 +88,8 @@ def flags_of():
 
 def check_edco_rl(words, flags_of, capsys):
     assert words[0] in COMMANDS
+    if words[0] == "recipes":  # has no settings, and is run below
+        return
     command = words[: 2 if words[0] == "train" else 1]
     if command[1:]:
         if command[1] == "METHOD":  # any of them
@@ -67,8 +97,10 @@ def check_edco_rl(words, flags_of, capsys):
         assert command[1] in METHODS
     elif words[0] == "train":
         return
-    given = {word for word in words if word.startswith("--")}
-    assert given <= flags_of(capsys, *command), f"edco-rl {' '.join(words)}"
+    given = {
+        word.replace("-", "_").replace("__", "--", 1) for word in words if word.startswith("--")
+    }  # either will do
+    assert given - {"--help_all"} <= flags_of(capsys, *command), f"edco-rl {' '.join(words)}"
 
 
 def check_pytest(words):
@@ -101,6 +133,112 @@ def test_every_command_of_a_page_exists(page, flags_of, capsys):
             assert find_spec(words[2]), words
         elif program == "make":
             assert set(words[1:]) <= targets, words
+
+
+class Reached(BaseException):
+    """What a command does once its command line is read; no error that the command line would turn into a message."""
+
+
+@pytest.fixture
+def read_only(monkeypatch, tmp_path):
+    """Commands end where their work would begin, in a folder with the repository's files and the runs of its pages."""
+    resolve = pkgutil.resolve_name
+
+    def reached(*arguments):
+        raise Reached
+
+    works = re.compile(r".*:(?:run_(?!recipes)\w+|dry_run)")  # recipes are copied, for the commands that follow
+    monkeypatch.setattr(pkgutil, "resolve_name", lambda path: reached if works.fullmatch(path) else resolve(path))
+    for path in (
+        "edco_rl.benchmark.matrix.run_benchmark",
+        "edco_rl.report.run_report",
+        "edco_rl.runs.compare.train_and_compare",
+        "edco_rl.engine.server.VLLMServer.__init__",
+    ):
+        monkeypatch.setattr(path, reached)
+    monkeypatch.chdir(tmp_path)
+    for name in ("recipes", "docs", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for folder in (
+        made for made in outputs() if not made.endswith(".yaml")
+    ):  # as a training run leaves it, to those who look for a model there
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "config.json").write_text("{}")
+
+
+def outputs():
+    """Folders and files that recipes and commands of the pages make."""
+    recipes = (yaml.safe_load(path.read_text()) for path in ROOT.glob("recipes/**/*.yaml"))
+    made = {recipe["output_dir"] for recipe in recipes if "output_dir" in recipe} | {"runs/benchmark"}
+    for page in PAGES:
+        made |= set(re.findall(r"--output(?:_dir)? (\S+)", page.read_text()))
+    return made
+
+
+@pages
+def test_every_command_of_a_shell_block_is_read_and_its_files_exist(page, read_only):
+    """As the command line reads it, recipe and all, up to where its work would begin."""
+    for words in block_commands(page.read_text()):
+        given = dict(itertools.pairwise(words))
+        named = [value for flag, value in given.items() if INPUTS.fullmatch(flag)]
+        named += [word for word in words[1:] if re.fullmatch(r"[\w./-]+\.(?:py|jsonl|gz|yaml|parquet)", word)]
+        made = outputs()
+        missing = [it for it in named if not MADE_ELSEWHERE.fullmatch(it) and it not in made and not Path(it).exists()]
+        assert missing == [], words
+        name = Path(words[0]).name if words else ""
+        start = words.index("edco_rl") + 1 if "edco_rl" in words else 1 if name == "edco-rl" else None
+        if start is not None:
+            with contextlib.nullcontext() if words[start] == "recipes" else pytest.raises(Reached):
+                main([str(Path(word).expanduser()) if word.startswith("~") else word for word in words[start:]])
+
+
+@pages
+def test_every_block_of_a_page_is_of_a_kind_that_is_tested(page):
+    text = page.read_text()
+    assert set(re.findall(r"^```(\w*)$", text, re.MULTILINE)) <= {"", "bash", "diff", "mermaid", "python"}
+    for code in blocks(text, "python"):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile(code, page.name, "exec"), {"__name__": "block"})
+        assert printed.getvalue().splitlines() == re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+
+
+def test_the_layout_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Layout\n")[2]
+    named = []
+    layout = re.search(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE).group(1)
+    for inner, names in re.findall(r"^(  |)(\S.*?)(?:   *\S|$)", layout, re.MULTILINE):
+        named += [ROOT / ("edco_rl" if inner else "") / name for name in names.split(", ")]
+    assert len(named) > 20 and [path for path in named if not path.exists()] == []
+
+
+def test_the_api_pages_have_every_public_name_once():
+    shown = [
+        name for page in ROOT.glob("docs/api/*.md") for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+    ]
+    assert sorted(shown) == sorted(f"edco_rl.{module}.{name}" for name, module in edco_rl._MODULES.items())
+
+
+def test_the_examples_of_public_docstrings_are_python():
+    examples = []
+    for name in edco_rl.__all__:
+        public = getattr(edco_rl, name)
+        if isinstance(public, type):
+            examples += doctest.DocTestParser().get_examples((public.__doc__ or "").replace("```", ""))
+    assert len(examples) > 10
+    for example in examples:
+        compile(example.source, "docstring", "exec")
+
+
+def test_the_hooks_of_pre_commit_are_the_checks_of_make():
+    hooks = [
+        hook
+        for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+        for hook in repo["hooks"]
+    ]
+    checks = (ROOT / "Makefile").read_text().replace("$(BIN)", ".venv/bin")
+    assert len(hooks) == 3
+    for hook in hooks:
+        assert f"\t{hook['entry']}".replace(" --fix", "") in checks, hook
 
 
 @pages
@@ -140,22 +278,6 @@ def test_what_a_user_writes_in_the_examples_is_found_by_its_import_path(tmp_path
     signal = SIGNALS.make("my_signal:CutOff", StrategyContext(Pool(["a", "b"]), size=1, seed=0))
     assert signal.value(outcome) == -1.0
     assert issubclass(pkgutil.resolve_name("my_trainer:CurriculumDPOTrainer"), edco_rl.CurriculumMixin)
-
-
-def test_the_script_of_the_readme_trains(tiny_model_path, tmp_path, monkeypatch):
-    """As it is printed, but for the model and the engine, which tests/e2e covers."""
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    for printed, small in (
-        ("~/.cache/edco_rl/SmolLM2-135M-Instruct", tiny_model_path),
-        ("engine=EngineConfig()", "engine=None"),
-        ("max_steps=20", "max_steps=2"),
-    ):
-        assert code.count(printed) == 1
-        code = code.replace(printed, small)
-    names = {}
-    exec(code, names)
-    assert names["trainer"].state.global_step == 2
 
 
 def test_the_readme_counts_the_strategies_right():

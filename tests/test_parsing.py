@@ -13,8 +13,9 @@ import yaml
 from edco_rl.config import CurriculumConfig, DataConfig, RunConfig
 from edco_rl.errors import ConfigurationError
 from edco_rl.methods import METHODS
-from edco_rl.parsing import Parser, parse_command_line, parse_values
-from edco_rl.runs.settings import method_parser
+from edco_rl.parsing import Group, Parser
+from edco_rl.runs.options import method_parser
+from edco_rl.yaml_file import Settings as Given
 
 
 @dataclass
@@ -25,8 +26,14 @@ class Settings:
     kwargs: dict[str, Any] | str | None = None
 
 
+def made(source, values):
+    parser = Parser("test", [Group("settings", source)])
+    [settings] = parser.make(parser.check(Given(values)))
+    return settings
+
+
 def parse(text):
-    return parse_values(Parser((Settings,)), yaml.safe_load(text), "test")[0]
+    return made(Settings, yaml.safe_load(text))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,8 @@ def test_a_setting_is_what_its_field_takes(text, expected):
 def test_a_file_and_values_are_read_alike(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text("names: math\nkwargs: {a: 5e-1}\n")
-    [parsed] = parse_command_line(Parser((Settings,)), ["--config", str(path), "--rate", "5e-1"])
+    parser = Parser("test", [Group("settings", Settings)])
+    [parsed] = parser.make(parser.read(["--config", str(path), "--rate", "5e-1"]))
     assert (parsed.names, parsed.kwargs, parsed.rate) == (["math"], {"a": 0.5}, 0.5)
 
 
@@ -63,7 +71,7 @@ EVERY = {
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_mapping_of_settings_has_numbers_in_it(name):
-    [parsed] = parse_values(Parser((EVERY[name],)), {name: {"first": {"threshold": "5e-1"}}}, "test")
+    parsed = made(EVERY[name], {name: {"first": {"threshold": "5e-1"}}})
     assert getattr(parsed, name) == {"first": {"threshold": 0.5}}
 
 
@@ -71,7 +79,7 @@ def test_every_mapping_of_settings_has_numbers_in_it(name):
 def test_trls_own_mappings_too_and_one_name_for_every_list(method, tmp_path):
     parser = method_parser(METHODS[method], method)
     values = {"lr_scheduler_kwargs": {"min_lr": "1e-6"}, "output_dir": str(tmp_path), "lora_target_modules": "q_proj"}
-    parsed = parse_values(parser, values, "test")
+    parsed = parser.make(parser.check(Given(values)))
     fields = {name: value for one in parsed for name, value in vars(one).items()}
     assert fields["lr_scheduler_kwargs"] == {"min_lr": 1e-6}
     assert fields["lora_target_modules"] in ("q_proj", ["q_proj"])

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from edco_rl import CurriculumGRPOTrainer
 from edco_rl.cli import main
 
-EXTENDING = Path(__file__).parents[1] / "docs" / "extending.md"
+ROOT = Path(__file__).parents[1]
+EXTENDING = ROOT / "docs" / "extending.md"
 
 
 def code_of(section):
@@ -50,3 +52,25 @@ def test_the_strategy_and_the_gate_shown_train_and_resume(tiny_model_path, tmp_p
     assert json.loads((tmp_path / "run" / "curriculum.json").read_text()) == whole
     for definition in re.split(r"\n\n\n", code)[1:]:
         assert len([line for line in definition.splitlines() if line.strip()]) < 20
+
+
+def test_three_lines_give_a_stock_trl_script_a_curriculum(tiny_model_path, tmp_path, monkeypatch):
+    """The diff is applied as it is printed, and what comes of it trains; engines are for tests/e2e."""
+    [diff] = re.findall(r"```diff\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    header, *hunks = re.split(r"^@@ .* @@\n", diff, flags=re.MULTILINE)
+    code = (ROOT / re.match(r"--- (\S+)\n\+\+\+ \S+\n$", header)[1]).read_text()
+    for hunk in hunks:
+        lines = hunk.splitlines(keepends=True)
+        before, after = ("".join(line[1:] for line in lines if line[0] != other) for other in "+-")
+        assert code.count(before) == 1
+        code = code.replace(before, after)
+    assert len(re.findall(r"^\+ ?\w|^\+    ", diff, re.MULTILINE)) == 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["trl_grpo.py", tiny_model_path])
+    names = {}
+    exec(code, names)
+    trainer = names["trainer"]
+    assert isinstance(trainer, CurriculumGRPOTrainer) and trainer.state.global_step == 3
+    assert trainer.tokens["scored"] > 256 and trainer.curriculum.pool.visits.sum() == 3, (
+        "each of 256 prompts is scored"
+    )

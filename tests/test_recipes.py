@@ -13,9 +13,9 @@ from edco_rl.config.complexity import Baseline
 from edco_rl.curriculum import available_strategies
 from edco_rl.data.hub import HUB_DATASETS
 from edco_rl.methods import METHODS
-from edco_rl.parsing import parse_command_line
 from edco_rl.rewards import get_rewards
-from edco_rl.runs.settings import RunSettings, method_parser
+from edco_rl.runs.options import method_parser
+from edco_rl.runs.settings import RunSettings
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 DOMAINS = ("communication", "law", "medicine")
@@ -46,7 +46,7 @@ def name(path):
 def parse(path, *flags):
     method = method_of(path)
     parser = method_parser(method, f"edco-rl train {method.name}")
-    return RunSettings(method, *parse_command_line(parser, ["--config", str(path), *flags]))
+    return RunSettings(method, *parser.make(parser.read(["--config", str(path), *flags])))
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=name)

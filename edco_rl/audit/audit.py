@@ -17,6 +17,7 @@ from ..config import AuditConfig, DataConfig, EngineConfig, EstimatorConfig
 from ..data.load import iter_rows, load_prompts
 from ..data.overlap import count_overlaps
 from ..data.tokens import RowTokenizer
+from ..engine.launch import check_installed
 from ..errors import ConfigurationError
 from ..rewards import default_reward, get_rewards
 from ..runs.provenance import versions
@@ -62,6 +63,7 @@ def run_audit(
     estimator, defaults = (each.for_prompts_with(data.system_prompt) for each in (estimator, defaults))
     console = Console(stderr=True)
     model = os.path.expanduser(audit.model_name_or_path)
+    check_installed(engine)
     check_model(model)
     rows, overlap = _sample(audit, data)
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -3,14 +3,20 @@
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import BenchmarkConfig
 from ..errors import ConfigurationError
 from ..methods import METHODS, find_method
-from ..parsing import parse_values, read_file
-from ..runs.settings import RunSettings, method_parser
+from ..parsing import Parser
+from ..plugins import search_in
+from ..runs.names import check_names
+from ..runs.options import method_parser
 from ..store import plain
+from ..yaml_file import Settings, read_yaml
+
+if TYPE_CHECKING:
+    from ..runs.settings import RunSettings
 
 CELLS_FOLDER = "cells"
 # What only makes sense with a fixed number of optimizer steps.
@@ -57,15 +63,28 @@ class Cell:
         names = ("task", "method", "curriculum", "seed", "target_accuracy")
         return {name: getattr(self, name) for name in names}
 
-    def settings(self, folder: Path) -> RunSettings:
-        """Parse its settings for a run in a folder.
+    def check(self) -> tuple[Parser, Settings]:
+        """Its settings, and what makes dataclasses of them. Nothing that takes long is imported.
 
         Raises:
             ConfigurationError: A setting has no such name or value; the message names the cell.
         """
-        method = find_method(self.trainer)
-        parser = method_parser(method, f"edco-rl train {method.name}")
-        return RunSettings(method, *parse_values(parser, {**self.values, "output_dir": str(folder)}, self.name))
+        parser = method_parser(find_method(self.trainer), f"edco-rl train {self.trainer}")
+        settings = parser.check(Settings(self.values, name=self.name))
+        check_names(settings)
+        return parser, settings
+
+    def settings(self, folder: Path) -> "RunSettings":
+        """Its settings for a run in a folder.
+
+        Raises:
+            ConfigurationError: As [`check`], or two of them contradict each other.
+        """
+        from ..runs.settings import RunSettings
+
+        parser, settings = self.check()
+        settings.values["output_dir"] = str(folder)
+        return RunSettings(find_method(self.trainer), *parser.make(settings))
 
 
 def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
@@ -76,7 +95,7 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
             each other.
     """
     assert not isinstance(benchmark.settings, str)  # the configuration has parsed it
-    recipe = read_file(Path(benchmark.recipe).expanduser(), "recipe") if benchmark.recipe else {}
+    recipe = _read_recipe(benchmark.recipe)
     shared = {**recipe, **(benchmark.settings or {})}
     methods = _methods(benchmark)
     curricula = {name: _curriculum(name, values) for name, values in _curricula(benchmark, shared).items()}
@@ -98,6 +117,13 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
         values |= {"seed": seed, **_budget(benchmark, values)}
         cells.append(Cell(task, method, curriculum, seed, trainer, values, target))
     return cells
+
+
+def _read_recipe(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    search_in(Path(path).expanduser().parent)
+    return read_yaml(path, "recipe").values
 
 
 def _methods(benchmark: BenchmarkConfig) -> dict[str, dict[str, Any]]:

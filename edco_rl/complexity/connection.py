@@ -7,7 +7,8 @@ from typing import Any
 
 from ..config import ComplexityConfig, EngineConfig
 from ..engine.http import KEY_VARIABLE, is_loopback
-from ..engine.server import SERVED_MODEL_NAME, VLLMServer
+from ..engine.server import VLLMServer
+from ..engine.server_arguments import SERVED_MODEL_NAME
 from ..errors import ConfigurationError
 from ..models import check_model_path
 from ..store import model_fingerprint

@@ -104,7 +104,9 @@ class Pipeline:
 
     def prediction(self) -> dict[str, Any]:
         """How well complexity and its rivals predict a wrong answer."""
-        rivals = {name: self.shelf.get(self._rival(name)) for name in self.config.complexity_rivals}
+        rivals: dict[str, Artefact] = {
+            name: self.shelf.get(self._rival(name)) for name in self.config.complexity_rivals
+        }
         prints = {name: artefact.fingerprint for name, artefact in rivals.items()}
         made_from = {"scores": self.scores.fingerprint, "rivals": prints, "seed": self.given.seed}
 

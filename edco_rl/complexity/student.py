@@ -74,7 +74,6 @@ class Student:
 
             def push() -> None:
                 connection.transport.push(load_merged(folder).named_parameters(), version)
-                engine.reset_prefix_cache()  # keys and values of the weights before
 
             def restore() -> None:
                 connection.transport.connect()

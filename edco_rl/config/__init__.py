@@ -8,7 +8,9 @@ from .commands import AuditConfig, EvaluateConfig, InputConfig, RunConfig, Score
 from .complexity import ComplexityConfig
 from .curriculum import CurriculumConfig, EstimatorConfig
 from .data import DATASET_FORMATS, DataConfig
+from .doctor import DoctorConfig
 from .engine import ENGINE_CLASSES, EngineConfig, ScoringEngineConfig, available_transports
+from .trl_engine import engine_of_trl
 
 __all__ = [
     "DATASET_FORMATS",
@@ -18,6 +20,7 @@ __all__ = [
     "ComplexityConfig",
     "CurriculumConfig",
     "DataConfig",
+    "DoctorConfig",
     "EngineConfig",
     "EstimatorConfig",
     "EvaluateConfig",
@@ -28,4 +31,5 @@ __all__ = [
     "ScoringEngineConfig",
     "ServeConfig",
     "available_transports",
+    "engine_of_trl",
 ]

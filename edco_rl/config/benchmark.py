@@ -2,17 +2,20 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from ..errors import ConfigurationError
-from .checks import as_dict, check_at_least, check_choice
+from .checks import Checked, as_dict
+from .ranges import Count, InnerShare, Positive, PositiveShare, Seed, Text
 
 BudgetUnit = Literal["steps", "tokens", "seconds"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:-]*")
 
 
 @dataclass
-class BenchmarkConfig:
+class BenchmarkConfig(Checked):
     """A matrix of runs: methods x curricula x seeds x tasks, each from the same weights and with the same budget.
 
     Settings of a cell are fields of `edco-rl train`. Later ones win: those of `recipe`, `settings`, the task, the
@@ -20,7 +23,7 @@ class BenchmarkConfig:
     only; `false` there leaves a curriculum out for that method.
     """
 
-    output_dir: str = field(
+    output_dir: Text = field(
         default="runs/benchmark", metadata={"help": "Folder of the matrix; each cell has one of its own in it."}
     )
     recipe: str | None = field(
@@ -30,14 +33,14 @@ class BenchmarkConfig:
     settings: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Settings of all cells: fields of `edco-rl train`, by name."}
     )
-    methods: list[str] | None = field(
+    methods: list[str] | dict[str, Any] | None = field(
         default=None,
         metadata={
             "help": "Training methods, as [grpo, sft], or by a name of your own with their settings, as {grpo: "
             "{num_generations: 4}, long: {method: grpo, num_generations: 8}}."
         },
     )
-    curricula: list[str] | None = field(
+    curricula: list[str] | dict[str, Any] | None = field(
         default=None,
         metadata={
             "help": "Curricula, as [random, edco], or by a name of your own with their settings, as {edco: "
@@ -45,12 +48,12 @@ class BenchmarkConfig:
             "gates."
         },
     )
-    seeds: list[int] = field(default_factory=lambda: [42], metadata={"help": "One run of each combination a seed."})
+    seeds: list[Seed] = field(default_factory=lambda: [42], metadata={"help": "One run of each combination a seed."})
     tasks: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Data sets by a name of your own, with their settings. By default that of the recipe."},
     )
-    budget: float | None = field(
+    budget: Positive | None = field(
         default=None,
         metadata={"help": "What each cell may use, in budget_unit. By default max_steps of the settings."},
     )
@@ -61,36 +64,31 @@ class BenchmarkConfig:
             "on. seconds: of training, evaluation left out."
         },
     )
-    evaluate_every: int | None = field(
+    evaluate_every: Count | None = field(
         default=None,
         metadata={"help": "Optimizer steps between two measurements of held-out accuracy. By default start and end."},
     )
-    target_accuracy: float | None = field(
+    target_accuracy: PositiveShare | None = field(
         default=None,
         metadata={
             "help": "Accuracy whose cost is compared, 0 to 1; a task can have its own. By default three quarters of "
             "the way that the baseline curriculum gets."
         },
     )
-    baseline: str = field(default="random", metadata={"help": "Name of the curriculum the others are compared with."})
-    shard: str | None = field(
+    baseline: Text = field(default="random", metadata={"help": "Name of the curriculum the others are compared with."})
+    shard: Text | None = field(
         default=None, metadata={"help": "The part of the cells to run here, as 1/4. The report takes all folders."}
     )
     keep_models: bool = field(default=False, metadata={"help": "Whether to keep the trained weights of each cell."})
 
     def __post_init__(self) -> None:
-        self.settings = as_dict("settings", self.settings) or {}
-        self.tasks = as_dict("tasks", self.tasks)
-        check_choice("budget_unit", self.budget_unit, get_args(BudgetUnit))
+        super().__post_init__()
+        self.settings = self.settings or {}
         self.named_methods = _by_name("methods", self.methods)
         self.named_curricula = _by_name("curricula", self.curricula)
         self.named_tasks = _by_name("tasks", self.tasks)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigurationError(f"seeds must be different numbers, at least one; got {self.seeds}.")
-        if self.budget is not None and self.budget <= 0:
-            raise ConfigurationError(f"budget must be above 0; got {self.budget}.")
-        check_at_least("evaluate_every", self.evaluate_every, 1)
-        _check_target_accuracy(self.target_accuracy)
         self.shard_number  # noqa: B018 (refuses a wrong one)
 
     @property
@@ -102,11 +100,6 @@ class BenchmarkConfig:
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise ConfigurationError(f"shard must be a part of a whole, as 1/4; got {self.shard!r}.")
         return int(match[1]) - 1, int(match[2])
-
-
-def _check_target_accuracy(value: float | None) -> None:
-    if value is not None and not 0 < value <= 1:
-        raise ConfigurationError(f"target_accuracy must be above 0 and at most 1; got {value}.")
 
 
 def _by_name(field_name: str, value: Any) -> dict[str, dict[str, Any]]:
@@ -125,25 +118,19 @@ def _by_name(field_name: str, value: Any) -> dict[str, dict[str, Any]]:
 
 
 @dataclass
-class ReportConfig:
+class ReportConfig(Checked):
     """How `edco-rl report` compares, and where the report goes."""
 
-    output: str | None = field(
+    output: Text | None = field(
         default=None, metadata={"help": "Folder for the report. By default `report` in the first folder of runs."}
     )
-    title: str | None = field(default=None, metadata={"help": "Heading of the page."})
-    baseline: str | None = field(
+    title: Text | None = field(default=None, metadata={"help": "Heading of the page."})
+    baseline: Text | None = field(
         default=None, metadata={"help": "Curriculum the others are compared with. By default the matrix's."}
     )
-    target_accuracy: float | None = field(
+    target_accuracy: PositiveShare | None = field(
         default=None, metadata={"help": "Accuracy whose cost is compared. By default the matrix's, see `benchmark`."}
     )
-    confidence_level: float = field(default=0.95, metadata={"help": "Confidence level of bands and intervals."})
-    resamples: int = field(default=2000, metadata={"help": "Bootstrap resamples of an interval."})
-    seed: int = field(default=0, metadata={"help": "Seed of the resampling."})
-
-    def __post_init__(self) -> None:
-        if not 0 < self.confidence_level < 1:
-            raise ConfigurationError(f"confidence_level must be between 0 and 1; got {self.confidence_level}.")
-        _check_target_accuracy(self.target_accuracy)
-        check_at_least("resamples", self.resamples, 100)
+    confidence_level: InnerShare = field(default=0.95, metadata={"help": "Confidence level of bands and intervals."})
+    resamples: Annotated[int, Ge(100)] = field(default=2000, metadata={"help": "Bootstrap resamples of an interval."})
+    seed: Seed = field(default=0, metadata={"help": "Seed of the resampling."})

@@ -1,15 +1,18 @@
 """What each command needs beyond data, engine and curriculum."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from ..errors import ConfigurationError
-from .checks import as_dict, check_at_least, check_given
+from .checks import Checked, check_given
 from .engine import EngineConfig
+from .ranges import Count, InnerShare, NotNegative, Port, Positive, PositiveShare, Seed, Several, Text, Whole
 
 
 @dataclass
-class RunConfig:
+class RunConfig(Checked):
     """What `edco-rl train` needs to know beyond the data and the trainer."""
 
     reward_kwargs: dict[str, Any] | str | None = field(
@@ -26,7 +29,7 @@ class RunConfig:
             "with prompts longer than completions. Needs one process and no gradient checkpointing."
         },
     )
-    held_out_max_tokens: int | None = field(
+    held_out_max_tokens: Count | None = field(
         default=None,
         metadata={
             "help": "Most tokens of a held-out answer. By default max_completion_length; in supervised fine-tuning a "
@@ -40,30 +43,33 @@ class RunConfig:
             "of reward_funcs that judges answers; without rewards the one that fits the data set's columns."
         },
     )
-    held_out_every: int | None = field(
+    held_out_every: Count | None = field(
         default=None,
         metadata={"help": "Optimizer steps between two measurements of held-out accuracy. By default start and end."},
     )
-    stop_after_tokens: float | None = field(
+    stop_after_tokens: Positive | None = field(
         default=None,
         metadata={"help": "End training once so many tokens were generated, scored and trained on."},
     )
-    stop_after_seconds: float | None = field(
+    stop_after_seconds: Positive | None = field(
         default=None, metadata={"help": "End training after so many seconds, evaluation left out."}
     )
     compare_with: str | None = field(
         default=None,
         metadata={
             "help": "Strategy to train with afterwards, from the same start and without gates, as random: a second "
-            "run in a folder of its name, and in summary.json what came of it."
+            "run in a folder of its name, without its model, and in summary.json what came of it. Both end with one "
+            "table and one page."
         },
     )
     keep_model: bool = field(default=True, metadata={"help": "Whether to save the trained model."})
-
-    def __post_init__(self) -> None:
-        check_at_least("held_out_max_tokens", self.held_out_max_tokens, 1)
-        check_at_least("held_out_every", self.held_out_every, 1)
-        self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
+    dry_run: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to print rows, first prompt, batches, what scoring costs and an estimate of the memory, "
+            "and end there: no weights are loaded, nothing is started."
+        },
+    )
 
 
 @dataclass
@@ -71,10 +77,9 @@ class ServeConfig(EngineConfig):
     """What `edco-rl serve` starts; what a trainer decides is no setting of it."""
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder or hub id."})
-    engine_port: int = field(default=8000, metadata={"help": "Port the server listens on; 0 takes a free one."})
+    engine_port: Port = field(default=8000, metadata={"help": "Port the server listens on; 0 takes a free one."})
     engine_mode: str = field(default="server", init=False)
     engine_url: str | None = field(default=None, init=False)
-    engine_transport_dir: str | None = field(default=None, init=False)
     engine_request_timeout: float = field(default=600.0, init=False)
     engine_request_retries: int = field(default=0, init=False)
     engine_hang_timeout: float = field(default=120.0, init=False)
@@ -87,7 +92,7 @@ class ServeConfig(EngineConfig):
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(Checked):
     """What `edco-rl evaluate` measures, and where the result goes."""
 
     model_name_or_path: str | None = field(
@@ -114,7 +119,7 @@ class EvaluateConfig:
         },
     )
     dataset_train_split: str = field(default="train", metadata={"help": "Split of train_dataset_name."})
-    max_prompts: int | None = field(
+    max_prompts: Count | None = field(
         default=None, metadata={"help": "Prompts answered, the first ones; by default all."}
     )
     reward_func: str | None = field(
@@ -127,38 +132,32 @@ class EvaluateConfig:
     reward_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments of the reward, by its name: {length: {maximum: 256}}."}
     )
-    max_completion_length: int = field(default=256, metadata={"help": "Most tokens of an answer."})
-    samples: int = field(
+    max_completion_length: Count = field(default=256, metadata={"help": "Most tokens of an answer."})
+    samples: Whole = field(
         default=0, metadata={"help": "Answers sampled a prompt for pass@k, beside the greedy one; 0 leaves that out."}
     )
-    pass_at: list[int] | None = field(
+    pass_at: list[Count] | None = field(
         default=None, metadata={"help": "Values of k for pass@k. By default 1, 2, 4, ... up to samples."}
     )
-    temperature: float = field(default=1.0, metadata={"help": "Temperature of the sampled answers."})
-    top_p: float = field(default=1.0, metadata={"help": "Probability mass the sampled answers are drawn from."})
-    confidence_level: float = field(default=0.95, metadata={"help": "Confidence level of the intervals."})
+    temperature: NotNegative = field(default=1.0, metadata={"help": "Temperature of the sampled answers."})
+    top_p: PositiveShare = field(
+        default=1.0, metadata={"help": "Probability mass the sampled answers are drawn from."}
+    )
+    confidence_level: InnerShare = field(default=0.95, metadata={"help": "Confidence level of the intervals."})
     chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Arguments of the chat template, as {enable_thinking: false}."}
     )
-    seed: int = field(
+    seed: Seed = field(
         default=42, metadata={"help": "Seed of generated tasks, as of the training run, and of the bootstrap."}
     )
     output: str | None = field(default=None, metadata={"help": "JSON file for the result."})
 
     def __post_init__(self) -> None:
-        self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
-        self.chat_template_kwargs = as_dict("chat_template_kwargs", self.chat_template_kwargs)
+        super().__post_init__()
         check_given(self, "model_name_or_path", "dataset_name")
-        check_at_least("max_prompts", self.max_prompts, 1)
-        check_at_least("max_completion_length", self.max_completion_length, 1)
-        check_at_least("samples", self.samples, 0)
         if self.samples and self.temperature <= 0:
             raise ConfigurationError(
                 f"samples is {self.samples}, so temperature must be above 0: got {self.temperature}."
-            )
-        if not 0 < self.top_p <= 1 or not 0 < self.confidence_level < 1:
-            raise ConfigurationError(
-                f"top_p must be in (0, 1], confidence_level in (0, 1); got {self.top_p} and {self.confidence_level}."
             )
         if self.pass_at is None:
             self.pass_at = [2**i for i in range(self.samples.bit_length()) if 2**i < self.samples] + [self.samples]
@@ -169,7 +168,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class InputConfig:
+class InputConfig(Checked):
     """The model and the rows of `edco-rl score` and `edco-rl audit`, under TRL's names."""
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder or hub id."})
@@ -178,7 +177,7 @@ class InputConfig:
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub data set."})
     dataset_train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
-    seed: int = field(
+    seed: Seed = field(
         default=42,
         metadata={"help": "Seed of generated tasks, as of the training run, of samples and of bootstraps."},
     )
@@ -188,7 +187,7 @@ class InputConfig:
     )
 
     def __post_init__(self) -> None:
-        self.chat_template_kwargs = as_dict("chat_template_kwargs", self.chat_template_kwargs)
+        super().__post_init__()
         check_given(self, "model_name_or_path", "dataset_name")
 
 
@@ -203,35 +202,35 @@ class ScoreConfig(InputConfig):
             "that was killed goes on after them."
         },
     )
-    max_prompts: int | None = field(default=None, metadata={"help": "Prompts scored; by default all."})
-    part_prompts: int = field(default=512, metadata={"help": "Prompts scored and written at a time."})
+    max_prompts: Count | None = field(default=None, metadata={"help": "Prompts scored; by default all."})
+    part_prompts: Count = field(default=512, metadata={"help": "Prompts scored and written at a time."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.output:
             raise ConfigurationError("output is missing: a Parquet file for the scores.")
-        check_at_least("max_prompts", self.max_prompts, 1)
-        check_at_least("part_prompts", self.part_prompts, 1)
 
 
 @dataclass
 class AuditConfig(InputConfig):
     """What `edco-rl audit` compares estimators and curricula on."""
 
-    samples: int = field(
+    samples: Annotated[int, Ge(8)] = field(
         default=128, metadata={"help": "Prompts of the data set, drawn at random, that the estimators are tried on."}
     )
-    reference_samples: int = field(
+    reference_samples: Count = field(
         default=16,
         metadata={
             "help": "Full sequences a prompt: their mean entropy is the reference, their rewards say which groups "
             "have a signal. At least twice num_generations."
         },
     )
-    temperature: float = field(default=1.0, metadata={"help": "Temperature of the full sequences, as of training."})
-    top_p: float = field(default=1.0, metadata={"help": "Probability mass they are sampled from, as of training."})
-    num_generations: int = field(default=8, metadata={"help": "Completions of a group, as of training."})
-    curriculum_share: float = field(
+    temperature: Positive = field(default=1.0, metadata={"help": "Temperature of the full sequences, as of training."})
+    top_p: PositiveShare = field(
+        default=1.0, metadata={"help": "Probability mass they are sampled from, as of training."}
+    )
+    num_generations: Several = field(default=8, metadata={"help": "Completions of a group, as of training."})
+    curriculum_share: InnerShare = field(
         default=0.25,
         metadata={
             "help": "Share of the scored prompts that a curriculum takes, above 0 and below 1: curriculum_size out "
@@ -255,28 +254,19 @@ class AuditConfig(InputConfig):
     reward_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments of the reward, by its name: {length: {maximum: 256}}."}
     )
-    cost_limit: float = field(
+    cost_limit: NotNegative = field(
         default=0.05,
         metadata={"help": "Largest share of the time of one full sequence a prompt that the advice may cost."},
     )
-    output_dir: str = field(
+    output_dir: Text = field(
         default="audit", metadata={"help": "Folder for audit.json, the plot and the raw measurements."}
     )
     json: bool = field(default=False, metadata={"help": "Whether to print the result as JSON, and nothing else."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.reward_kwargs = as_dict("reward_kwargs", self.reward_kwargs)
-        check_at_least("samples", self.samples, 8)
-        check_at_least("num_generations", self.num_generations, 2)
         if self.reference_samples < 2 * self.num_generations:
             raise ConfigurationError(
                 f"reference_samples must be at least twice num_generations, which is {self.num_generations}; got "
                 f"{self.reference_samples}."
             )
-        if self.temperature <= 0:
-            raise ConfigurationError(f"temperature must be above 0, as sequences are sampled; got {self.temperature}.")
-        if not 0 < self.top_p <= 1:
-            raise ConfigurationError(f"top_p must be above 0 and at most 1; got {self.top_p}.")
-        if not 0 < self.curriculum_share < 1:
-            raise ConfigurationError(f"curriculum_share must be above 0 and below 1; got {self.curriculum_share}.")

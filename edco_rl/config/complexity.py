@@ -1,11 +1,12 @@
 """Complexity-aware fine-tuning: how questions are split, who teaches the hard ones, and what is compared."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from ..errors import ConfigurationError
-from .checks import as_dict, check_at_least, check_choice
+from .checks import check_url
 from .curriculum import CurriculumConfig
+from .ranges import Count, NotNegative, Positive, Several, Text
 
 Baseline = Literal["sft", "distillation", "random_split", "curriculum"]
 Stage = Literal["scores", "prediction", "split", "reasoning", "training_data", "model", "evaluation"]
@@ -28,7 +29,7 @@ class ComplexityConfig(CurriculumConfig):
     `reasoning_*` and `answer_*` (answers with reasoning, and direct ones), `complexity_*` (the run as a whole).
     """
 
-    strategy: str = field(
+    strategy: Text = field(
         default="random",
         metadata={
             "help": "How the rows are ordered: any strategy; complexity, stage (the class, 0 for the easiest) and "
@@ -38,7 +39,7 @@ class ComplexityConfig(CurriculumConfig):
         },
     )
 
-    estimator: str = field(
+    estimator: Text = field(
         default="answer_entropy",
         metadata={
             "help": "What complexity is. answer_entropy: entropy of the answer's token over the vocabulary; "
@@ -46,7 +47,7 @@ class ComplexityConfig(CurriculumConfig):
             "other estimator."
         },
     )
-    scoring_top_logprobs: int = field(
+    scoring_top_logprobs: Several = field(
         default=100,
         metadata={"help": "Log-probabilities the entropy is computed from; the engine's cap bounds it."},
     )
@@ -64,7 +65,7 @@ class ComplexityConfig(CurriculumConfig):
             "help": "First token that stands for not knowing, as 0 where scoring_quick_answer_instruction asks for it."
         },
     )
-    complexity_rivals: list[str] = field(
+    complexity_rivals: list[Rival] = field(
         default_factory=list,
         metadata={
             "help": "Other scores whose ROC AUC is reported beside that of complexity. chain: entropies of a chain of "
@@ -85,7 +86,7 @@ class ComplexityConfig(CurriculumConfig):
             "help": "Where easy, medium and hard are cut, as split_by says. One point makes two classes: easy, hard."
         },
     )
-    split_rows_per_class: int | None = field(
+    split_rows_per_class: Count | None = field(
         default=None,
         metadata={"help": "Rows drawn of each class; the others are left out of training. By default all are kept."},
     )
@@ -96,7 +97,7 @@ class ComplexityConfig(CurriculumConfig):
             "of teacher_model, started for it. endpoint: an OpenAI-compatible service at teacher_url."
         },
     )
-    teacher_column: str = field(default="explanation", metadata={"help": "Column of teacher column."})
+    teacher_column: Text = field(default="explanation", metadata={"help": "Column of teacher column."})
     teacher_column_states_answer: bool = field(
         default=False,
         metadata={
@@ -113,49 +114,49 @@ class ComplexityConfig(CurriculumConfig):
     teacher_url: str | None = field(
         default=None, metadata={"help": "Base URL of an endpoint, as https://api.example.com/v1."}
     )
-    teacher_key_variable: str = field(
+    teacher_key_variable: Text = field(
         default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the endpoint's key."}
     )
     teacher_request: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Further fields of each request, as {top_p: 0.9}."}
     )
-    teacher_temperature: float = field(default=0.0, metadata={"help": "Temperature of the teacher."})
-    teacher_answer_tokens: int = field(default=512, metadata={"help": "Most tokens of a teacher's answer."})
-    teacher_concurrency: int = field(default=8, metadata={"help": "Requests in flight at the teacher."})
-    teacher_requests_per_minute: float | None = field(
+    teacher_temperature: NotNegative = field(default=0.0, metadata={"help": "Temperature of the teacher."})
+    teacher_answer_tokens: Count = field(default=512, metadata={"help": "Most tokens of a teacher's answer."})
+    teacher_concurrency: Count = field(default=8, metadata={"help": "Requests in flight at the teacher."})
+    teacher_requests_per_minute: Positive | None = field(
         default=None, metadata={"help": "Most requests a minute, repeated ones included. By default no limit."}
     )
-    teacher_attempts: int = field(
+    teacher_attempts: Count = field(
         default=5,
         metadata={
             "help": "Times a question is sent until it counts as failed: after time-outs, HTTP "
             "408, 409, 429 and 5xx, lost connections and answers that are not JSON."
         },
     )
-    teacher_backoff: float = field(
+    teacher_backoff: NotNegative = field(
         default=1.0,
         metadata={
             "help": "Seconds until the second attempt, doubled for each further one up to 60; a Retry-After of the "
             "endpoint is obeyed instead."
         },
     )
-    teacher_timeout: float = field(default=120.0, metadata={"help": "Seconds to wait for the answer to a request."})
-    teacher_max_failures: int = field(
+    teacher_timeout: Positive = field(default=120.0, metadata={"help": "Seconds to wait for the answer to a request."})
+    teacher_max_failures: Count = field(
         default=10,
         metadata={"help": "Questions in a row without any answer after which the teacher is not asked any more."},
     )
-    teacher_token_budget: int | None = field(
+    teacher_token_budget: Count | None = field(
         default=None,
         metadata={
             "help": "Most tokens, of prompts and answers, paid in all runs with this teacher_cache. It is never "
             "exceeded: a request is only sent when its longest answer fits in."
         },
     )
-    teacher_price_budget: float | None = field(
+    teacher_price_budget: Positive | None = field(
         default=None, metadata={"help": "The same as a price, from teacher_prompt_price and teacher_answer_price."}
     )
-    teacher_prompt_price: float = field(default=0.0, metadata={"help": "Price of a million prompt tokens."})
-    teacher_answer_price: float = field(default=0.0, metadata={"help": "Price of a million answer tokens."})
+    teacher_prompt_price: NotNegative = field(default=0.0, metadata={"help": "Price of a million prompt tokens."})
+    teacher_answer_price: NotNegative = field(default=0.0, metadata={"help": "Price of a million answer tokens."})
     teacher_cache: str | None = field(
         default=None,
         metadata={
@@ -167,7 +168,7 @@ class ComplexityConfig(CurriculumConfig):
         default='Reason step by step first. Then end with a line "Answer: " and the right option\'s letter.',
         metadata={"help": "What is appended to a prompt to ask teacher and student for reasoning."},
     )
-    reasoning_answer_marker: str = field(
+    reasoning_answer_marker: Text = field(
         default="Answer:",
         metadata={"help": "What stands before the answer in a chain of thought, for the rival chain."},
     )
@@ -193,11 +194,13 @@ class ComplexityConfig(CurriculumConfig):
             "drop: as reasoning_if_unusable."
         },
     )
-    reasoning_max_tokens: int = field(
+    reasoning_max_tokens: Count = field(
         default=512, metadata={"help": "Most tokens of the student's answers with reasoning."}
     )
-    answer_max_tokens: int = field(default=16, metadata={"help": "Most tokens of a direct answer in the evaluation."})
-    complexity_baselines: list[str] = field(
+    answer_max_tokens: Count = field(
+        default=16, metadata={"help": "Most tokens of a direct answer in the evaluation."}
+    )
+    complexity_baselines: list[Baseline] = field(
         default_factory=list,
         metadata={
             "help": "What is trained beside it and compared. sft: plain answers to all. distillation: reasoning for "
@@ -220,43 +223,24 @@ class ComplexityConfig(CurriculumConfig):
             "my.parquet, reasoning/complexity-aware: chains.parquet}."
         },
     )
-    complexity_part_prompts: int = field(
+    complexity_part_prompts: Count = field(
         default=256, metadata={"help": "Prompts scored or answered at a time; a killed run goes on after them."}
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("teacher_request", "complexity_replace_artefacts"):
-            setattr(self, name, as_dict(name, getattr(self, name)))
         if self.complexity_last_stage is None:
             self.complexity_last_stage = "evaluation" if self.complexity_baselines else "model"
-        for name, choices in (
-            ("split_by", SplitBy),
-            ("teacher", TeacherKind),
-            ("answer_from", AnswerFrom),
-            ("reasoning_filter", Filter),
-            ("reasoning_if_unusable", Fallback),
-            ("reasoning_if_pending", AfterStop),
-            ("complexity_last_stage", Stage),
-        ):
-            check_choice(name, getattr(self, name), get_args(choices))
-        for setting, known in (("complexity_baselines", Baseline), ("complexity_rivals", Rival)):
+        for setting in ("complexity_baselines", "complexity_rivals"):
             names = getattr(self, setting)
-            for name in names:
-                check_choice(setting, name, get_args(known))
             if len(set(names)) < len(names):
                 raise ConfigurationError(f"{setting} {names} names one twice.")
-        if not self.reasoning_answer_marker:
-            raise ConfigurationError("reasoning_answer_marker is empty: nothing would stand before an answer.")
         if self.answer_unknown is not None and self.answer_from == "labels":
             raise ConfigurationError("answer_unknown is a first token: set answer_from to first_token.")
         self._check_split()
         self._check_teacher()
-        for name in ("answer_max_tokens", "reasoning_max_tokens", "complexity_part_prompts"):
-            check_at_least(name, getattr(self, name), 1)
 
     def _check_split(self) -> None:
-        check_at_least("split_rows_per_class", self.split_rows_per_class, 1)
         points = self.split_points
         if not 1 <= len(points) <= 2 or sorted(set(points)) != list(points):
             raise ConfigurationError(f"split_points must be one or two ascending numbers; got {points}.")
@@ -264,6 +248,7 @@ class ComplexityConfig(CurriculumConfig):
             raise ConfigurationError(f"split_points of quantiles must be between 0 and 1; got {points}.")
 
     def _check_teacher(self) -> None:
+        check_url("teacher_url", self.teacher_url)
         needed = {"column": ["teacher_column"], "server": ["teacher_model"]}
         for name in needed.get(self.teacher, ["teacher_url", "teacher_model"]):
             if not getattr(self, name):
@@ -271,14 +256,6 @@ class ComplexityConfig(CurriculumConfig):
         asked = [name for name in self.complexity_rivals if name != "chain"]
         if asked and self.teacher == "column":
             raise ConfigurationError(f"complexity_rivals {asked} are asked of a teacher: a server or endpoint.")
-        for name in ("teacher_answer_tokens", "teacher_concurrency", "teacher_attempts", "teacher_max_failures"):
-            check_at_least(name, getattr(self, name), 1)
-        for name in ("teacher_temperature", "teacher_backoff", "teacher_prompt_price", "teacher_answer_price"):
-            check_at_least(name, getattr(self, name), 0)
-        for name in ("teacher_timeout", "teacher_requests_per_minute", "teacher_token_budget", "teacher_price_budget"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigurationError(f"{name} must be above 0; got {value}.")
         if self.teacher_price_budget and not (self.teacher_prompt_price or self.teacher_answer_price):
             raise ConfigurationError("teacher_price_budget needs teacher_prompt_price or teacher_answer_price.")
         if "{answer}" not in self.teacher_column_answer_line:

@@ -5,20 +5,21 @@ Fields stand beside TRL's in one YAML file, so each begins with what it belongs 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from ..errors import ConfigurationError
-from .checks import as_dict, check_at_least, check_choice
+from .checks import Checked
+from .ranges import Count, NotNegative, Positive, PositiveShare, Several, Share, Text, Whole
 
 
 @dataclass
-class EstimatorConfig:
+class EstimatorConfig(Checked):
     """How a prompt is scored. The default is EDCO's: prefix entropy with quick-answer prompting (arXiv 2601.03725).
 
     What EDCO's released code does is in recipes/communication/grpo_edco_released.yaml.
     """
 
-    estimator: str = field(
+    estimator: Text = field(
         default="prefix_entropy",
         metadata={
             "help": "Name of an estimator (prefix_entropy, sequence_entropy, answer_entropy, option_entropy, "
@@ -26,39 +27,39 @@ class EstimatorConfig:
             "(package.module:Class)."
         },
     )
-    scoring_prefix_tokens: int = field(
+    scoring_prefix_tokens: Count = field(
         default=16,
         metadata={"help": "Generated tokens whose next-token entropy prefix_entropy averages into a prompt's score."},
     )
-    scoring_sequence_tokens: int = field(
+    scoring_sequence_tokens: Count = field(
         default=512, metadata={"help": "Most tokens sequence_entropy and rollout_entropy generate for a sample."}
     )
-    scoring_samples: int = field(
+    scoring_samples: Count = field(
         default=1,
         metadata={"help": "Continuations averaged a prompt. More than one needs scoring_temperature above 0."},
     )
-    scoring_temperature: float = field(
+    scoring_temperature: NotNegative = field(
         default=0.0,
         metadata={
             "help": "Temperature of the scored continuation. 0 is greedy, and deterministic; rollout_entropy, which "
             "has to sample, then takes 1."
         },
     )
-    scoring_reference_temperature: float | None = field(
+    scoring_reference_temperature: Positive | None = field(
         default=None,
         metadata={
             "help": "Temperature at which surprisal and learnability take the reference answer's probability. By "
             "default that of the trainer's rollouts; 1 where there are none."
         },
     )
-    scoring_top_p: float = field(
+    scoring_top_p: PositiveShare = field(
         default=1.0, metadata={"help": "Probability mass the scored continuation is sampled from, above 0 up to 1."}
     )
-    scoring_top_logprobs: int = field(
+    scoring_top_logprobs: Several = field(
         default=20,
         metadata={"help": "Log-probabilities a token the entropy is computed from; the engine's cap bounds it."},
     )
-    scoring_logprobs: str = field(
+    scoring_logprobs: Literal["sampled", "model"] = field(
         default="sampled",
         metadata={
             "help": "Whose log-probabilities the entropy is computed from. sampled: those of the distribution the "
@@ -66,7 +67,7 @@ class EstimatorConfig:
             "same; otherwise an engine reads the continuation a second time for model."
         },
     )
-    scoring_tail: str = field(
+    scoring_tail: Literal["bounds", "renormalised"] = field(
         default="bounds",
         metadata={
             "help": "What is made of the probability that scoring_top_logprobs leaves out. bounds: an estimate "
@@ -74,7 +75,7 @@ class EstimatorConfig:
             "known are scaled to one."
         },
     )
-    scoring_largest_share: float = field(
+    scoring_largest_share: PositiveShare = field(
         default=1.0,
         metadata={
             "help": "Share of a continuation's token entropies, the largest ones and at least one, whose mean is the "
@@ -99,7 +100,7 @@ class EstimatorConfig:
         default="Give only the final answer, at once, without any reasoning.",
         metadata={"help": "What scoring_quick_answer adds to the prompt."},
     )
-    scoring_quick_answer_place: str = field(
+    scoring_quick_answer_place: Literal["after", "before"] = field(
         default="after", metadata={"help": "Where it is added to the question: after or before."}
     )
     scoring_quick_answer_replaces: str | None = field(
@@ -112,21 +113,7 @@ class EstimatorConfig:
     )
 
     def __post_init__(self) -> None:
-        check_at_least("scoring_prefix_tokens", self.scoring_prefix_tokens, 1)
-        check_at_least("scoring_sequence_tokens", self.scoring_sequence_tokens, 1)
-        check_at_least("scoring_samples", self.scoring_samples, 1)
-        check_at_least("scoring_temperature", self.scoring_temperature, 0.0)
-        check_at_least("scoring_top_logprobs", self.scoring_top_logprobs, 2)
-        if self.scoring_reference_temperature is not None and self.scoring_reference_temperature <= 0:
-            raise ConfigurationError(
-                f"scoring_reference_temperature must be above 0; got {self.scoring_reference_temperature}."
-            )
-        for name in ("scoring_top_p", "scoring_largest_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigurationError(f"{name} must be above 0 and at most 1; got {getattr(self, name)}.")
-        check_choice("scoring_logprobs", self.scoring_logprobs, ("sampled", "model"))
-        check_choice("scoring_tail", self.scoring_tail, ("bounds", "renormalised"))
-        check_choice("scoring_quick_answer_place", self.scoring_quick_answer_place, ("after", "before"))
+        super().__post_init__()
         if self.scoring_samples > 1 and self.scoring_temperature == 0 and self.estimator != "rollout_entropy":
             raise ConfigurationError(
                 f"scoring_samples is {self.scoring_samples} but scoring_temperature is 0: greedy continuations are "
@@ -144,7 +131,7 @@ class EstimatorConfig:
 class CurriculumConfig(EstimatorConfig):
     """Which prompts come next, and how often that is decided anew."""
 
-    strategy: str = field(
+    strategy: Text = field(
         default="edco",
         metadata={
             "help": "Name of a strategy (edco, random, combined, ...; all in edco_rl.available_strategies()), or the "
@@ -154,14 +141,14 @@ class CurriculumConfig(EstimatorConfig):
     strategy_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the strategy's constructor."}
     )
-    curriculum_interval: int = field(
+    curriculum_interval: Count = field(
         default=10, metadata={"help": "Optimizer steps between two scorings of the pool; each makes a new curriculum."}
     )
-    curriculum_size: int | None = field(
+    curriculum_size: Count | None = field(
         default=None,
         metadata={"help": "Prompts in a curriculum. By default as many as an interval can use, refills included."},
     )
-    curriculum_candidates: int | None = field(
+    curriculum_candidates: Count | None = field(
         default=None,
         metadata={"help": "Prompts of the pool, drawn at random, that are scored each time. By default all of them."},
     )
@@ -179,13 +166,13 @@ class CurriculumConfig(EstimatorConfig):
             "steps. By default it runs over all steps."
         },
     )
-    curriculum_exploration: float = field(
+    curriculum_exploration: Share = field(
         default=0.0, metadata={"help": "Share of the prompts that is drawn from the whole pool at random, 0 to 1."}
     )
-    curriculum_max_visits: int | None = field(
+    curriculum_max_visits: Count | None = field(
         default=None, metadata={"help": "Times a prompt may be drawn. By default as often as the strategy likes."}
     )
-    curriculum_half_life: float | None = field(
+    curriculum_half_life: Positive | None = field(
         default=None,
         metadata={"help": "Optimizer steps after which a score counts half. By default newer scores come first."},
     )
@@ -205,38 +192,38 @@ class CurriculumConfig(EstimatorConfig):
             "or import paths of your own (package.module:Class)."
         },
     )
-    gate_kwargs: dict[str, Any] | str | None = field(
+    gate_kwargs: dict[str, dict[str, Any]] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the gates' constructors, by the names in gates."}
     )
-    gate_max_refills: int = field(
+    gate_max_refills: Whole = field(
         default=3,
         metadata={
             "help": "Times a generation batch is filled up with new prompts after gates dropped groups; "
             "gate_if_short says what is done about what is then still missing."
         },
     )
-    gate_if_short: str = field(
+    gate_if_short: Literal["fill", "error"] = field(
         default="fill",
         metadata={
             "help": "What happens to a batch that is short after all refills. fill: dropped groups make it full. "
             "error: training ends with an error."
         },
     )
-    max_quarantined_prompts: int = field(
+    max_quarantined_prompts: Whole = field(
         default=10,
         metadata={
             "help": "Prompts that may be in quarantine: those whose reward, loss or score is not "
             "finite, or whose reward takes longer than reward_timeout. One more ends training with an error."
         },
     )
-    max_skipped_steps: int = field(
+    max_skipped_steps: Whole = field(
         default=3,
         metadata={
             "help": "Optimizer steps in a row that may be left out because a loss or gradient is not finite, and "
             "generation batches in a row that may be without any reward. One more ends training with an error."
         },
     )
-    reward_timeout: float | None = field(
+    reward_timeout: Positive | None = field(
         default=None,
         metadata={
             "help": "Seconds that a call of a reward function may take, which judges all completions a process has "
@@ -244,27 +231,3 @@ class CurriculumConfig(EstimatorConfig):
             "into quarantine. By default there is no limit."
         },
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.strategy_kwargs = as_dict("strategy_kwargs", self.strategy_kwargs)
-        self.gate_kwargs = as_dict("gate_kwargs", self.gate_kwargs)
-        for name, value in (self.gate_kwargs or {}).items():
-            if not isinstance(value, dict):
-                raise ConfigurationError(f"gate_kwargs: expected a mapping for {name!r}, got {value!r}.")
-        if not 0 <= self.curriculum_exploration <= 1:
-            raise ConfigurationError(
-                f"curriculum_exploration must be between 0 and 1; got {self.curriculum_exploration}."
-            )
-        if self.curriculum_half_life is not None and self.curriculum_half_life <= 0:
-            raise ConfigurationError(f"curriculum_half_life must be above 0; got {self.curriculum_half_life}.")
-        check_at_least("curriculum_max_visits", self.curriculum_max_visits, 1)
-        check_at_least("gate_max_refills", self.gate_max_refills, 0)
-        check_choice("gate_if_short", self.gate_if_short, ("fill", "error"))
-        check_at_least("max_quarantined_prompts", self.max_quarantined_prompts, 0)
-        check_at_least("max_skipped_steps", self.max_skipped_steps, 0)
-        if self.reward_timeout is not None and not 0 < self.reward_timeout < float("inf"):
-            raise ConfigurationError(f"reward_timeout must be seconds above 0; got {self.reward_timeout}.")
-        check_at_least("curriculum_interval", self.curriculum_interval, 1)
-        check_at_least("curriculum_size", self.curriculum_size, 1)
-        check_at_least("curriculum_candidates", self.curriculum_candidates, 1)

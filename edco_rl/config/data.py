@@ -1,11 +1,12 @@
 """How rows are read, and how prompts look."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
-from .checks import as_dict, check_at_least, check_choice
+from .checks import Checked
+from .ranges import Count, Text, Whole
 
-DATASET_FORMATS = (
+DatasetFormat = Literal[
     "auto",
     "prompt",
     "multiple_choice",
@@ -15,14 +16,15 @@ DATASET_FORMATS = (
     "medqa",
     "pubmedqa",
     "legalbench",
-)
+]
+DATASET_FORMATS: tuple[str, ...] = get_args(DatasetFormat)
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Checked):
     """The prompts beyond TRL's `dataset_name`: how rows are read, how prompts look, and how many there are."""
 
-    dataset_format: str = field(
+    dataset_format: DatasetFormat = field(
         default="auto",
         metadata={
             "help": "How rows are read. auto: the adapter of a hub data set that has one, else by columns: prompt "
@@ -38,7 +40,7 @@ class DataConfig:
             "explanation, subject, id."
         },
     )
-    eval_dataset_name: str | None = field(
+    eval_dataset_name: Text | None = field(
         default=None,
         metadata={
             "help": "A file or hub data set of held-out prompts, as dataset_name. By default they are the test split "
@@ -51,7 +53,7 @@ class DataConfig:
             "help": "Settings of a generated task (dataset_name reasoning_gym:<task>), as reasoning-gym has them."
         },
     )
-    prompt_template: str | None = field(
+    prompt_template: Text | None = field(
         default=None,
         metadata={
             "help": "Text of a prompt, with {question}, {context} and, of multiple choice, {options}, {labels} and "
@@ -59,7 +61,7 @@ class DataConfig:
             "{expression}. By default one that fits the form. Prompts the data set has ready stay as they are."
         },
     )
-    option_labels: str = field(
+    option_labels: Literal["letters", "numbers"] = field(
         default="letters",
         metadata={"help": "What options of multiple choice are called: letters from A, or numbers from 1."},
     )
@@ -74,34 +76,25 @@ class DataConfig:
             "data set has ready stay what they are."
         },
     )
-    max_prompt_characters: int = field(
+    max_prompt_characters: Count = field(
         default=100_000, metadata={"help": "A row with a longer prompt is invalid: it is most likely a broken one."}
     )
     skip_invalid: bool = field(
         default=False,
         metadata={"help": "Whether to skip invalid rows, count and list them, instead of ending with an error."},
     )
-    skipped_rows_file: str | None = field(
+    skipped_rows_file: Text | None = field(
         default=None,
         metadata={
             "help": "JSONL file that lists skipped rows. By default skipped_rows.jsonl in the run's folder, or where "
             "the command runs."
         },
     )
-    train_prompts: int | None = field(
+    train_prompts: Count | None = field(
         default=None,
         metadata={"help": "Prompts in the pool. By default the whole split; 1,000 of a generated task."},
     )
-    held_out_prompts: int = field(
+    held_out_prompts: Whole = field(
         default=200,
         metadata={"help": "Held-out prompts answered greedily before and after training; 0 skips the evaluation."},
     )
-
-    def __post_init__(self) -> None:
-        self.task_kwargs = as_dict("task_kwargs", self.task_kwargs)
-        self.column_mapping = as_dict("column_mapping", self.column_mapping)
-        check_choice("dataset_format", self.dataset_format, DATASET_FORMATS)
-        check_choice("option_labels", self.option_labels, ("letters", "numbers"))
-        check_at_least("max_prompt_characters", self.max_prompt_characters, 1)
-        check_at_least("train_prompts", self.train_prompts, 1)
-        check_at_least("held_out_prompts", self.held_out_prompts, 0)

@@ -15,12 +15,12 @@ import pyarrow.parquet
 from datasets import Features
 
 from ..errors import ConfigurationError
+from .kinds import BINARY_KINDS, COMPRESSIONS, kind_of
 from .rows import WHOLE_ROW, FieldError, RawRow
 
 # The csv module refuses fields above 131,072 characters; which prompts are too long is decided elsewhere.
 _LONGEST_CSV_FIELD = 2**31 - 1
 _ARROW_BATCH = 1000
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 def read_rows(path: Path) -> Iterator[RawRow]:
@@ -32,11 +32,11 @@ def read_rows(path: Path) -> Iterator[RawRow]:
     Raises:
         ConfigurationError: The file is of another kind, or cannot be read as a whole.
     """
-    kind, compression = _kind(path)
-    if kind not in _READERS or (kind in _BINARY and compression):
+    kind, compression = kind_of(path)
+    if kind not in _READERS or (kind in BINARY_KINDS and compression):
         raise ConfigurationError(
             f"dataset_name {str(path)!r}: expected a file of {', '.join(_READERS)} (text also with "
-            f"{', '.join(_COMPRESSIONS)}); got {''.join(path.suffixes[-2:]) or 'no suffix'!r}."
+            f"{', '.join(COMPRESSIONS)}); got {''.join(path.suffixes[-2:]) or 'no suffix'!r}."
         )
     try:
         yield from _READERS[kind](path)
@@ -44,20 +44,8 @@ def read_rows(path: Path) -> Iterator[RawRow]:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
-def data_kind(name: str) -> str | None:
-    """What a file of that name holds, of the kinds that [`read_rows`] reads: its ending without the compression's."""
-    kind, _ = _kind(Path(name))
-    return kind if kind in _READERS else None
-
-
-def _kind(path: Path) -> tuple[str, str | None]:
-    """What a file holds, and how it is compressed, by how its name ends."""
-    compression = _COMPRESSIONS.get(path.suffix.lower())
-    return (Path(path.stem) if compression else path).suffix.lower(), compression
-
-
 def _open(path: Path, newline: str) -> io.TextIOWrapper:
-    stream = pyarrow.input_stream(str(path), compression=_kind(path)[1])
+    stream = pyarrow.input_stream(str(path), compression=kind_of(path)[1])
     # Bad bytes become lone surrogates, so that the field they are in can be named.
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
@@ -186,4 +174,3 @@ _READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
 }
-_BINARY = (".parquet", ".arrow")

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from .formats import FORMATS, PromptSettings, detect_format
 from .hub import ADAPTERS, HUB_DATASETS, Adapter
 from .ids import prompt_ids
+from .messages import check_template_column
 from .overlap import count_overlaps, split_rows
 from .prompts import make_completion, with_system_prompt
 from .rows import FieldError, InvalidRows, RawRow, Row, SeenIds, check_encoding
@@ -183,6 +184,7 @@ def _convert(
             if adapter is None:
                 for name, value in row.rest().items():
                     check_encoding(name, value)
+                    check_template_column(name, value)
                     converted.setdefault(name, value)
         except FieldError as error:
             invalid.add(raw.source, raw.number, error)
@@ -252,8 +254,9 @@ def to_dataset(name: str, rows: list[dict[str, Any]]) -> Dataset:
 def _has_more_than_text(values: list[Any]) -> bool:
     """Whether messages have keys of their own, which Arrow would fill in with nulls in all others."""
     given = [value for value in values if value is not None]
-    return all(isinstance(value, list) for value in given) and any(
-        message.keys() != {"role", "content"} for value in given for message in value
+    messages = [message for value in given if isinstance(value, list) for message in value]
+    return all(isinstance(one, list) for one in given) and any(
+        isinstance(message, dict) and message.keys() != {"role", "content"} for message in messages
     )
 
 

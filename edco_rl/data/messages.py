@@ -10,6 +10,25 @@ Messages = list[dict[str, Any]]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KEYS = ({"role", "content"}, {"role", "tool_calls"}, {"from", "value"})
+# Arguments of a tokenizer's apply_chat_template that are no matter of a row.
+_ARGUMENTS = {
+    "conversation",
+    "tools",
+    "documents",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "padding",
+    "truncation",
+    "max_length",
+    "return_tensors",
+    "return_dict",
+    "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
+    "tokenizer",
+    "messages",
+}
 # Chat templates leave out turns of roles they do not know, without a word.
 _OTHER_NAMES = {"human": "user", "gpt": "assistant"}
 
@@ -121,3 +140,28 @@ def messages_problem(messages: list[Any], last: tuple[str, ...]) -> str | None:
 
 def _role_problem(number: int, role: Any) -> str:
     return f"message {number}: expected a role of {', '.join(ROLES)}; got {_shown(role)}"
+
+
+def check_template_column(field: str, value: Any) -> None:
+    """Check what a row holds for the chat template beside its messages: `tools` and `chat_template_kwargs`.
+
+    Raises:
+        FieldError: It is no list of tools, or no arguments by name.
+    """
+    if is_missing(value) or field not in ("tools", "chat_template_kwargs"):
+        return
+    if field == "chat_template_kwargs":
+        taken = value.keys() & _ARGUMENTS if isinstance(value, dict) else set()
+        if not isinstance(value, dict) or taken:
+            got = f"{', '.join(sorted(taken))}, which are set here" if taken else type(value).__name__
+            raise FieldError(field, f"expected arguments by name, as {{enable_thinking: false}}; got {got}")
+        return
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise FieldError(
+                field, f"expected a list of tools, also as JSON; this is not valid JSON ({error})"
+            ) from None
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+        raise FieldError(field, f"expected a list of tools, each an object; got {str(value)[:80]}")

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
@@ -212,7 +211,7 @@ def render_messages(messages: list[dict[str, Any]], tokenizer: Any, **settings: 
     """
     try:
         return tokenizer.apply_chat_template(messages, **settings)
-    except (TemplateError, ValueError) as error:
+    except Exception as error:  # a template is a program, and raises what it likes where it meets the unexpected
         if tokenizer.chat_template is None:
             problem = "the tokenizer has no chat template; with conversational: false prompts are plain text"
         else:

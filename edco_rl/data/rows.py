@@ -230,5 +230,5 @@ def check_encoding(field: str, value: Any) -> None:
         for part in value:
             check_encoding(field, part)
     elif isinstance(value, dict):
-        for part in value.values():
+        for part in (*value, *value.values()):
             check_encoding(field, part)

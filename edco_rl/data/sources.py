@@ -18,7 +18,8 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import DatasetCard
 
 from ..errors import ConfigurationError
-from .files import data_kind, read_rows
+from .files import read_rows
+from .kinds import data_kind, is_missing_file
 from .rows import RawRow
 
 _LIBRARY_ERRORS = (DatasetsError, pyarrow.ArrowException, yaml.YAMLError, ValueError, OSError)
@@ -70,7 +71,7 @@ def find_sources(name: str, config_name: str | None, split: str, streaming: bool
     if path.is_file():
         yield Source(str(path), lambda: read_rows(path), lambda: read_rows(path), config_name)
         return
-    if (name.startswith(("/", ".", "~")) or data_kind(name)) and not path.is_dir():
+    if is_missing_file(name):
         raise ConfigurationError(f"dataset_name {name!r}: there is no such file.")
     for config in config_name.split(",") if config_name else [None]:
         stripped = config and config.strip()

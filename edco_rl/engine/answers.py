@@ -207,6 +207,8 @@ class AnswerChecker:
 
     def _rows(self, number: int, rows: Sequence[Mapping[str, float]], prefix: str) -> list[dict[int, float]]:
         """Log-probabilities at each position, by token id."""
+        if not all(rows):
+            self._refuse(number, "a position without log-probabilities")
         names = [name[len(prefix) :] if name.startswith(prefix) else "" for row in rows for name in row]
         wrong = next((name for name in names if not _TOKEN_ID.fullmatch(name)), None)
         if wrong is not None:
@@ -215,8 +217,6 @@ class AnswerChecker:
         self._check_tokens(number, tokens)
         values = self._checked(number, [value for row in rows for value in row.values()])
         ends = np.cumsum(list(map(len, rows)))
-        if not all(rows):
-            self._refuse(number, "a position without log-probabilities")
         masses = np.add.reduceat(np.exp(values), [0, *ends[:-1]])
         if masses.max() > 1 + _EXCESS:
             self._refuse(number, f"probabilities that sum to {masses.max():.3f}")

@@ -252,7 +252,7 @@ class EngineClient(VLLMEngine):
         return self.request("GET", "/weight_info", WeightInfo).weight_version
 
     def reset_prefix_cache(self) -> None:
-        self._connection.send("POST", "/reset_prefix_cache")
+        self._connection.send("POST", "/reset_prefix_cache", params={"reset_running_requests": "true"})
 
     def world_size(self) -> int:
         return self.request("GET", "/get_world_size", WorldSize).world_size

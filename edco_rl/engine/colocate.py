@@ -12,7 +12,7 @@ from ..config import EngineConfig
 from ..models import check_model_path
 from .hardware import has_avx512, has_cuda
 from .protocol import Completion, Sampling, VLLMEngine
-from .server import llm_arguments
+from .server_arguments import llm_arguments
 
 
 class ColocatedEngine(VLLMEngine):
@@ -118,7 +118,7 @@ class ColocatedEngine(VLLMEngine):
         return self.llm.get_weight_version()
 
     def reset_prefix_cache(self) -> None:
-        self.llm.reset_prefix_cache()
+        self.llm.reset_prefix_cache(reset_running_requests=True)
 
     def load_adapter(self, name: str, path: str) -> None:
         from vllm.lora.request import LoRARequest

@@ -64,7 +64,7 @@ class EngineGeneration(VLLMGeneration):
         self.logprobs: list[list[float]] = []
         """Of this rank's latest completions, for trainers of TRL's that do not pass them on."""
         self.give_base: Callable[[], None] = lambda: None
-        """Gives an engine that serves adapters the base weights, where they are not those on disk."""
+        """Gives an engine of adapters that was started again the base weights, where it has not loaded them."""
         super().__init__(model, accelerator, processing_class, mode="server", **sampling)
 
     def _init_vllm(self) -> None:
@@ -96,9 +96,7 @@ class EngineGeneration(VLLMGeneration):
                 self.engine.again_if_lost(self._push)
 
     def _push(self) -> None:
-        self.transport.push(_Reiterable(self._iter_named_params), self.version())
-        if self.engine is not None:
-            self.engine.reset_prefix_cache()
+        self.transport.push(Reiterable(self._iter_named_params), self.version())
 
     def _restore(self) -> None:
         """Give an engine that was started again the policy as it is now.
@@ -117,7 +115,11 @@ class EngineGeneration(VLLMGeneration):
     def generate(
         self, prompts: list[list[int]], images: list | None, num_generations: int, profiler: Any = None
     ) -> tuple:
-        """Continue token ids: see TRL's `VLLMGeneration.generate`. Images are refused."""
+        """Continue token ids: see TRL's `VLLMGeneration.generate`. Images are refused.
+
+        Raises:
+            WeightVersionError: The engine has other weights than those pushed last.
+        """
         if images is not None and any(images):
             raise ConfigurationError("The engine takes text prompts only; use engine none with TRL's own vLLM modes.")
         with self.timer("rollout"):
@@ -128,6 +130,7 @@ class EngineGeneration(VLLMGeneration):
                     # A group can be spread over ranks, so each rank continues its own copies of a prompt.
                     output = self.vllm_client.generate(prompts, n=1)
                 made = prompts, output["completion_ids"], output["logprobs"], None
+            self.transport.verify()
         self.logprobs = [[position[0] for position in completion] for completion in made[2]]
         return made
 
@@ -144,7 +147,7 @@ class EngineGeneration(VLLMGeneration):
         )
 
 
-class _Reiterable:
+class Reiterable:
     """An iterable that starts anew each time: vLLM's transports walk the parameters more than once."""
 
     def __init__(self, make_iterator: Callable[[], Iterator[tuple[str, torch.Tensor]]]) -> None:

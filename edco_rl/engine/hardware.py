@@ -1,6 +1,9 @@
 """What the engine needs to know about the machine it starts on."""
 
+from importlib.util import find_spec
 from pathlib import Path
+
+from ..errors import ConfigurationError
 
 
 def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -23,3 +26,12 @@ def has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def check_vllm_installed() -> None:
+    """Raise [`ConfigurationError`], saying which extra to install, where there is no vLLM."""
+    if find_spec("vllm") is None:
+        raise ConfigurationError(
+            'vLLM is not installed: pip install "edco-rl[gpu]" on a machine with an NVIDIA GPU, "edco-rl[cpu]" on one '
+            "without. engine_url takes a server that runs elsewhere, and engine_mode none does without vLLM."
+        )

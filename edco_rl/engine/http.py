@@ -22,6 +22,14 @@ def is_loopback(url: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
+def is_reached_from_elsewhere(host: str) -> bool:
+    """Whether a server that listens on an address can be talked to from other machines."""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
 def is_here(url: str) -> bool:
     """Whether a URL leads to this machine, by its name or any address of its network interfaces too."""
     own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}

@@ -1,19 +1,23 @@
 """From an `EngineConfig` to an engine that answers and a transport that reaches it."""
 
+import os
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..config import ENGINE_CLASSES, EngineConfig
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, EdcoRLError
 from ..plugins import Registry
+from .hardware import check_vllm_installed
 from .policy import check_adapter, needs_merging
-from .protocol import Engine
-from .weights import TRANSPORTS, WeightTransport
-from .weights.base import NamedParameters
+from .protocol import Engine, VLLMEngine
+from .weights import TRANSPORTS, WeightTransport, WeightVersionError
+from .weights.base import FIRST_VERSION, NamedParameters, agree
 
 ENGINES: Registry[Engine] = Registry("engine_mode", Engine, ENGINE_CLASSES)  # type: ignore[type-abstract]
 
@@ -39,6 +43,12 @@ class EngineConnection:
             self.engine.close()
 
 
+def check_installed(config: EngineConfig) -> None:
+    """Raise [`ConfigurationError`] where a vLLM is to be started and none is installed."""
+    if config.engine_mode in ENGINE_CLASSES and config.engine_url is None:
+        check_vllm_installed()
+
+
 def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool, peft_config: Any = None) -> EngineConfig:
     """Find and check the classes that settings name, before anything is started.
 
@@ -59,6 +69,7 @@ def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool, peft_config:
         ConfigurationError: There is no such engine or transport, or it cannot work with these settings.
     """
     engine = ENGINES.find(config.engine_mode)
+    check_installed(config)
     if config.engine_transport == "auto":
         adapter = lora and not (peft_config is not None and needs_merging(peft_config))
         config = replace(config, engine_transport=engine.default_transport(config, lora=adapter, cuda=cuda))
@@ -104,17 +115,29 @@ def open_engine(
         config = replace(config, engine_max_lora_rank=lora_rank_for_vllm(peft_config.r))
     engine = ENGINES.find(config.engine_mode).open(model, config, rank=rank, log_path=log_path)
     try:
-        return EngineConnection(engine, TRANSPORTS.make(config.engine_transport, engine, config, rank, peft_config))
+        return EngineConnection(
+            engine, TRANSPORTS.make(config.engine_transport, engine, config, rank, peft_config, model)
+        )
     except BaseException:
         if engine is not None:
             engine.close()
         raise
 
 
-def push_base(connection: EngineConnection, config: EngineConfig, named_parameters: NamedParameters) -> None:
-    """Give an engine that serves adapters a trainer's base weights, where they may not be those on disk.
+def give_base(
+    connection: EngineConnection,
+    config: EngineConfig,
+    named_parameters: NamedParameters,
+    *,
+    on_disk: bool,
+    alone: bool = False,
+) -> None:
+    """Give an engine that serves adapters a trainer's base weights, where it may not have them.
 
-    Called on every rank; an engine of a user's own that takes no files keeps what it has loaded.
+    It has them where they are those on disk and no earlier run has pushed others.
+
+    Called on every rank, unless one does it `alone`; an engine of a user's own that takes no files keeps what it has
+    loaded.
 
     Args:
         connection (`EngineConnection`):
@@ -123,12 +146,26 @@ def push_base(connection: EngineConnection, config: EngineConfig, named_paramete
             Settings.
         named_parameters (`Iterable[tuple[str, torch.Tensor]]`):
             Parameters of the base model.
+        on_disk (`bool`):
+            Whether they are those of the model the engine was started with.
+        alone (`bool`, *optional*, defaults to `False`):
+            Whether this rank calls it without the others.
     """
+    from accelerate.utils import broadcast_object_list
+
     file, engine = TRANSPORTS.find("file"), connection.engine
-    if engine is None or isinstance(engine, file.engine_class):
-        transport = file(engine, config)
-        transport.connect()
-        transport.push(named_parameters, 0)
+    if not issubclass(ENGINES.find(config.engine_mode), file.engine_class):
+        return
+    untouched = on_disk and (engine is None or engine.weight_version() == FIRST_VERSION)
+    if not alone:
+        [untouched] = broadcast_object_list([untouched])
+    if untouched:
+        connection.transport.base_version = FIRST_VERSION
+        return
+    transport = file(engine, config)
+    transport.connect()
+    transport.push(named_parameters, 0)
+    connection.transport.base_version = transport.pushed
 
 
 @contextmanager
@@ -147,6 +184,7 @@ def scoring_engine(config: EngineConfig, model: str, *, log_path: str | Path = "
         EngineStartError: The server did not start.
         EngineError: No server answers at `engine_url`.
     """
+    check_installed(config)
     engine = ENGINES.find(config.engine_mode).open(model, config, rank=0, log_path=log_path)
     assert engine is not None
     with closing(engine):
@@ -178,7 +216,10 @@ def reset_weights(config: EngineConfig, model: str) -> None:
             weights.to("cuda")
         connection.transport.connect()
         connection.transport.push(list(weights.named_parameters()), 0)
-        connection.engine.reset_prefix_cache()
+        if isinstance(connection.engine, VLLMEngine):
+            with suppress(EdcoRLError):  # they are the ones it was started with only if that was from this checkpoint
+                agree(connection.engine, config, model, weights=True)
+                connection.engine.update_weight_version(FIRST_VERSION)
 
 
 def lora_rank_for_vllm(rank: int) -> int:
@@ -198,20 +239,34 @@ def adapter_engine(
 
     Args:
         config (`EngineConfig`), model (`str`), log_path (`str` or `Path`, *optional*):
-            See [`scoring_engine`]. A server at `engine_url` must have LoRA enabled and see the adapter's folder.
+            See [`scoring_engine`]. A server at `engine_url` must have LoRA enabled and this model's weights.
         adapter (`str`):
             Folder of the adapter.
         rank (`int`):
             Its rank.
 
     Raises:
-        EngineError: The server does not take the adapter.
+        EngineError: The server does not take the adapter, or serves another model.
+        WeightVersionError: An earlier run has changed the server's weights.
     """
     if config.engine_max_lora_rank is None:
         config = replace(config, engine_max_lora_rank=lora_rank_for_vllm(rank))
     name = f"edco_rl-{uuid.uuid4().hex[:8]}"
-    with scoring_engine(config, model, log_path=log_path) as engine:
-        engine.load_adapter(name, str(Path(adapter).resolve()))
+    with scoring_engine(config, model, log_path=log_path) as engine, ExitStack() as stack:
+        folder = Path(adapter).resolve()
+        if isinstance(engine, VLLMEngine):  # a server reads nothing from elsewhere
+            exchanged = stack.enter_context(
+                TemporaryDirectory(dir=agree(engine, config, os.path.expanduser(model), weights=True))
+            )
+            if engine.weight_version() != FIRST_VERSION:
+                raise WeightVersionError(
+                    "The engine's base weights are not those it was started with: an earlier run has pushed others. "
+                    "Start it again."
+                )
+            for file in folder.glob("adapter_*"):
+                shutil.copy(file, exchanged)
+            folder = Path(exchanged)
+        engine.load_adapter(name, str(folder))
         try:
             yield engine
         finally:

@@ -1,11 +1,9 @@
 """Start, watch and stop a vLLM server process that is ready for weight sync."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -13,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import psutil
 import requests
@@ -23,10 +21,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from ..config import EngineConfig
 from ..errors import ConfigurationError, EdcoRLError
 from ..models import check_model_path
-from .hardware import has_avx512, has_cuda, resolve_dtype
-from .http import open_session
+from .hardware import has_avx512, has_cuda
+from .http import KEY_VARIABLE, is_reached_from_elsewhere, open_session
 from .processes import (
-    SERVER_VARIABLE,
     die_with_parent,
     is_resource_tracker,
     is_stopped,
@@ -35,11 +32,8 @@ from .processes import (
     shared_memory_of,
     wait_for_session,
 )
-from .weights import TRANSPORTS
+from .server_arguments import llm_arguments, server_command, server_environment
 
-SERVED_MODEL_NAME = "policy"
-LOOKED_AT = ("/health", "/weight_info")
-"""Routes that are asked once a second whether the server answers, and whether its engine does."""
 STOPPED = "is stopped (SIGSTOP)"
 """What [`VLLMServer.fault`] calls a process that can be continued."""
 _LOG_LINES_SHOWN = 20
@@ -66,79 +60,6 @@ def check_port(host: str, port: int) -> None:
             raise ConfigurationError(
                 f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port."
             ) from None
-
-
-def llm_arguments(model: str, config: EngineConfig, *, cuda: bool, avx512: bool) -> dict[str, Any]:
-    """vLLM's engine arguments for `model`, the same for a server and for a colocated engine.
-
-    Args:
-        model (`str`):
-            Model folder or hub id.
-        config (`EngineConfig`):
-            Settings. The class of the `engine_transport` names the weight-transfer backend; `"auto"` means `file`.
-        cuda (`bool`):
-            Whether the engine runs on CUDA.
-        avx512 (`bool`):
-            Whether the CPU has AVX-512; without it the default data type is float32.
-    """
-    eager = config.engine_enforce_eager
-    transport = "file" if config.engine_transport == "auto" else config.engine_transport
-    backend = TRANSPORTS.find(transport).backend
-    arguments = {
-        "model": model,
-        "dtype": resolve_dtype(config.engine_dtype, cuda=cuda, avx512=avx512),
-        "max_logprobs": config.engine_max_logprobs,
-        # The importance-sampling correction of TRL wants the distribution that was sampled from.
-        "logprobs_mode": "processed_logprobs",
-        "weight_transfer_config": None if backend is None else {"backend": backend},
-        "tensor_parallel_size": config.engine_tensor_parallel_size,
-        "gpu_memory_utilization": config.engine_gpu_memory_utilization if cuda else None,
-        "max_model_len": config.engine_max_model_len,
-        "max_num_seqs": config.engine_max_num_seqs,
-        # Prompts share a prefix in whole blocks of the cache; 32 tokens is the least a CPU takes.
-        "block_size": None if cuda else 32,
-        "enforce_eager": (not cuda) if eager is None else eager,
-    }
-    if config.engine_max_lora_rank is not None:
-        # One adapter serves while the next one loads.
-        arguments |= {"enable_lora": True, "max_lora_rank": config.engine_max_lora_rank, "max_loras": 2}
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
-def server_command(arguments: dict[str, Any], config: EngineConfig, port: int) -> list[str]:
-    """The command line of a server with the engine arguments of [`llm_arguments`], listening on `port`."""
-    # `vllm serve` looks its version up under the name of the CUDA distribution; the module works for both.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    arguments = arguments | {
-        "served_model_name": SERVED_MODEL_NAME,
-        "host": config.engine_host,
-        "port": port,
-        "disable_access_log_for_endpoints": ",".join(LOOKED_AT),
-    }
-    for name, value in arguments.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            command += [flag] if value else []
-        else:
-            command += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
-    return command + (config.engine_args or [])
-
-
-def server_environment(config: EngineConfig) -> dict[str, str]:
-    """The environment of a server. What the user has set stays as it is, but for the routes weight sync needs."""
-    environment = {
-        # All cores serve while the optimizer waits for rollouts; by default vLLM keeps one for itself.
-        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-        "VLLM_CPU_KVCACHE_SPACE": str(config.engine_cpu_kv_cache_gib),
-        **os.environ,
-        SERVER_VARIABLE: "1",
-        "VLLM_SERVER_DEV_MODE": "1",
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-    }
-    # A trainer started by accelerate must not make the server join its process group.
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        environment.pop(name, None)
-    return environment
 
 
 class VLLMServer:
@@ -186,11 +107,17 @@ class VLLMServer:
                 Where it is set, the start is given up.
 
         Raises:
-            ConfigurationError: The port is in use, the model folder does not exist, or the log cannot be written.
+            ConfigurationError: The port is in use, the model folder does not exist, the log cannot be written, or the
+                server would be reached from elsewhere without a key.
             EngineStartError: The server died, or was not healthy within `engine_startup_timeout` seconds.
         """
         check_model_path(self.model)
         host = self.config.engine_host
+        if is_reached_from_elsewhere(host) and not os.environ.get(KEY_VARIABLE):
+            raise ConfigurationError(
+                f"engine_host {host}: a server that others can reach needs an API key. Set the environment variable "
+                f"{KEY_VARIABLE} for it and for its trainers, or leave engine_host at 127.0.0.1."
+            )
         if self.port == 0:
             self.port = free_port(host)
         check_port(host, self.port)

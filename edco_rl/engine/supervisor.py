@@ -13,7 +13,8 @@ from ..errors import EdcoRLError
 from .health import Condition, EngineHealth
 from .http import open_session
 from .protocol import EngineLostError
-from .server import LOOKED_AT, STOPPED, VLLMServer
+from .server import STOPPED, VLLMServer
+from .server_arguments import LOOKED_AT
 
 logger = logging.getLogger(__name__)
 

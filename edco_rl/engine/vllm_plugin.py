@@ -7,6 +7,10 @@ trainer side is `edco_rl.engine.weights.file.FileTransport`.
 from .processes import die_with_server
 
 FILE_BACKEND = "edco_rl_file"
+EXCHANGE_FOLDER = "edco_rl_exchange_folder"
+"""Key in vLLM's `additional_config` of the one folder an engine reads weights from."""
+ALL_ROUTES = "edco_rl_all_routes"
+"""Key there of whether a server answers on all of vLLM's routes."""
 
 
 def register() -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "RewardFunction",
     "answer_format_reward",
     "available_rewards",
+    "check_reward",
     "check_rewards",
     "checked",
     "completion_text",
@@ -85,6 +86,16 @@ def get_rewards(
     if unused:
         raise ConfigurationError(f"reward_kwargs names {', '.join(sorted(unused))}, which reward_funcs does not.")
     return [get_reward(name, **(reward_kwargs or {}).get(name, {})) for name in names]
+
+
+def check_reward(name: str) -> None:
+    """Check that there is a reward function of that name; this package's and TRL's are not imported for it.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if name not in available_rewards():
+        _import(name)
 
 
 def get_reward(name: str, **settings: Any) -> RewardFunction:

@@ -6,9 +6,6 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
-
 from .text import ascii_numbers, completion_text, reference_text
 
 # Scripts that put no space between words: Thai to Tibetan, Burmese, Khmer, kana and Han.
@@ -18,14 +15,16 @@ _NO_SPACES = re.compile(
 )
 
 
-class Words(Tokenizer):
-    """A tokenizer of rouge-score for any script; of a text in ASCII it makes what the default one does.
+class Words:
+    """A tokenizer for rouge-score and any script; of a text in ASCII it makes what the default one does.
 
     That one keeps a to z and digits, so that texts in other scripts have no words, and score 0. Letters and digits
     with their marks are words here; where a script has no spaces, each character is one. Words in ASCII are stemmed.
     """
 
     def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer  # with its stemmer it takes seconds to import
+
         self._in_ascii = functools.lru_cache(maxsize=1 << 16)(DefaultTokenizer(use_stemmer=True).tokenize)
 
     def tokenize(self, text: str) -> list[str]:
@@ -51,7 +50,9 @@ class Words(Tokenizer):
 
 
 @functools.cache
-def _scorer() -> RougeScorer:
+def _scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
     return RougeScorer(["rougeL"], tokenizer=Words())
 
 

@@ -19,8 +19,8 @@ from .train import SUMMARY_FILE
 def train_and_compare(settings: RunSettings) -> dict[str, Any]:
     """Train, and then train from the same start with the strategy `compare_with`, without gates, on the same server.
 
-    The second run goes to a folder of the strategy's name within the first one's; what came of it stands under that
-    name in the first one's `summary.json`.
+    The second run goes to a folder of the strategy's name within the first one's, without its model; what came of it
+    stands under that name in the first one's `summary.json`.
 
     Returns:
         `dict[str, Any]`: what `summary.json` of the first run holds.
@@ -37,6 +37,7 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
         curriculum=dataclasses.replace(
             settings.curriculum, strategy=name, strategy_kwargs=None, gates=None, gate_kwargs=None
         ),
+        run=dataclasses.replace(settings.run, keep_model=False),
     )
     folder = Path(settings.training.output_dir)
     other.training.output_dir = str(folder / name.replace(":", "."))

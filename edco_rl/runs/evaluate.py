@@ -24,7 +24,7 @@ from ..data.lengths import check_prompts_fit
 from ..data.load import iter_rows, load_prompts, to_dataset
 from ..data.tasks import is_generated
 from ..data.tokens import RowTokenizer
-from ..engine.launch import adapter_engine, scoring_engine
+from ..engine.launch import adapter_engine, check_installed, scoring_engine
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import RewardFunction, default_reward, get_rewards
@@ -78,6 +78,7 @@ def run_evaluate(evaluate: EvaluateConfig, engine: EngineConfig, data: DataConfi
     assert evaluate.model_name_or_path and evaluate.dataset_name
     if engine.engine_mode == "none":
         raise ConfigurationError("engine_mode none: evaluate answers through an engine; use server or colocate.")
+    check_installed(engine)
     model = find_model(os.path.expanduser(evaluate.model_name_or_path))
     rows = _load(evaluate, data)
     reward_name = evaluate.reward_func or default_reward(rows.column_names)

@@ -18,7 +18,7 @@ from ..config import DataConfig, EngineConfig, EstimatorConfig, ScoreConfig
 from ..data.load import iter_rows
 from ..data.tasks import DEFAULT_TRAIN_PROMPTS, is_generated
 from ..data.tokens import RowTokenizer
-from ..engine.launch import scoring_engine
+from ..engine.launch import check_installed, scoring_engine
 from ..engine.protocol import EngineError, GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
 from ..errors import ConfigurationError
@@ -41,6 +41,7 @@ def run_score(score: ScoreConfig, estimator: EstimatorConfig, engine: EngineConf
     assert score.model_name_or_path and score.dataset_name and score.output
     estimator = estimator.for_prompts_with(data.system_prompt)
     model = os.path.expanduser(score.model_name_or_path)
+    check_installed(engine)
     check_model(model)
     if data.train_prompts is not None:
         raise ConfigurationError("train_prompts is a setting of training; max_prompts limits what is scored.")

@@ -11,36 +11,20 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
 
-from ..config import CurriculumConfig, DataConfig, EngineConfig, RunConfig
+from ..config import CurriculumConfig, DataConfig, EngineConfig, RunConfig, engine_of_trl
 from ..data.chat import check_chat_template, show_prompt
 from ..data.load import load_prompts
 from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
+from ..engine.launch import check_installed
 from ..errors import ConfigurationError
 from ..methods import Method
 from ..models import check_model_path
-from ..parsing import Parser
 from ..store import plain
 from ..trainers.find_checkpoint import find_checkpoint
 
 logger = logging.getLogger(__name__)
-
-
-def method_parser(method: Method, prog: str) -> Parser:
-    """The parser of all settings of a method, with defaults that fit the machine.
-
-    Args:
-        method (`Method`):
-            The method.
-        prog (`str`):
-            Name in the help text.
-    """
-    script, training, curriculum = (method.load(part) for part in ("script", "training", "curriculum"))
-    parser = Parser((script, training, ModelConfig, curriculum, EngineConfig, DataConfig, RunConfig), prog=prog)
-    if not has_cuda():
-        parser.set_defaults(bf16=False)  # TRL's default would be refused
-    parser.set_defaults(enable_jit_checkpoint=True)
-    return parser
+_SECRETS = {"api_key", "authorization", "password", "token", "hub_token", "use_auth_token"}
 
 
 @dataclass(frozen=True)
@@ -67,11 +51,17 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curriculum", self.curriculum.for_prompts_with(self.data.system_prompt))
+        object.__setattr__(self, "engine", engine_of_trl(self.training, self.engine))
 
     @cached_property
     def rows(self) -> tuple[Dataset, Dataset | None]:
         """The training pool and held-out rows, loaded once."""
         return load_data(self.script, self.training, self.data)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, loaded once."""
+        return AutoTokenizer.from_pretrained(self.model.model_name_or_path, revision=self.model.model_revision)
 
     def describe(self) -> dict[str, Any]:
         """All settings as plain values."""
@@ -99,10 +89,12 @@ def prepare(settings: RunSettings) -> tuple[Dataset, Dataset | None, dict[str, A
     """
     training = settings.training
     _show_log(training)
+    check_installed(settings.engine)
     check_model_and_data(settings.script, settings.model)
     training.resume_from_checkpoint = find_checkpoint(training.resume_from_checkpoint, training.output_dir)
     rows = settings.rows
-    _try_chat_template(settings, *rows)
+    if (shown := first_prompt(settings, *rows)) is not None:
+        logger.info("The first prompt as the model will see it:\n%s", shown)
     described = settings.describe()
     set_model_arguments(training, settings.model)
     return *rows, described
@@ -115,12 +107,18 @@ def _show_log(training: Any) -> None:
         logging.getLogger("edco_rl").setLevel(training.get_process_log_level())
 
 
-def _try_chat_template(settings: RunSettings, train: Dataset, held_out: Dataset | None) -> None:
-    """Check that the chat template takes the rows' messages, and log the first prompt as the model will see it."""
-    training, model = settings.training, settings.model
-    if getattr(training, "chat_template_path", None):  # the trainer reads that one
-        return
-    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
+def first_prompt(settings: RunSettings, train: Dataset, held_out: Dataset | None) -> str | None:
+    """The first prompt as the model will see it, once the chat template was found to take the rows' messages.
+
+    `None` where the trainer reads another template (`chat_template_path`).
+
+    Raises:
+        ConfigurationError: It does not take those of a row, which is named.
+    """
+    training = settings.training
+    if getattr(training, "chat_template_path", None):
+        return None
+    tokenizer = settings.tokenizer
     template_kwargs = getattr(training, "chat_template_kwargs", None)
     held_out_name = settings.data.eval_dataset_name or settings.script.dataset_name
     for name, rows in ((settings.script.dataset_name, train), (held_out_name, held_out)):
@@ -129,7 +127,7 @@ def _try_chat_template(settings: RunSettings, train: Dataset, held_out: Dataset 
                 check_chat_template(rows, tokenizer, template_kwargs)
             except ConfigurationError as error:
                 raise ConfigurationError(f"{name}: {error}") from error
-    logger.info("The first prompt as the model will see it:\n%s", show_prompt(train[0], tokenizer, template_kwargs))
+    return show_prompt(train[0], tokenizer, template_kwargs)
 
 
 def load_data(script: ScriptArguments, training: Any, data: DataConfig) -> tuple[Dataset, Dataset | None]:
@@ -180,5 +178,16 @@ def check_model(name: str | None, setting: str = "model_name_or_path") -> None:
 
 
 def plain_values(config: Any) -> dict[str, Any]:
-    """A configuration as JSON has it."""
-    return plain(config.to_dict() if hasattr(config, "to_dict") else asdict(config))
+    """A configuration as JSON has it, without secrets that a setting within a setting may hold."""
+    return _without_secrets(plain(config.to_dict() if hasattr(config, "to_dict") else asdict(config)))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_secrets(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: "<hidden>" if key.lower() in _SECRETS and isinstance(entry, str) else _without_secrets(entry)
+        for key, entry in value.items()
+    }

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..data.tasks import is_generated
 from ..store import fingerprint, write_json
 from ..trainers.stopwatch import PARTS
 from ..trainers.trainer_state import read_trainer_state
@@ -86,9 +87,34 @@ def train_and_measure(
             summary["subjects"] = held_out.by_subject(answers[0], answers[-1]) if answers else {}
             write_json(folder / SUMMARY_FILE, summary)
             print_summary(summary, folder)
+            if run.keep_model:
+                trainer.card_measurements = _measured(summary)
+                trainer.create_model_card(model_name=folder.name, dataset_name=_on_hub(settings.script.dataset_name))
         return summary
     finally:
         trainer.close()
+
+
+def _on_hub(dataset_name: str) -> str | None:
+    """The name, where it is that of a hub data set, to which a model card links."""
+    local = is_generated(dataset_name) or Path(dataset_name).expanduser().exists()
+    return None if local else dataset_name
+
+
+def _measured(summary: dict[str, Any]) -> dict[str, str]:
+    """What came of a run, for its model card."""
+    metric, prompts = summary["metric"], summary["held_out_prompts"]
+    values = {
+        f"{METRICS[metric]} {when} training, {prompts} held-out prompts, greedy": summary[f"{metric}_{when}"]
+        for when in ("before", "after")
+    }
+    return {
+        "data": f"`{summary['config']['script']['dataset_name']}`",
+        **{name: f"{value:.3f}" for name, value in values.items() if value is not None},
+        "optimizer steps": str(summary["steps"]),
+        "prompts trained on": f"{summary['prompts_trained_on']} of {summary['prompts_in_pool']}",
+        "training": f"{summary['seconds']['training']:.0f} s",
+    }
 
 
 def _groups_with_signal(log_history: list[dict[str, float]]) -> float | None:

@@ -15,7 +15,7 @@ from pyarrow.types import is_floating, is_integer
 from torch.utils.data import DataLoader
 from transformers import ProgressCallback
 
-from ..config import CurriculumConfig, EngineConfig
+from ..config import CurriculumConfig, EngineConfig, engine_of_trl
 from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Outcomes, Pool
 from ..curriculum.pool import IndexArray
 from ..data.ids import prompt_ids
@@ -28,6 +28,7 @@ from .checkpoint import CheckpointMixin
 from .engine_mixin import EngineMixin
 from .given import check_arguments, check_conversations, check_rows_kept, given_arguments, warn_of_samplers
 from .memory import keep_freed_memory
+from .model_card import ModelCardMixin
 from .pass_order import seedable_sampler_order
 from .progress import CurriculumProgressCallback
 from .rounds import RoundsMixin
@@ -37,12 +38,12 @@ from .stopwatch import Stopwatch
 logger = logging.getLogger(__name__)
 
 
-class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
+class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin, EngineMixin):
     """Gives any TRL trainer that draws rows from a sampler a curriculum; inherit from it before the trainer.
 
     The trainer takes two more arguments. What it knows of a prompt are scores; a subclass that knows more, such as
     rewards or losses, tells it by [`~CurriculumMixin.observe`]. A trainer whose batches are not rows in the order of
-    the sampler says how they are made by `_batch_layout` and `_pass_order`.
+    the sampler says how they are made by `batch_layout` and `_pass_order`.
 
     Args:
         *args, **kwargs:
@@ -52,7 +53,8 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
         engine (`None`, `str` or [`EngineConfig`], *optional*):
             `None` scores prompts with the model being trained, and leaves rollouts to TRL. The URL of a server
             (`edco-rl serve`), or settings with which one is started, scores with vLLM, and makes the rollouts of
-            trainers that have any; this replaces `args.use_vllm`.
+            trainers that have any. `args.use_vllm` and TRL's other settings of vLLM ask for the same engine; TRL's
+            own vLLM is used with `EngineConfig(engine_mode="none")`.
 
     Raises:
         ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
@@ -85,10 +87,11 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
         config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
         STRATEGIES.find(config.strategy)
         engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
-        if engine_config is not None and engine_config.engine_mode == "none":
-            engine_config = None
         warn_of_samplers(type(self), CurriculumMixin)
         given = given_arguments(self, CurriculumMixin, args, kwargs)
+        engine_config = engine_of_trl(given.get("args"), engine_config, stands=engine_config is not None)
+        if engine_config is not None and engine_config.engine_mode == "none":
+            engine_config = None
         check_arguments(given.get("args"), engine=engine_config is not None)
         rows = self._rows_with_prompts(given.get("train_dataset"))
         check_prompts(rows)
@@ -143,10 +146,10 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
     def _start_engine(self, config: EngineConfig) -> None:
         self._open_engine(config)
 
-    def _batch_layout(self) -> BatchLayout:
-        """How the trainer makes batches; by default each micro-batch is drawn on its own."""
-        batch_size = self.args.train_batch_size * self.accelerator.num_processes
-        return BatchLayout(batch_size, 1 / self.args.gradient_accumulation_steps)
+    @classmethod
+    def batch_layout(cls, args: Any) -> BatchLayout:
+        """How the trainer makes batches with these settings; by default each micro-batch is drawn on its own."""
+        return BatchLayout.of_micro_batches(args)
 
     def _pass_order(self, epoch: int) -> IndexArray:
         """The trainer's own order of the rows in pass number `epoch`: by default accelerate's seedable sampler's."""
@@ -155,20 +158,17 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, EngineMixin):
 
     def _init_curriculum(self, config: CurriculumConfig, rows: Dataset) -> None:
         self._check_rounds(config)
-        layout = self._batch_layout()
+        layout = self.batch_layout(self.args)
         self._curriculum_config = config
         self._prompt_rows = rows
         self._scored_rows = rows.select_columns([name for name in SCORED_COLUMNS if name in rows.column_names])
-        # What an interval can use up: gates may have each batch filled up again and again.
-        fillings = 1 + config.gate_max_refills if config.gates else 1
-        batches = int(np.ceil(config.curriculum_interval / layout.steps_per_batch))
         pool = Pool(prompt_ids(rows), self._pass_order, column=self._column, max_visits=config.curriculum_max_visits)
         assert not isinstance(config.strategy_kwargs, str)  # the configuration has parsed it
         self.curriculum = Curriculum(
             pool,
             config.strategy,
             batch_size=layout.batch_size,
-            size=config.curriculum_size or min(batches * layout.batch_size * fillings, len(pool)),
+            size=layout.curriculum_size(config, len(pool)),
             seed=self.args.seed,
             strategy_kwargs=config.strategy_kwargs,
             exploration=config.curriculum_exploration,

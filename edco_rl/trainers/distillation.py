@@ -122,11 +122,9 @@ class CurriculumDistillationTrainer(DifficultyMixin, PaddedTeacherTrainer):
         if not given and None not in lengths:
             self.args.max_steps = sum(length for length in lengths if length is not None)
 
-    def _batch_layout(self) -> BatchLayout:
-        # TRL makes one generation batch of an optimizer step's prompts.
-        accumulated = self.args.gradient_accumulation_steps
-        size = self.args.per_device_train_batch_size * accumulated * self.accelerator.num_processes
-        return BatchLayout(size, steps_per_batch=1, repeat_count=accumulated)
+    @classmethod
+    def batch_layout(cls, args: Any) -> BatchLayout:
+        return BatchLayout.of_optimizer_steps(args)
 
     def _pass_order(self, epoch: int) -> IndexArray:
         return repeat_sampler_order(len(self.train_dataset), self.args.seed, epoch, self.shuffle_dataset)

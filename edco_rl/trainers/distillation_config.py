@@ -2,10 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from trl import DistillationConfig
 
-from ..config.checks import check_at_least, check_choice
+from ..config.ranges import Count, NotNegative, Positive, Share, Text
+from ..declarations import check_declared
 from ..errors import ConfigurationError
 from .divergence import WITH_BETA, make_divergence, squares_temperature
 
@@ -28,7 +30,7 @@ class CurriculumDistillationConfig(DistillationConfig):
             "outputs. By default the one beta stands for."
         },
     )
-    beta: float | None = field(  # its default depends on the divergence
+    beta: Share | None = field(  # its default depends on the divergence
         default=None,
         metadata={
             "help": "Weight of the teacher in jensen_shannon and gkd, by default 0.5. Without a divergence, TRL's: "
@@ -36,21 +38,21 @@ class CurriculumDistillationConfig(DistillationConfig):
             "divergence. The others have none."
         },
     )
-    skew: float = field(
+    skew: Share = field(
         default=0.1,
         metadata={
             "help": "Of a skewed divergence: share of the teacher (forward) or the student (reverse) in the mixture "
             "it is measured against."
         },
     )
-    lmbda: float = field(
+    lmbda: Share = field(
         default=1.0,
         metadata={
             "help": "Share of the generation batches, drawn at random, for which the student writes the completions, "
             "as of TRL's GKD. The others take the reference responses. 1 is on-policy, 0 off-policy."
         },
     )
-    distillation_temperature: float | None = field(
+    distillation_temperature: Positive | None = field(
         default=None,
         metadata={"help": "Temperature of both models in the loss, in the first stage. By default temperature."},
     )
@@ -61,28 +63,28 @@ class CurriculumDistillationConfig(DistillationConfig):
             "as in POCL's code, which scales forward_kl, jensen_shannon and skewed_reverse_kl alone."
         },
     )
-    final_distillation_temperature: float | None = field(
+    final_distillation_temperature: Positive | None = field(
         default=None,
         metadata={
             "help": "The same in the last stage, reached over the stages; over the steps where the strategy has no "
             "stages. By default 2 with strategy pocl, else distillation_temperature."
         },
     )
-    distillation_weight: float | None = field(
+    distillation_weight: Share | None = field(
         default=None,
         metadata={
             "help": "Weight of the divergence in the loss, in the first stage, 0 to 1. The rest is that of the "
             "language modelling loss, which reference responses have. By default 0.7 with strategy pocl, else 1."
         },
     )
-    final_distillation_weight: float | None = field(
+    final_distillation_weight: Share | None = field(
         default=None,
         metadata={
             "help": "The same in the last stage, reached as final_distillation_temperature is. By default 1 with "
             "strategy pocl, else distillation_weight."
         },
     )
-    distillation_schedule: str = field(
+    distillation_schedule: Literal["linear", "cosine"] = field(
         default="linear",
         metadata={"help": "How temperature and weight go from first to last: linear, or cosine (slow at both ends)."},
     )
@@ -93,7 +95,7 @@ class CurriculumDistillationConfig(DistillationConfig):
             "runs once over all."
         },
     )
-    stage_checkpoint: str = field(
+    stage_checkpoint: Literal["last", "best_rouge_l"] = field(
         default="last",
         metadata={
             "help": "Weights of a stage that the next one starts from, and training ends with: last, or best_rouge_l, "
@@ -101,7 +103,7 @@ class CurriculumDistillationConfig(DistillationConfig):
             "pass over the stage's prompts and at its end."
         },
     )
-    stage_checkpoint_temperature: float = field(
+    stage_checkpoint_temperature: NotNegative = field(
         default=0.0, metadata={"help": "Temperature these outputs are sampled at; 0 is greedy."}
     )
     difficulty_rankings: list[str] = field(
@@ -112,20 +114,20 @@ class CurriculumDistillationConfig(DistillationConfig):
             "estimators, larger where a prompt is harder."
         },
     )
-    difficulty_constant: float = field(
+    difficulty_constant: NotNegative = field(
         default=60.0, metadata={"help": "Constant c of the fusion of ranks, the sum of 1 / (c + rank)."}
     )
-    difficulty_ties: str = field(
+    difficulty_ties: Literal["shared", "in_order"] = field(
         default="shared",
         metadata={
             "help": "Rows of equal value in a ranking: shared, the mean of their ranks; or in_order, as in POCL's "
             "code, each a rank of its own, in the order of the ranking before, and in the first of the rows."
         },
     )
-    difficulty_max_tokens: int | None = field(
+    difficulty_max_tokens: Count | None = field(
         default=None, metadata={"help": "Most tokens of an output for rouge_l. By default max_completion_length."}
     )
-    difficulty_dir: str | None = field(
+    difficulty_dir: Text | None = field(
         default=None,
         metadata={
             "help": "Folder that difficulties are kept in, and read from where nothing has changed. By default "
@@ -134,6 +136,7 @@ class CurriculumDistillationConfig(DistillationConfig):
     )
 
     def __post_init__(self) -> None:
+        check_declared(self)
         weighted = self.divergence in WITH_BETA
         if self.beta is None:
             self.beta = 0.5 if weighted else _BETA
@@ -143,31 +146,13 @@ class CurriculumDistillationConfig(DistillationConfig):
                 f"{' and '.join(WITH_BETA)}."
             )
         super().__post_init__()
-        if isinstance(self.temperature_squared, str):  # as a recipe can have it
-            self.temperature_squared = [self.temperature_squared]
         make_divergence(self.divergence or "gkd", skew=self.skew, beta=self.beta)
         squares_temperature(self.divergence or "gkd", self.temperature_squared)
-        if not 0 <= self.lmbda <= 1:
-            raise ConfigurationError(f"lmbda must be between 0 and 1; got {self.lmbda}.")
         if self.divergence == "gkd" and self.lmbda != 1:
             raise ConfigurationError(
                 f"divergence gkd is that of the student's own outputs: lmbda must be 1; got {self.lmbda}. "
                 "jensen_shannon is the same on references too."
             )
-        for name in ("distillation_temperature", "final_distillation_temperature"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigurationError(f"{name} must be above 0; got {value}.")
-        for name in ("distillation_weight", "final_distillation_weight"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigurationError(f"{name} must be between 0 and 1; got {value}.")
-        check_choice("distillation_schedule", self.distillation_schedule, ("linear", "cosine"))
-        check_choice("stage_checkpoint", self.stage_checkpoint, ("last", BEST_ROUGE_L))
-        check_at_least("stage_checkpoint_temperature", self.stage_checkpoint_temperature, 0)
-        check_choice("difficulty_ties", self.difficulty_ties, ("shared", "in_order"))
-        check_at_least("difficulty_constant", self.difficulty_constant, 0)
-        check_at_least("difficulty_max_tokens", self.difficulty_max_tokens, 1)
 
     @classmethod
     def of(cls, args: DistillationConfig) -> "CurriculumDistillationConfig":

@@ -4,6 +4,7 @@ import atexit
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,9 +18,9 @@ from ..config import EngineConfig
 from ..curriculum import Curriculum, CurriculumBatchSampler
 from ..curriculum.pool import IndexArray
 from ..data.lengths import check_lengths
-from ..engine.generation import EngineGeneration, iter_base
+from ..engine.generation import EngineGeneration, Reiterable, iter_base
 from ..engine.hardware import has_cuda
-from ..engine.launch import EngineConnection, open_engine, push_base, resolve_engine
+from ..engine.launch import EngineConnection, give_base, open_engine, resolve_engine
 from ..engine.policy import changes_base, check_weights
 from ..engine.protocol import EngineError, GenerationBackend
 from ..engine.transformers_backend import TransformersBackend
@@ -58,8 +59,6 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         resolve_engine(config, lora=lora is not None, cuda=has_cuda(), peft_config=lora)
         # What was loaded or made elsewhere may have anything merged into it.
         self._base_on_disk = not (isinstance(model, Module) or (lora is not None and changes_base(lora)))
-        if getattr(given.get("args"), "vllm_structured_outputs_regex", None) is not None:
-            raise ConfigurationError("vllm_structured_outputs_regex works with TRL's own vLLM only; set engine none.")
         if getattr(given.get("args"), "use_vllm", False):
             given["args"].use_vllm = False  # TRL would start, or look for, a vLLM of its own
 
@@ -100,11 +99,16 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             timer=self.stopwatch,
             **sampling,
         )
-        if self._connection.transport.adapter_only and not self._base_on_disk:
-            connection, distributed = self._connection, DistributedBackend(self.accelerator)
-            give_base = lambda: push_base(connection, config, iter_base(self.model, distributed))  # noqa: E731
-            self.vllm_generation.give_base = give_base
-            give_base()
+        if self._connection.transport.adapter_only:
+            give = partial(
+                give_base,
+                self._connection,
+                config,
+                Reiterable(lambda: iter_base(self.model, DistributedBackend(self.accelerator))),
+                on_disk=self._base_on_disk,
+            )
+            self.vllm_generation.give_base = partial(give, alone=True)
+            give()
 
     def _open_engine_for_rollouts(self, config: EngineConfig) -> None:
         """Have the engine make the rollouts of one of TRL's on-policy trainers, sampled as its arguments say."""
@@ -181,6 +185,7 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         if self._connection is not None:
             self.sync_engine()
             yield self._connection.engine if self.accelerator.is_main_process else None
+            self._connection.transport.verify()
             return
         gather = getattr(self.args, "ds3_gather_for_generation", True)
         with (

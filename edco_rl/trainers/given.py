@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import AutoProcessor, TrainingArguments
 
 from ..data.chat import check_chat_template
+from ..declarations import check_numbers
 from ..errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def check_arguments(args: TrainingArguments | None, *, engine: bool) -> None:
     """
     if args is None:
         return
+    check_numbers(args)
     if args.dataloader_num_workers:
         raise ConfigurationError(
             f"dataloader_num_workers is {args.dataloader_num_workers}: workers would draw prompts ahead of the policy "

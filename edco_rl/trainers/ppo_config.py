@@ -1,9 +1,12 @@
 """Settings of PPO."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from trl import GRPOConfig
 
+from ..config.ranges import Count, NotNegative, Positive, Share, Text, Whole
+from ..declarations import check_declared
 from ..errors import ConfigurationError
 
 # They differ in how tokens are averaged; TRL's others replace the clipped objective.
@@ -21,23 +24,23 @@ class CurriculumPPOConfig(GRPOConfig):
     num_generations: int | None = field(
         default=1, metadata={"help": "Completions a prompt in a generation batch. PPO needs no group: 1 is enough."}
     )
-    scale_rewards: str = field(
+    scale_rewards: Literal["none", False] = field(
         default="none", metadata={"help": "Not of PPO: its advantages are not relative to a group. Only none."}
     )
-    num_ppo_epochs: int | None = field(
+    num_ppo_epochs: Count | None = field(
         default=None,
         metadata={"help": "Passes of the optimizer over a generation batch: another name of num_iterations."},
     )
-    cliprange: float | None = field(
+    cliprange: Positive | None = field(
         default=None, metadata={"help": "Clip range of the policy's probability ratio: another name of epsilon."}
     )
-    gamma: float = field(default=1.0, metadata={"help": "Discount a token."})
-    lam: float = field(default=0.95, metadata={"help": "Lambda of generalized advantage estimation."})
-    vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
-    cliprange_value: float = field(
+    gamma: Share = field(default=1.0, metadata={"help": "Discount a token."})
+    lam: Share = field(default=0.95, metadata={"help": "Lambda of generalized advantage estimation."})
+    vf_coef: NotNegative = field(default=0.1, metadata={"help": "Weight of the value loss."})
+    cliprange_value: NotNegative = field(
         default=0.2, metadata={"help": "How far a value can move from its value at the rollout."}
     )
-    kl_coef: float = field(
+    kl_coef: NotNegative = field(
         default=0.0,
         metadata={
             "help": "Weight of the penalty, in each token's reward, for the divergence from the initial policy. 0 "
@@ -51,7 +54,7 @@ class CurriculumPPOConfig(GRPOConfig):
         default=True,
         metadata={"help": "Whether to shift and scale advantages to mean 0 and variance 1 over a generation batch."},
     )
-    whiten_floor: float = field(
+    whiten_floor: NotNegative = field(
         default=0.1,
         metadata={
             "help": "Smallest standard deviation of rewards, one a completion, that whitening scales up to 1: what "
@@ -59,42 +62,35 @@ class CurriculumPPOConfig(GRPOConfig):
             "that of a reward of 0 or 1 which one completion in a hundred earns. 0 scales whatever there is."
         },
     )
-    value_model_name_or_path: str | None = field(
+    value_model_name_or_path: Text | None = field(
         default=None,
         metadata={
             "help": "A separate value model, as a reward model or the policy itself. By default a value head on the "
             "policy's hidden states."
         },
     )
-    value_learning_rate: float | None = field(
+    value_learning_rate: Positive | None = field(
         default=None,
         metadata={
             "help": "Learning rate of the value function. By default learning_rate for a value model, and 0.1 for a "
             "value head: about how far a value can move in a step."
         },
     )
-    num_value_epochs: int = field(
+    num_value_epochs: Count = field(
         default=1,
         metadata={
             "help": "Steps of a value head on the tokens of each optimizer step: the first along with the policy, the "
             "others on hidden states kept from it, which costs next to nothing. A value model takes 1."
         },
     )
-    value_warmup_steps: int = field(
+    value_warmup_steps: Whole = field(
         default=0, metadata={"help": "First optimizer steps that train the value function only."}
     )
 
     def __post_init__(self) -> None:
+        check_declared(self)
         self._adopt("num_ppo_epochs", "num_iterations")
         self._adopt("cliprange", "epsilon")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigurationError(f"{name} must be between 0 and 1; got {getattr(self, name)}.")
-        for name in ("vf_coef", "cliprange_value", "kl_coef", "whiten_floor", "value_warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(f"{name} must be at least 0; got {getattr(self, name)}.")
-        if self.num_value_epochs < 1:
-            raise ConfigurationError(f"num_value_epochs must be at least 1; got {self.num_value_epochs}.")
         if self.num_value_epochs > 1 and self.value_model_name_or_path is not None:
             raise ConfigurationError(
                 f"num_value_epochs is {self.num_value_epochs}, which a value head can do on hidden states it was "

@@ -82,14 +82,9 @@ class RolloutMixin(RolloutFaultsMixin):
     def _rollout_temperature(self) -> float:
         return self.temperature
 
-    def _batch_layout(self) -> BatchLayout:
-        repeat_count = self.args.steps_per_generation * self.num_iterations
-        return BatchLayout(
-            self.args.generation_batch_size // self.num_generations,
-            repeat_count / self.args.gradient_accumulation_steps,
-            self.num_generations,
-            repeat_count,
-        )
+    @classmethod
+    def batch_layout(cls, args: Any) -> BatchLayout:
+        return BatchLayout.of_groups(args)
 
     def _pass_order(self, epoch: int) -> IndexArray:
         return repeat_sampler_order(len(self.train_dataset), self.args.seed, epoch, self.shuffle_dataset)

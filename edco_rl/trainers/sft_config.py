@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 from trl import SFTConfig
 
+from ..declarations import check_declared
+
 
 @dataclass
 class CurriculumSFTConfig(SFTConfig):
@@ -19,3 +21,7 @@ class CurriculumSFTConfig(SFTConfig):
             "column chat_template_kwargs come before them."
         },
     )
+
+    def __post_init__(self) -> None:
+        check_declared(self)
+        super().__post_init__()

@@ -161,10 +161,10 @@ def test_what_is_printed_ends_with_the_recipe(audited, tiny_model_path, capsys):
     ("settings", "message"),
     [
         ({"reference_samples": 15}, "reference_samples must be at least twice num_generations, which is 8; got 15"),
-        ({"num_generations": 1}, "num_generations must be at least 2; got 1"),
-        ({"temperature": 0.0}, "temperature must be above 0, as sequences are sampled; got 0.0"),
-        ({"top_p": 0.0}, "top_p must be above 0 and at most 1; got 0.0"),
-        ({"curriculum_share": 1.0}, "curriculum_share must be above 0 and below 1; got 1.0"),
+        ({"num_generations": 1}, "num_generations must be a whole number of at least 2; got 1"),
+        ({"temperature": 0.0}, "temperature must be a number above 0; got 0.0"),
+        ({"top_p": 0.0}, "top_p must be a number above 0 and at most 1; got 0.0"),
+        ({"curriculum_share": 1.0}, "curriculum_share must be a number above 0 and below 1; got 1.0"),
     ],
 )
 def test_settings_that_make_no_groups_are_refused(settings, message):

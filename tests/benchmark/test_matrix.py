@@ -107,7 +107,7 @@ def test_a_budget_ends_a_cell_by_its_unit():
         ({"tasks": {"a": 3}}, "expected settings as a mapping for 'a'"),
         ({"settings": {}}, "tasks is missing"),
         ({"recipe": "/nowhere.yaml"}, "recipe /nowhere.yaml: there is no such file"),
-        ({"target_accuracy": 1.5}, "target_accuracy must be above 0"),
+        ({"target_accuracy": 1.5}, "target_accuracy must be a number above 0"),
     ],
 )
 def test_a_wrong_matrix_is_refused_with_its_name(changes, message):
@@ -197,7 +197,8 @@ def test_a_recipe_that_changed_is_noticed_and_what_failed_can_be_mended(recipe, 
         return code, capsys.readouterr().err
 
     cell = tmp_path / "matrix" / "cells" / "chain_sum_sft_random_1"
-    assert run(held_out_reward="nowhere:judge")[0] == 1 and load(cell / "cell").value["status"] == "failed"
+    (tmp_path / "failing_judge.py").write_text("def judge(completions, **columns):\n    raise ValueError\n")
+    assert run(held_out_reward="failing_judge:judge")[0] == 1 and load(cell / "cell").value["status"] == "failed"
     assert run()[0] == 0 and load(cell / "cell").value["status"] == "done" and not (cell / "error.txt").exists()
     code, error = run(learning_rate=0.5)
     assert code == 2 and "was made with learning_rate None; now it is 0.5" in error

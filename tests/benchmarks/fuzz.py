@@ -1,6 +1,6 @@
 """Random input of a kind, many cases of it: nothing may end in a traceback of ours, and no nonsense may be accepted.
 
-    python -m tests.benchmarks.fuzz answers --cases 3000
+    python -m tests.benchmarks.fuzz configurations --cases 2000
 
 prints what came of the cases. The first one that is met wrongly ends it with the smallest case like it.
 """
@@ -18,6 +18,9 @@ from hypothesis.strategies import SearchStrategy
 KINDS = {
     "state_files": "tests.benchmarks.fuzz_state_files:fuzz",
     "answers": "tests.benchmarks.fuzz_answers:fuzz",
+    "weight_files": "tests.benchmarks.fuzz_weight_files:fuzz",
+    "configurations": "tests.benchmarks.fuzz_configurations:fuzz",
+    "rows": "tests.benchmarks.fuzz_rows:fuzz",
 }
 """Functions of a number of cases and a seed, by what they make: each returns how many cases had which outcome."""
 

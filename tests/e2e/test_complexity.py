@@ -13,7 +13,7 @@ from edco_rl.config import EngineConfig
 from edco_rl.data.load import load_prompts
 from edco_rl.data.prompts import with_instruction
 from edco_rl.data.tokens import RowTokenizer
-from edco_rl.engine.server import SERVED_MODEL_NAME
+from edco_rl.engine.server_arguments import SERVED_MODEL_NAME
 
 from ..test_recipes import FOLDER
 from ..tokens import tokenize_prompt

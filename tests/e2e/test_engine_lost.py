@@ -34,7 +34,6 @@ for parameter in model.parameters():
 transport = FileTransport(client, config)
 def push():
     transport.push(list(model.named_parameters()), 3)
-    client.reset_prefix_cache()
 def restore():
     transport.connect()
     push()
@@ -85,7 +84,7 @@ def test_a_killed_server_comes_back_with_its_weights_and_a_killed_trainer_leaves
         killed = time.monotonic()
         os.kill(first, signal.SIGKILL)
         difference, second, version, [restarts, seconds] = told("answered")
-        assert difference < TOLERANCE and second != first and version == "3" and restarts == 1
+        assert difference < TOLERANCE and second != first and version.startswith("3-") and restarts == 1
         assert 0 < seconds <= time.monotonic() - killed + 5
         assert not session_of(first) and not any(segment.exists() for segment in segments)
         segments = shared_memory_of(session_of(second))

@@ -52,7 +52,7 @@ class CopyTransport(WeightTransport):
         with torch.no_grad():
             for name, parameter in named_parameters:
                 own[name].copy_(parameter)
-        self.engine.version = str(version)
+        self.engine.version = version
 
 
 class ForgetfulTransport(CopyTransport):
@@ -63,7 +63,7 @@ class ForgetfulTransport(CopyTransport):
 
 
 class UnfinishedTransport(CopyTransport):
-    def __init__(self, engine, config, rank, peft_config):
+    def __init__(self, engine, config, rank, peft_config, model):
         raise TypeError("its author's own mistake")
 
 

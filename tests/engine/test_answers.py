@@ -84,6 +84,10 @@ GENERATED = {
         "log-probabilities at one position where 2 were asked for",
     ),
     "the largest of a position are missing": (lambda a: logprobs(a)["top_logprobs"].pop(), "of another length"),
+    "there are none of the largest": (
+        lambda a: [row.clear() for row in logprobs(a)["top_logprobs"]],
+        "a position without log-probabilities",
+    ),
     "the largest are nothing": (lambda a: logprobs(a).update(top_logprobs=None), "of another length"),
     "their names are no tokens": (
         lambda a: logprobs(a)["top_logprobs"][0].update({"the": -99.0}),

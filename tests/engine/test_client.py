@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from edco_rl import ConfigurationError, EngineConfig
+from edco_rl.config import ComplexityConfig
 from edco_rl.engine import EngineError, Sampling
 from edco_rl.engine.client import EngineClient
 from edco_rl.engine.server import VLLMServer
@@ -138,8 +139,25 @@ def test_an_address_that_is_nearly_right_gets_a_word_that_helps(picky_server, mo
     assert EngineClient(f"{picky_server}/behind/").models() == ["policy"]
 
 
-def test_a_key_among_the_servers_arguments_would_not_reach_its_clients():
-    for words in (["--api-key", "secret"], ["--api-key=secret"]):
-        with pytest.raises(ConfigurationError, match="environment variable VLLM_API_KEY") as refused:
+@pytest.mark.parametrize("flag", ["--api-key", "--api_key", "--api-k", "--ap", "--hf-token", "--hf_token"])
+def test_secrets_are_no_settings(flag):
+    """Settings are kept with results; a key among the arguments would not reach a server's clients either."""
+    for words in ([flag, "secret"], [f"{flag}=secret"], ["--seed", "1", flag, "secret"]):
+        with pytest.raises(ConfigurationError, match=r"environment variable (VLLM_API_KEY|HF_TOKEN)") as refused:
             EngineConfig(engine_args=words)
+        assert "secret" not in str(refused.value)
+    assert EngineConfig(engine_args=["--api-server-count", "1", "--hf-overrides", "{}"]).engine_args
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:secret@a:1", "http://secret@a", "http:/me:secret@a", "me:secret@a", "http://[me:secret@a"]
+)
+def test_a_url_with_a_password_is_refused_and_not_shown(url):
+    for refuse in (
+        lambda: EngineConfig(engine_url=url),
+        lambda: EngineConfig(engine_url=url, engine_mode="colocate"),
+        lambda: ComplexityConfig(teacher="endpoint", teacher_url=url, teacher_model="m"),
+    ):
+        with pytest.raises(ConfigurationError, match="leave user and password out of the URL") as refused:
+            refuse()
         assert "secret" not in str(refused.value)

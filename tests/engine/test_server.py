@@ -1,18 +1,16 @@
 import itertools
 import json
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from edco_rl import EngineConfig
 from edco_rl.engine.hardware import has_avx512
-from edco_rl.engine.server import (
-    EngineStartError,
-    VLLMServer,
-    llm_arguments,
-    server_command,
-    server_environment,
-)
+from edco_rl.engine.server import EngineStartError, VLLMServer
+from edco_rl.engine.server_arguments import llm_arguments, server_command, server_environment
 from edco_rl.errors import ConfigurationError
 
 
@@ -70,6 +68,28 @@ def test_the_environment_keeps_what_the_user_set_and_drops_the_launchers(monkeyp
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert environment["VLLM_SERVER_DEV_MODE"] == "1"
     assert "WORLD_SIZE" not in environment
+
+
+def test_a_server_does_not_import_from_the_folder_it_is_started_in(tmp_path, monkeypatch):
+    """Nor do processes it starts, and where PYTHONPATH has an empty entry, which means that folder."""
+    (tmp_path / "z3.py").write_text("print('imported')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep + os.environ.get("PYTHONPATH", ""))
+    code = (
+        "import importlib.util as u, sys, subprocess as s\n"
+        "print(u.find_spec('z3'), flush=True)\n"
+        "s.run([sys.executable, '-c', 'import importlib.util as u; print(u.find_spec(\"z3\"))'])\n"
+    )
+    environment = server_environment(EngineConfig())
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["None", "None"], done.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "gpu-node-3"])
+def test_a_server_that_others_can_reach_needs_a_key(host, tiny_model_path, tmp_path, monkeypatch):
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match=r"needs an API key. Set the environment variable VLLM_API_KEY"):
+        VLLMServer(tiny_model_path, EngineConfig(engine_host=host), tmp_path / "log").start()
+    assert not (tmp_path / "log").exists()
 
 
 def test_avx512_is_read_from_cpuinfo(tmp_path):

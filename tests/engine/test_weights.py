@@ -13,7 +13,7 @@ from edco_rl.engine.generation import EngineGeneration
 from edco_rl.engine.launch import open_engine, resolve_engine, scoring_engine
 from edco_rl.engine.transformers_backend import TransformersBackend
 from edco_rl.engine.weights import TRANSPORTS
-from edco_rl.engine.weights.base import exchange_folder
+from edco_rl.engine.weights.base import agree
 
 from .own import CopiedModel, CopyTransport
 
@@ -80,7 +80,7 @@ def test_what_cannot_work_is_named_before_anything_is_started(mode, transport, c
     ("transport", "arguments", "message"),
     [
         ("nowhere.at:All", {}, "Cannot import engine_transport"),
-        ("auto", {"vllm_structured_outputs_regex": "[0-9]+"}, "vllm_structured_outputs_regex works with TRL's own"),
+        ("auto", {"vllm_structured_outputs_regex": "[0-9]+"}, "vllm_structured_outputs_regex .* TRL's own"),
     ],
 )
 def test_a_trainer_says_so_before_it_loads_a_model(transport, arguments, message, tmp_path):
@@ -129,9 +129,16 @@ def test_a_users_own_engine_serves_what_a_users_own_transport_brings(policy, tin
 
     assert difference() > 0.1
     own.sync_weights()
-    assert connection.engine.weight_version() == "3" and difference() < 1e-6
+    assert connection.engine.weight_version().startswith("3-") and difference() < 1e-6
     prompts, completions, logprobs, _ = own.generate(PROMPTS, None, num_generations=1)
     assert prompts == PROMPTS and [len(ids) for ids in completions] == [len(values) for values in logprobs] == [5, 5]
+    own.sync_weights()  # the same step again is another version
+    assert len({connection.engine.weight_version(), connection.transport.pushed}) == 1
+    other = open_engine(EngineConfig(engine_mode=OWN), tiny_model_path).transport
+    other.engine = connection.engine
+    other.push(list(policy.named_parameters()), 3)
+    with pytest.raises(WeightVersionError, match=r"version 3 after version 3 .* Is another trainer pushing"):
+        own.generate(PROMPTS, None, num_generations=1)
     connection.close()
     assert connection.engine.closed
 
@@ -172,7 +179,8 @@ def test_a_folder_both_sides_see_is_asked_for(tmp_path):
             pass
 
     with pytest.raises(ConfigurationError, match=r"far\.away:8000 may run on another machine"):
-        exchange_folder(Remote(), EngineConfig())
-    assert exchange_folder(Remote(), EngineConfig(engine_transport_dir=str(tmp_path))) == tmp_path
-    with pytest.raises(ConfigurationError, match="is not a folder"):
-        exchange_folder(Remote(), EngineConfig(engine_transport_dir=str(tmp_path / "absent")))
+        agree(Remote(), EngineConfig(), "", weights=False)
+    agreed = agree(Remote(), EngineConfig(engine_transport_dir=str(tmp_path)), "", weights=False)
+    assert agreed.parent == tmp_path and agreed.is_dir()
+    with pytest.raises(ConfigurationError, match="Name a folder that exists"):
+        agree(Remote(), EngineConfig(engine_transport_dir=str(tmp_path / "absent")), "", weights=False)

@@ -3,13 +3,14 @@
 import json
 import logging
 import shutil
-import subprocess
-import sys
 
 import pytest
+import transformers
 from transformers import AutoTokenizer
+from trl import SFTConfig
 
 from edco_rl.cli import main
+from edco_rl.runs.settings import plain_values
 
 STRICT = (
     "{% for message in messages %}"
@@ -64,26 +65,26 @@ def test_the_first_prompt_is_logged_as_the_model_sees_it(tmp_path, caplog, tiny_
     ) in caplog.text
 
 
-def test_log_level_shows_the_first_prompt(tmp_path, tiny_model_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    command = [
-        sys.executable,
-        "-m",
-        "edco_rl",
-        "train",
-        "sft",
-        "--model_name_or_path",
-        tiny_model_path,
-        "--bf16=False",
-    ]
-    command += ["--dataset_name", str(path), "--output_dir", str(tmp_path / "run"), "--held_out_prompts", "0"]
-    command += ["--max_steps", "1", "--engine_mode", "none", "--use_cpu", "True", "--strategy", "random"]
-    done = subprocess.run([*command, "--log_level", "info"], capture_output=True, text=True, check=True)
-    assert "The first prompt as the model will see it:\n<|im_start|>system" in done.stderr
+def test_log_level_shows_the_first_prompt(tmp_path, capsys, tiny_model_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as a program that has set up no log
+    package = logging.getLogger("edco_rl")
+    before, of_transformers = package.level, transformers.logging.get_verbosity()
+    try:
+        train(tmp_path, "sft", tiny_model_path, ROWS, log_level="info", strategy="random")
+    finally:
+        package.setLevel(before)
+        transformers.logging.set_verbosity(of_transformers)
+    assert "The first prompt as the model will see it:\n<|im_start|>system" in capsys.readouterr().err
 
 
 def test_a_streaming_data_set_is_refused(tmp_path, capsys, tiny_model_path):
     with pytest.raises(SystemExit):
         train(tmp_path, "sft", tiny_model_path, ROWS, dataset_streaming=True)
     assert "edco-rl: error: dataset_streaming true: a curriculum chooses rows" in capsys.readouterr().err
+
+
+def test_secrets_within_settings_are_not_kept(tmp_path):
+    inner = {"token": "hf_1", "headers": [{"Authorization": "Bearer hf_2"}], "revision": "main"}
+    args = SFTConfig(output_dir=str(tmp_path), model_init_kwargs=inner, hub_token="hf_3", use_cpu=True, bf16=False)
+    kept = json.dumps(plain_values(args))
+    assert "hf_" not in kept and '"revision": "main"' in kept

@@ -374,9 +374,9 @@ def test_a_schedule_per_stage_needs_stages_of_known_length(tiny_model_path, teac
     [
         ({"divergence": "kl"}, "Unknown divergence 'kl'"),
         ({"distillation_schedule": "steps"}, "distillation_schedule must be one of linear, cosine"),
-        ({"lmbda": 1.5}, "lmbda must be between 0 and 1"),
-        ({"distillation_weight": -1.0}, "distillation_weight must be between 0 and 1"),
-        ({"final_distillation_temperature": 0.0}, "final_distillation_temperature must be above 0"),
+        ({"lmbda": 1.5}, "lmbda must be a number of at least 0 and at most 1"),
+        ({"distillation_weight": -1.0}, "distillation_weight must be a number of at least 0 and at most 1"),
+        ({"final_distillation_temperature": 0.0}, "final_distillation_temperature must be a number above 0"),
     ],
 )
 def test_wrong_settings_are_refused(tmp_path, settings, message):

@@ -487,12 +487,12 @@ def test_evaluation_during_training_measures_the_losses(tiny_model_path, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gamma": 1.5}, "gamma must be between 0 and 1; got 1.5"),
-        ({"lam": -0.1}, "lam must be between 0 and 1; got -0.1"),
-        ({"vf_coef": -1.0}, "vf_coef must be at least 0; got -1.0"),
-        ({"value_warmup_steps": -1}, "value_warmup_steps must be at least 0"),
-        ({"whiten_floor": -0.1}, "whiten_floor must be at least 0; got -0.1"),
-        ({"num_value_epochs": 0}, "num_value_epochs must be at least 1"),
+        ({"gamma": 1.5}, "gamma must be a number of at least 0 and at most 1; got 1.5"),
+        ({"lam": -0.1}, "lam must be a number of at least 0 and at most 1; got -0.1"),
+        ({"vf_coef": -1.0}, "vf_coef must be a number of at least 0; got -1.0"),
+        ({"value_warmup_steps": -1}, "value_warmup_steps must be a whole number of at least 0"),
+        ({"whiten_floor": -0.1}, "whiten_floor must be a number of at least 0; got -0.1"),
+        ({"num_value_epochs": 0}, "num_value_epochs must be a whole number of at least 1"),
         ({"num_value_epochs": 2, "value_model_name_or_path": "m"}, "which a value head can do on hidden states"),
         ({"beta": 0.1}, "beta is 0.1: .* set kl_coef"),
         ({"scale_rewards": "group"}, "scale_rewards is group: .* set whiten_rewards"),

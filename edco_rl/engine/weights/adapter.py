@@ -7,13 +7,13 @@ from safetensors.torch import save_file
 from ..leftovers import push_folder
 from ..protocol import Engine, EngineError
 from ..vllm_plugin import FILE_BACKEND
-from .base import NamedParameters, WeightTransport, exchange_folder
+from .base import NamedParameters, WeightTransport, agree
 
 _PREFIX = "policy-version-"
 
 
 class AdapterTransport(WeightTransport[Engine]):
-    """The adapter lies in `engine_transport_dir`, by default in shared memory, while the engine loads it."""
+    """The adapter lies in a folder of the user's own, by default in shared memory, while the engine loads it."""
 
     backend = FILE_BACKEND  # so that others can give the base weights back
     adapter_only = True
@@ -21,20 +21,20 @@ class AdapterTransport(WeightTransport[Engine]):
 
     def connect(self) -> None:
         """Drop adapters that an earlier trainer has left on the server. One trainer at a time pushes to an engine."""
-        self._folder = exchange_folder(self.engine, self.config)
+        if self.engine is not None:
+            self._folder = agree(self.engine, self.config, self.model, weights=True)
         self._drop_served()
 
-    def send(self, named_parameters: NamedParameters, version: int) -> None:
+    def send(self, named_parameters: NamedParameters, version: str) -> None:
         tensors = {name: p.detach().cpu().contiguous() for name, p in named_parameters}
         if self.engine is None:
             return
         name = f"{_PREFIX}{version}"
-        if name == self._name:  # other weights of the same optimizer step, as where a stage starts from earlier ones
-            self.engine.unload_adapter(name)
-            self._name = None
         with push_folder(self._folder) as folder:
             save_file(tensors, folder / "adapter_model.safetensors")
             self.peft_config.save_pretrained(folder)
+            for file in folder.iterdir():
+                file.chmod(0o600)
             self.engine.load_adapter(name, str(folder))
         previous, self._name = self._name, name
         if previous is not None:

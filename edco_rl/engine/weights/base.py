@@ -1,14 +1,19 @@
 """What all transports are: the base class, its checks, and what two of them share."""
 
+import os
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ...config import EngineConfig
 from ...errors import ConfigurationError, EdcoRLError
-from ..leftovers import sweep
+from ..exchange import exchange_folder, open_exchange_folder
+from ..leftovers import push_folder, sweep
 from ..protocol import Engine, VLLMEngine
+from ..vllm_plugin import FILE_BACKEND
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +21,11 @@ if TYPE_CHECKING:
 EngineT = TypeVar("EngineT", bound=Engine)
 NamedParameters = Iterable[tuple[str, "torch.Tensor"]]
 
-_SHARED_MEMORY = Path("/dev/shm")
+FIRST_VERSION = "default"
+"""What vLLM calls the weights it was started with."""
+WEIGHTS = "weights.safetensors"
+LOADING = "loading"
+"""Version of weights while they change."""
 
 
 class WeightVersionError(EdcoRLError, RuntimeError):
@@ -39,6 +48,8 @@ class WeightTransport(ABC, Generic[EngineT]):
             This process.
         peft_config (`peft.PeftConfig`, *optional*):
             The policy's LoRA configuration.
+        model (`str`, *optional*, defaults to `""`):
+            Model folder or hub id the policy started from; empty where it is not known.
     """
 
     backend: ClassVar[str | None] = None
@@ -50,11 +61,26 @@ class WeightTransport(ABC, Generic[EngineT]):
     engine_class: ClassVar[type[Engine]] = Engine  # type: ignore[type-abstract]
     """What engines it works with."""
 
-    def __init__(self, engine: EngineT | None, config: EngineConfig, rank: int = 0, peft_config: Any = None) -> None:
+    base_version: str | None = None
+    """Version of the weights under an adapter, where they are known to be the trainer's base weights."""
+    pushed: str | None = None
+    """Version of the last push."""
+
+    def __init__(
+        self,
+        engine: EngineT | None,
+        config: EngineConfig,
+        rank: int = 0,
+        peft_config: Any = None,
+        model: str = "",
+    ) -> None:
         self.engine = engine
         self.config = config
         self.rank = rank
         self.peft_config = peft_config
+        self.model = model
+        self._run = secrets.token_hex(8)
+        self._pushes = 0
 
     @classmethod
     def check(cls, config: EngineConfig, engine: type[Engine], *, lora: bool, cuda: bool) -> None:
@@ -88,7 +114,7 @@ class WeightTransport(ABC, Generic[EngineT]):
         """Prepare both sides. Called once, on every rank, before the first push."""
 
     def push(self, named_parameters: NamedParameters, version: int) -> None:
-        """Send all parameters and verify that the engine serves them.
+        """Send all parameters, have the engine forget what it computed with others, and verify that it serves them.
 
         Called on every rank: iterating over sharded parameters is a collective operation.
 
@@ -101,18 +127,45 @@ class WeightTransport(ABC, Generic[EngineT]):
         Raises:
             WeightVersionError: The engine reports another version afterwards.
         """
-        self.send(named_parameters, version)
-        if self.engine is not None and (served := self.served_version(self.engine)) != str(version):
+        # No other run, and no other push of this one, has the same.
+        self._pushes += 1
+        stamp = f"{version}-{self._run}-{self._pushes}"
+        self.send(named_parameters, stamp)
+        self.pushed = stamp
+        if self.engine is not None:
+            self.engine.reset_prefix_cache()
+        self.verify()
+
+    def verify(self) -> None:
+        """Check that the engine serves the weights of the last push: after one, and before its answers are used.
+
+        Raises:
+            WeightVersionError: It does not: it was started again, or another trainer has pushed to it.
+        """
+        if self.engine is None or self.pushed is None:
+            return
+        if (served := self.served_version(self.engine)) != self.pushed:
             raise WeightVersionError(
-                f"The engine serves weights of version {served} after version {version} was pushed. Is another "
-                "trainer pushing to the same engine?"
+                f"The engine serves weights of version {_step(served)} after version {_step(self.pushed)} was pushed. "
+                "Is another trainer pushing to the same engine, or was it started again?"
+            )
+        if self.base_version is not None and self.engine.weight_version() != self.base_version:
+            raise WeightVersionError(
+                "The engine's base weights have changed under the adapter. Is another trainer pushing to the same "
+                "engine?"
             )
 
     @abstractmethod
-    def send(self, named_parameters: NamedParameters, version: int) -> None:
+    def send(self, named_parameters: NamedParameters, version: str) -> None:
         """Send all parameters and have the engine stamp them with their version.
 
-        On a rank without an engine, iterate over the parameters alone. Arguments as for [`~WeightTransport.push`].
+        On a rank without an engine, iterate over the parameters alone.
+
+        Args:
+            named_parameters (`Iterable[tuple[str, torch.Tensor]]`):
+                As for [`~WeightTransport.push`].
+            version (`str`):
+                What the engine has to report as the version of its weights from now on.
         """
 
     def served_version(self, engine: EngineT) -> str:
@@ -133,27 +186,47 @@ def check_backend(engine: VLLMEngine, expected: str) -> None:
         )
 
 
-def exchange_folder(engine: Engine | None, config: EngineConfig) -> Path | None:
-    """Folder that trainer and engine both see: `engine_transport_dir`, else shared memory, else the system's own.
+def _step(version: str) -> str:
+    """The optimizer step of a version, without what tells runs and pushes apart."""
+    return version.partition("-")[0]
+
+
+def agree(engine: Engine, config: EngineConfig, model: str, *, weights: bool) -> Path:
+    """Agree with an engine on a folder both see (below `engine_transport_dir`, or in shared memory) and on the model.
+
+    Args:
+        engine (`Engine`):
+            The engine; what is no [`VLLMEngine`] is not asked.
+        config (`EngineConfig`):
+            Settings.
+        model (`str`):
+            Model folder or hub id of the trainer; empty where it is not known.
+        weights (`bool`):
+            Whether the engine must have been started from the same weights too.
 
     Raises:
-        ConfigurationError: It is no folder, or the engine may be on another machine.
+        ConfigurationError: Files cannot be exchanged, the engine may be on another machine, or it has another backend.
+        EngineError: The engine sees another folder, or serves another model.
     """
-    directory = config.engine_transport_dir
-    if directory is not None:
-        if engine is not None and not Path(directory).is_dir():
-            raise ConfigurationError(f"engine_transport_dir {directory!r} is not a folder.")
-        sweep(Path(directory))
-        return Path(directory)
-    if engine is not None and not engine.sees_local_files:
+    if config.engine_transport_dir is None and not engine.sees_local_files:
         raise ConfigurationError(
             f"The engine at {engine.url} may run on another machine: name a folder both see as engine_transport_dir, "
             "or use transport nccl."
         )
-    if not _SHARED_MEMORY.is_dir():
-        return None
-    sweep(_SHARED_MEMORY)
-    return _SHARED_MEMORY
+    from ..model_identity import describe
+
+    folder = exchange_folder(config.engine_transport_dir)
+    os.close(open_exchange_folder(folder))
+    sweep(folder)
+    if isinstance(engine, VLLMEngine):
+        check_backend(engine, FILE_BACKEND)
+        with suppress(Exception):  # end a round that a trainer has left open: a refused update does
+            engine.update_weights({"file": "", "checksums": {}})
+        with push_folder(folder) as own:
+            (own / WEIGHTS).touch(mode=0o600)
+            described = {**describe(model), "with_weights": weights} if model else {}
+            engine.init_weight_transfer_engine({"file": f"{own.name}/{WEIGHTS}", "model": described})
+    return folder
 
 
 class TrainerAPITransport(WeightTransport[VLLMEngine]):
@@ -164,9 +237,14 @@ class TrainerAPITransport(WeightTransport[VLLMEngine]):
     engine_class = VLLMEngine
 
     def __init__(
-        self, engine: VLLMEngine | None, config: EngineConfig, rank: int = 0, peft_config: Any = None
+        self,
+        engine: VLLMEngine | None,
+        config: EngineConfig,
+        rank: int = 0,
+        peft_config: Any = None,
+        model: str = "",
     ) -> None:
-        super().__init__(engine, config, rank, peft_config)
+        super().__init__(engine, config, rank, peft_config, model)
         self._source = _Source()
         self._trainer: Any = None
 
@@ -183,11 +261,13 @@ class TrainerAPITransport(WeightTransport[VLLMEngine]):
             self.init_info(), client=self.engine, source=self._source
         )
 
-    def send(self, named_parameters: NamedParameters, version: int) -> None:
+    def send(self, named_parameters: NamedParameters, version: str) -> None:
         self._source.named_parameters = named_parameters
+        if self.engine is not None:
+            self.engine.update_weight_version(LOADING)
         self._trainer.send_weights()
         if self.engine is not None:
-            self.engine.update_weight_version(str(version))
+            self.engine.update_weight_version(version)
 
     def close(self) -> None:
         if self._trainer is not None:

@@ -10,24 +10,23 @@ from ...errors import ConfigurationError
 from ..leftovers import push_folder
 from ..protocol import VLLMEngine
 from ..vllm_plugin import FILE_BACKEND
-from .base import NamedParameters, WeightTransport, check_backend, exchange_folder
+from ..weight_file import checksums
+from .base import LOADING, WEIGHTS, NamedParameters, WeightTransport, agree
 
 
 class FileTransport(WeightTransport[VLLMEngine]):
-    """The file lies in `engine_transport_dir`, by default in shared memory, and is removed after each push."""
+    """The file lies in a folder of the user's own, by default in shared memory, and is removed after each push."""
 
     backend = FILE_BACKEND
     engine_class = VLLMEngine
     _dtype: torch.dtype | None = None
 
     def connect(self) -> None:
-        self._folder = exchange_folder(self.engine, self.config)
         if self.engine is not None:
-            check_backend(self.engine, FILE_BACKEND)
-            self.engine.init_weight_transfer_engine({})
+            self._folder = agree(self.engine, self.config, self.model, weights=False)
             self._dtype = getattr(torch, self.engine.dtype())
 
-    def send(self, named_parameters: NamedParameters, version: int) -> None:
+    def send(self, named_parameters: NamedParameters, version: str) -> None:
         if self.engine is None:
             for _ in named_parameters:  # take part in the gathering
                 pass
@@ -36,11 +35,13 @@ class FileTransport(WeightTransport[VLLMEngine]):
         tensors = {name: p.detach().to("cpu", self._dtype).contiguous() for name, p in named_parameters}
         with push_folder(self._folder) as folder:
             _check_space(folder, sum(t.nbytes for t in tensors.values()))
-            path = folder / "weights.safetensors"
-            save_file(tensors, path)
+            with checksums(tensors) as made:
+                save_file(tensors, folder / WEIGHTS)
             self.engine.start_weight_update()
-            self.engine.update_weights({"path": str(path)})
-            self.engine.finish_weight_update(str(version))
+            # The engine checks the whole file; up to here nothing has changed.
+            self.engine.update_weights({"file": f"{folder.name}/{WEIGHTS}", "checksums": made})
+            self.engine.update_weight_version(LOADING)
+            self.engine.finish_weight_update(version)
 
 
 def _check_space(folder: Path, needed: int) -> None:
