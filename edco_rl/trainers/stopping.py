@@ -36,7 +36,9 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if self.enabled:
-            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+            # A shell lets what it starts in the background ignore Ctrl-C.
+            heard = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -32,6 +32,7 @@ class Asking(Random):
 def handlers():
     """The process's own handlers, put back afterwards: the command sets one."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
@@ -118,3 +119,10 @@ def test_a_signal_takes_its_usual_course_where_nothing_is_to_be_saved_or_it_is_t
             signal.raise_signal(signal.SIGTERM)
             assert not stop.asked()
     assert taken == ["SIGTERM"] * 2
+
+
+def test_what_a_shell_had_ignored_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with StopSignals(True, lambda: True) as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert not stop.asked()
