@@ -69,7 +69,7 @@ class CurriculumPPOConfig(GRPOConfig):
             "policy's hidden states."
         },
     )
-    value_learning_rate: Positive | None = field(
+    value_learning_rate: NotNegative | None = field(
         default=None,
         metadata={
             "help": "Learning rate of the value function. By default learning_rate for a value model, and 0.1 for a "

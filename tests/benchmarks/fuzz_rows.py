@@ -179,5 +179,10 @@ def outcome(case):
 
 def fuzz(cases: int, seed: int = 0) -> Counter[str]:
     """Outcomes of so many files."""
-    logging.getLogger("edco_rl").setLevel(logging.ERROR)
-    return search(files(), outcome, cases, seed)
+    log = logging.getLogger("edco_rl")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        return search(files(), outcome, cases, seed)
+    finally:
+        log.setLevel(before)

@@ -15,7 +15,7 @@ def test_figures_are_printed_and_written(tmp_path, monkeypatch, capsys):
     assert all(line.keys() == {"name", "value", "unit", "floor", "ratio", "goal", "met"} for line in lines)
     found = {line["name"]: line for line in lines}
     memory = found["edco, 20,000: memory a prompt"]
-    assert 24 <= memory["value"] <= 28 and memory["goal"] == 48 and memory["met"] is True
+    assert 24 <= memory["value"] <= 32 and memory["goal"] == 48 and memory["met"] is True
     renewal = found["edco, 20,000: renewal"]
     assert renewal["ratio"] == renewal["value"] / renewal["floor"] and renewal["met"] == (renewal["ratio"] <= 1.5)
     assert "edco, memory a prompt: exponent" in found and "edco, 200: batch" in capsys.readouterr().out

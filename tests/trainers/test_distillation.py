@@ -264,14 +264,14 @@ def test_difficulty_is_fused_from_overlap_and_cross_entropy_and_kept_in_a_file(
     expected = ranks([round(-value, 12) for value in fused])
     assert table["difficulty"].to_pylist() == expected
     strategy = trainer.curriculum.strategy
-    assert strategy.difficulty_order().tolist() == np.argsort(expected, kind="stable").tolist()
+    assert np.argsort(strategy.buffer.scores, kind="stable").tolist() == np.argsort(expected, kind="stable").tolist()
     assert load(trainer.difficulty_path).made_from["constant"] == 2.0
     # Anything the difficulties depend on makes another file, and another column can be among the rankings.
     other = make(difficulty_rankings=["hard", "prefix_entropy"])
     assert pq.read_table(other.difficulty_path).column_names == ["id", "difficulty", "hard", "prefix_entropy"]
     baby_step = CurriculumConfig(strategy="baby_step", strategy_kwargs={"column": "difficulty"})
     alone = make(difficulty_rankings=["hard"], strategy=baby_step)
-    assert alone.curriculum.strategy.difficulty_order().tolist() == [3, 2, 1, 0]
+    assert np.argsort(alone.curriculum.strategy.buffer.scores).tolist() == [3, 2, 1, 0]
     paths = {
         make(changed, **settings).difficulty_path
         for changed, settings in [

@@ -146,7 +146,7 @@ def test_they_are_not_pushed_to_an_engine(tiny_model_path, tmp_path):
     trainer.state.global_step = 1
     with pytest.raises(NotFiniteError, match=r"After optimizer step 1 .* they are not pushed to the engine"):
         trainer.sync_engine()
-    assert trainer.engine.version == "0"
+    assert trainer.engine.version.startswith("0-")
     trainer.close()
 
 
