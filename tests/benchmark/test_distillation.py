@@ -31,6 +31,7 @@ def flags(settings):
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
+@pytest.mark.slow
 def test_the_recipes_teacher_and_student_are_distilled_and_reported(data, tiny_model_path, tmp_path, capsys):
     models = {name: tmp_path / name for name in ("teacher", "student")}
     for name, folder in models.items():

@@ -76,7 +76,7 @@ def run(recipe, model, data, folder, **changes):
     return pq.read_table(folder / "scores.parquet").to_pylist(), pq.read_table(folder / "split.parquet").to_pylist()
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", RECIPES[:1], ids=lambda path: path.stem)  # they differ by the model
 def test_answers_of_easy_and_medium_rows_come_first_and_then_chains_of_hard_ones(
     tiny_model_path, questions, tmp_path, scripted_teacher, recipe
 ):

@@ -89,7 +89,7 @@ def test_two_processes_train_on_the_prompts_of_one(run, tiny_model_path, tmp_pat
     assert change == pytest.approx(change_alone, rel=0.01) and abs(change) > 0.01
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_another_number_of_processes_goes_on_with_the_same_prompts(run, tiny_model_path, tmp_path, before, after):
     folder = tmp_path / "changed"
     for processes, settings in ((before, {"kill_at": 5}), (after, {"resume": str(folder / "checkpoint-5")})):
@@ -121,8 +121,11 @@ def test_ranks_that_drift_apart_stop_and_say_so(run, tiny_model_path, tmp_path):
 
 @pytest.mark.parametrize(
     ("curriculum", "args", "kill_at"),
-    [(EDCO, REUSED, 3), (COMBINED, ONE_STEP | {"max_steps": 12}, 5), (GATED, REUSED, 6)],
-    ids=["edco", "combined", "gated"],
+    [
+        pytest.param(EDCO, REUSED, 3, id="edco"),
+        pytest.param(COMBINED, ONE_STEP | {"max_steps": 12}, 5, id="combined", marks=pytest.mark.slow),
+        pytest.param(GATED, REUSED, 6, id="gated", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_run_resumes_exactly(run, tiny_model_path, tmp_path, curriculum, args, kill_at):
     run(tmp_path / "whole", tiny_model_path, curriculum, args | {"save_strategy": "no"})

@@ -61,6 +61,7 @@ def small_model(model_path, tmp_path):
     return str(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_killed_server_comes_back_with_its_weights_and_a_killed_trainer_leaves_nothing(small_model, tmp_path):
     command = [sys.executable, "-c", TRAINER, small_model, str(tmp_path / "engine.log")]
     trainer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -123,7 +123,7 @@ def family(pid):
     return [process, *process.children(recursive=True)]
 
 
-@pytest.mark.parametrize("stage", ["while the server starts", "while it trains"])
+@pytest.mark.parametrize("stage", [pytest.param("while the server starts", marks=pytest.mark.slow), "while it trains"])
 def test_ctrl_c_leaves_nothing_behind(model_path, tmp_path, stage):
     before = shared_memory()
     settings = ["--model_name_or_path", model_path, "--output_dir", str(tmp_path), "--held_out_prompts", "0"]
