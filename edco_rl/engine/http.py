@@ -58,8 +58,8 @@ def why_unreachable(url: str, error: requests.RequestException) -> str:
 
 def why_refused(url: str, status: int) -> str:
     """What to do about an answer with an error status; empty where the server's own words have to do."""
+    if status in (403, 404) and urlparse(url).path:  # a server started here closes what it does not know
+        return f" engine_url is the server's base URL: without {urlparse(url).path}?"
     if status in (401, 403):
         return f" Give the server's API key in the environment variable {KEY_VARIABLE}."
-    if status == 404 and urlparse(url).path:
-        return f" engine_url is the server's base URL: without {urlparse(url).path}?"
     return ""
