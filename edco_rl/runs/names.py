@@ -1,6 +1,7 @@
 """Settings that name something: what there is, and whether what is named exists, told before anything is loaded."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from ..config import ENGINE_CLASSES, available_transports
@@ -51,7 +52,8 @@ def check_names(settings: Settings) -> None:
                 if name in _FIND:
                     _FIND[name](value)
                 elif name == "model_name_or_path":
-                    check_model_path(value)
+                    if not (Path(value).expanduser() / "adapter_config.json").is_file():  # evaluate takes adapters
+                        check_model_path(value)
                 elif is_missing_file(value):
                     raise ConfigurationError(f"{name} {value!r}: there is no such file.")
         except ConfigurationError as error:
