@@ -66,6 +66,8 @@ class ServerConnection:
             ) from error
         if response.status_code != 200:
             if response.status_code >= 500:
+                # A server closes the connection after an error of its own: the next request would be reset on it.
+                self._channel.close()
                 self._check_lost()
             raise EngineError(
                 f"The vLLM server at {self.url} answered {path} with {response.status_code}: {response.text[:1000]}"
