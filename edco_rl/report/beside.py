@@ -10,9 +10,8 @@ from rich.table import Table
 from ..benchmark.comparison import UNITS, cost_of_target
 from ..runs.held_out import METRICS
 from ..statistics import wilson_interval
+from .build import TARGET_SHARE
 from .load import Run
-
-_TARGET_SHARE = 0.75
 
 
 def print_beside(runs: Sequence[Run]) -> None:
@@ -56,7 +55,7 @@ def _interval(right: Any) -> str:
 def _add_costs(row: Callable[..., None], learned: Sequence[Any]) -> None:
     means = [one.right.mean(axis=1) for one in learned]
     start, best = means[0][0], max(mean[-1] for mean in means)
-    target = start + _TARGET_SHARE * (best - start)
+    target = start + TARGET_SHARE * (best - start)
     if best > start:
         for unit in UNITS:
             costs = [cost_of_target({0: one}, unit, target).value for one in learned]

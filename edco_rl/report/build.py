@@ -18,7 +18,7 @@ from .traces import TRACES, heat, over_seeds
 
 _TRAINING = [part for part in PARTS if part != "evaluation"]
 # By default the target is this share of the way from the start to where the baseline ends.
-_TARGET_SHARE = 0.75
+TARGET_SHARE = 0.75
 _LEAST_GAIN = 0.01
 Series = tuple[str, str, str]
 
@@ -111,8 +111,8 @@ def _targets(
         elif runs:
             start, end = (np.mean([run.right[i].mean() for run in runs.values()]) for i in (0, -1))
             gained = end - start >= _LEAST_GAIN
-            why = f"{_TARGET_SHARE:.0%} of the way of {baseline}" if gained else f"{baseline} did not improve"
-            targets[task, method] = {"value": float(start + _TARGET_SHARE * (end - start)) if gained else None}
+            why = f"{TARGET_SHARE:.0%} of the way of {baseline}" if gained else f"{baseline} did not improve"
+            targets[task, method] = {"value": float(start + TARGET_SHARE * (end - start)) if gained else None}
             targets[task, method]["why"] = why
         else:
             why = "accuracy was not measured" if (task, method, baseline) in groups else f"no run of {baseline}"
