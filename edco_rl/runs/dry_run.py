@@ -16,10 +16,9 @@ from ..data.tokens import RowTokenizer
 from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
 from ..engine.launch import resolve_engine
 from ..errors import ConfigurationError, EdcoRLError
-from ..rewards import get_rewards
 from ..trainers.given import check_arguments
 from .arithmetic import describe_batches, describe_scoring
-from .held_out import reward_kwargs
+from .held_out import training_rewards
 from .memory_estimate import GIB, Size, size_of, training_memory
 from .settings import RunSettings, check_model_and_data, first_prompt
 
@@ -104,11 +103,8 @@ class DryRun:
         STRATEGIES.find(config.strategy)
         lines = [f"strategy {config.strategy}"]
         if hasattr(settings.script, "reward_funcs"):
-            names = settings.script.reward_funcs or []
-            held_out = settings.run.held_out_reward
-            kwargs = {name: v for name, v in reward_kwargs(settings.run).items() if name in names or name != held_out}
-            get_rewards(names, kwargs)
-            lines.append(f"rewards {', '.join(names)}")
+            training_rewards(settings.script, settings.run)
+            lines.append(f"rewards {', '.join(settings.script.reward_funcs or [])}")
             assert not isinstance(config.gate_kwargs, str)  # the configuration has parsed it
             make_gates(config.gates or [], config.gate_kwargs or {}, training.num_generations)
         elif config.gates:

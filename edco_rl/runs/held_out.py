@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..config import RunConfig
 from ..data.ids import prompt_ids
 from ..engine.protocol import Sampling
-from ..rewards import RewardFunction, get_reward
+from ..rewards import RewardFunction, get_reward, get_rewards
 from ..store import fingerprint
 from .grading import grade_answers
 
@@ -93,6 +93,19 @@ class HeldOut:
                     sampling=Sampling(self.max_tokens, temperature=0.0),
                 )
         return (graded.right if self.metric == "accuracy" else graded.rewards)[:, 0]
+
+
+def training_rewards(script: Any, run: RunConfig) -> list[RewardFunction]:
+    """The rewards a run is trained on, with their `reward_kwargs`; those of `held_out_reward` alone are not theirs.
+
+    Raises:
+        ConfigurationError: There is no such reward, or it does not take them.
+    """
+    names = script.reward_funcs or []
+    kwargs = {
+        name: values for name, values in reward_kwargs(run).items() if name in names or name != run.held_out_reward
+    }
+    return get_rewards(names, kwargs)
 
 
 def reward_kwargs(run: RunConfig) -> dict[str, dict[str, Any]]:

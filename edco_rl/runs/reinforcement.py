@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ..rewards import get_rewards
-from .held_out import HeldOut, reward_kwargs
+from .held_out import HeldOut, training_rewards
 from .settings import RunSettings, prepare
 from .train import train_and_measure
 
@@ -21,11 +20,7 @@ def run_with_rewards(settings: RunSettings) -> dict[str, Any]:
         ConfigurationError: A setting or row to be changed; raised before anything is loaded where possible.
     """
     run = settings.run
-    names = settings.script.reward_funcs or []
-    kwargs = {
-        name: values for name, values in reward_kwargs(run).items() if name in names or name != run.held_out_reward
-    }
-    rewards = get_rewards(names, kwargs)
+    rewards = training_rewards(settings.script, run)
     train, rows, described = prepare(settings)
     trainer = settings.method.load("trainer")(
         settings.model.model_name_or_path,
