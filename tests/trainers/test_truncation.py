@@ -41,7 +41,8 @@ class StoppingEngine(CopiedModel):
         for length in range(1, len(completion.token_ids) + 1):
             ids = completion.token_ids[:length]
             if any(stop in self.tokenizer.decode(ids, skip_special_tokens=True) for stop in stops):
-                return replace(completion, token_ids=ids, logprobs=completion.logprobs[:length], finished=True)
+                own, top = completion.logprobs[:length], completion.top_logprobs[:length]
+                return replace(completion, token_ids=ids, logprobs=own, top_logprobs=top, finished=True)
         return completion
 
 
