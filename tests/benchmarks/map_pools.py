@@ -1,8 +1,8 @@
 """Pools with a known share of mastered and hopeless prompts, as sampling at a temperature says.
 
-    python -m tests.benchmarks.map_pools MODEL FOLDER --tasks TASKS.yaml [--pools 0.8,0.0 0.5,0.3]
+    python -m tests.benchmarks.map_pools MODEL FOLDER --recipe RECIPE.yaml [--pools 0.8,0.0 0.5,0.3]
 
-Answers each prompt of a mixture of generated tasks `--samples` times, and draws from those that are always answered
+Answers each prompt of a recipe's mixture of generated tasks `--samples` times, and draws from those that are always answered
 right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is to have. Each pool is a folder
 `m<mastered>_h<hopeless>` with `train.jsonl`; its `test.jsonl` has other prompts, learnable ones alone, since these are
 what a curriculum can make a difference to.
@@ -31,9 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--tasks", type=Path, required=True, help="A file with `tasks` of a mixture, and its template."
-    )
+    parser.add_argument("--recipe", type=Path, required=True, help="A recipe whose data set is a mixture.")
     parser.add_argument("--pools", nargs="+", default=["0.8,0.0"], help="Shares of mastered and of hopeless prompts.")
     parser.add_argument("--prompts", type=int, default=3000, help="Prompts that are answered.")
     parser.add_argument("--size", type=int, default=480, help="Prompts of a pool.")
@@ -43,7 +41,7 @@ def main() -> None:
     parser.add_argument("--max_tokens", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    settings = yaml.safe_load(args.tasks.read_text())
+    settings = yaml.safe_load(args.recipe.read_text())
     rows, rewards = answer(args, settings)
     args.folder.mkdir(parents=True, exist_ok=True)
     rates = rewards.mean(axis=1)
@@ -73,8 +71,8 @@ def answer(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[Any, np.
         train_prompts=args.prompts,
         seed=args.seed,
         conversational=False,
-        prompt_template=settings["prompt_template"],
-        task_kwargs={"tasks": settings["tasks"]},
+        prompt_template=settings.get("prompt_template"),
+        task_kwargs=settings["task_kwargs"],
     )
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     [reward] = get_rewards(["math"], {})
