@@ -108,7 +108,7 @@ def pocl(student, teacher, folder, evaluated=None, stages=2, stage_passes=3, ane
     kwargs = {"stages": stages, "stage_passes": stage_passes}
     config = CurriculumConfig(strategy="pocl", strategy_kwargs=kwargs, curriculum_reset_optimizer=anew)
     args = arguments(folder, **({"max_steps": -1, "learning_rate": 1e-2, "lr_scheduler_type": "constant"} | changes))
-    answers = [f" {word} and that is all" for word in "one two three four five six seven eight".split()]
+    answers = [f" {number} and that is all" for number in range(8)]
     rows = dataset(difficulty=list(range(8)), completion=answers)
     return CurriculumDistillationTrainer(student, teacher, args, rows, evaluated, curriculum=config)
 
