@@ -21,7 +21,7 @@ quickstart: install model
 
 # First the tests of small models, side by side, then those that share one vLLM server and all cores.
 test: install model browser check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine and not slow" --numprocesses auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine and not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m "engine and not slow"
 
 install: $(INSTALLED)

@@ -141,7 +141,7 @@ def save_numbers_model(tiny_model_path, path, prompts):
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_path)
     model = AutoModelForCausalLM.from_pretrained(tiny_model_path, tie_word_embeddings=False)
-    known = [tokenizer.convert_tokens_to_ids(token) for token in ("1", "3", "2", "well", "0")]
+    known = [tokenizer.convert_tokens_to_ids(token) for token in ("1", "3", "2", "all", "0")]
     ids = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"] for prompt in prompts]
     with torch.no_grad():
         ends = torch.stack([model.model(torch.tensor([one])).last_hidden_state[0, -1] for one in ids])

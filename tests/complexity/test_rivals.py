@@ -19,6 +19,7 @@ from edco_rl.config import ComplexityConfig, EngineConfig
 from edco_rl.data.prompts import with_instruction
 from edco_rl.data.tokens import RowTokenizer
 
+from ..conftest import TINY_VOCABULARY
 from .conftest import question_rows
 
 
@@ -156,5 +157,5 @@ def test_a_judges_ratings_are_kept_like_a_teachers_answers(scripted_teacher, tin
 def test_rows_without_an_answer_have_no_chain_scores(tiny_model_path, tmp_path):
     rows = Dataset.from_list(question_rows(2).to_list())
     settings = {"reasoning_max_tokens": 2, "reasoning_answer_marker": "no text has this"}
-    table = ChainEntropy(given(tiny_model_path, tmp_path, rows, **settings), 49152).make_part(rows)
+    table = ChainEntropy(given(tiny_model_path, tmp_path, rows, **settings), TINY_VOCABULARY).make_part(rows)
     assert table.schema.names == list(ChainEntropy.columns) and table["mean"].null_count == 2

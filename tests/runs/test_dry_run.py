@@ -24,6 +24,8 @@ from edco_rl.runs.options import method_parser
 from edco_rl.runs.settings import RunSettings
 from edco_rl.shipped_recipes import FOLDER, recipe_names
 
+from ..conftest import TINY_VOCABULARY
+
 TEMPLATES = Path(__file__).parents[1] / "fixtures" / "chat_templates"
 _QWEN3 = {"vocab_size": 151936, "head_dim": 128, "num_key_value_heads": 8, "tie_word_embeddings": True}
 # Public configurations, the parameters their model cards count, and the chat template.
@@ -240,11 +242,11 @@ def run(tmp_path, recipe, *flags):
 
 
 def test_what_it_says_is_worked_out_by_hand(tmp_path, recipe, tiny_model_path, capsys):
-    """A step takes 4 x 3 completions: 2 prompts of 6. The tiny model has 49152 x 32 weights in its embeddings, and in
+    """A step takes 4 x 3 completions: 2 prompts of 6. The tiny model has 4096 x 32 weights in its embeddings, and in
     each layer 32 x 32 twice, 32 x 16 twice and 32 x 64 three times, and norms."""
     run(tmp_path, recipe)
     out = capsys.readouterr().out
-    parameters = 49152 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
+    parameters = TINY_VOCABULARY * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
     assert f"{parameters / 1e6:,.1f} million parameters" in out
     assert "4 completions a process x 1 process(es) x 3 accumulated = 12 completions an optimizer step" in out
     assert "2 prompts x 6 completions = 12, for 1 optimizer step(s)" in out

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from edco_rl.cli import main
 from edco_rl.store import load
 
+from ..conftest import TINY_VOCABULARY
+
 FOLDER = Path(__file__).parents[2] / "recipes" / "instructions"
 ROWS = 28
 
@@ -35,7 +37,7 @@ def shared(tmp_path):
 
 def gpt2(folder, tokenizer_path, layers):
     torch.manual_seed(layers)
-    config = GPT2Config(vocab_size=49152, n_positions=512, n_embd=16, n_layer=layers, n_head=2)
+    config = GPT2Config(vocab_size=TINY_VOCABULARY, n_positions=512, n_embd=16, n_layer=layers, n_head=2)
     config.bos_token_id = config.eos_token_id = 2
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)

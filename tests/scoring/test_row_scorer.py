@@ -16,6 +16,7 @@ from edco_rl.errors import ConfigurationError
 from edco_rl.scoring import RowScorer
 from edco_rl.scoring.labels import LabelTokens
 
+from ..conftest import TINY_VOCABULARY
 from ..tokens import tokenize_prompt
 
 ROWS = [
@@ -73,7 +74,7 @@ def greedy(model, ids, tokens, eos):
     ("prefix_entropy", 3, True), ("prefix_entropy", 5, False), ("sequence_entropy", 6, False),
     ("answer_entropy", 1, True), ("answer_entropy", 1, False),
 ])  # fmt: skip
-@pytest.mark.parametrize("top", [2, 49152])
+@pytest.mark.parametrize("top", [2, TINY_VOCABULARY])
 def test_entropy_along_the_greedy_answer_is_exact_within_its_bounds(model, tokenizer, name, tokens, quick, top):
     settings = {
         "scoring_prefix_tokens": tokens,
@@ -89,7 +90,7 @@ def test_entropy_along_the_greedy_answer_is_exact_within_its_bounds(model, token
         exact = entropy(rows).mean()
         assert result.lower - 1e-4 <= exact <= result.upper + 1e-4
         assert result.tokens == len(rows)
-        if top == 49152:
+        if top == TINY_VOCABULARY:
             assert result.value == pytest.approx(exact, abs=1e-4)
 
 

@@ -387,7 +387,7 @@ def test_wrong_settings_are_refused(tmp_path, settings, message):
 def test_a_teacher_of_another_vocabulary_is_refused_before_a_model_is_loaded(tiny_model_path, tmp_path):
     config = LlamaConfig.from_pretrained(tiny_model_path, vocab_size=151936)
     config.save_pretrained(tmp_path / "teacher")  # its weights are not there
-    with pytest.raises(ConfigurationError, match=r"vocabulary of 49,152 tokens, the teacher one of 151,936"):
+    with pytest.raises(ConfigurationError, match=r"vocabulary of 4,096 tokens, the teacher one of 151,936"):
         CurriculumDistillationTrainer(tiny_model_path, str(tmp_path / "teacher"), arguments(tmp_path), dataset())
     with pytest.raises(ConfigurationError, match="needs a teacher"):
         CurriculumDistillationTrainer(tiny_model_path, None, arguments(tmp_path), dataset())

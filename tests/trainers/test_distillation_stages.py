@@ -17,6 +17,7 @@ from edco_rl.trainers.distillation_schedule import LossSchedule, steps_of_stages
 from edco_rl.trainers.distillation_stages import BEST_FILE
 from edco_rl.trainers.rounds import schedule_in_parts
 
+from ..conftest import TINY_VOCABULARY
 from .test_distillation import arguments, dataset, exact_loss, history, teacher_path  # noqa: F401 (a fixture)
 
 ROWS = 11_435
@@ -107,7 +108,8 @@ def pocl(student, teacher, folder, evaluated=None, stages=2, stage_passes=3, ane
     kwargs = {"stages": stages, "stage_passes": stage_passes}
     config = CurriculumConfig(strategy="pocl", strategy_kwargs=kwargs, curriculum_reset_optimizer=anew)
     args = arguments(folder, **({"max_steps": -1, "learning_rate": 1e-2, "lr_scheduler_type": "constant"} | changes))
-    rows = dataset(difficulty=list(range(8)))
+    answers = [f" {number} and that is all" for number in range(8)]
+    rows = dataset(difficulty=list(range(8)), completion=answers)
     return CurriculumDistillationTrainer(student, teacher, args, rows, evaluated, curriculum=config)
 
 
@@ -224,7 +226,7 @@ def test_a_stage_begins_with_a_new_optimizer(tiny_model_path, teacher_path, tmp_
 
 
 def test_biases_and_norms_of_gpt2_do_not_decay(tiny_model_path, tmp_path):
-    config = GPT2Config(vocab_size=49152, n_positions=64, n_embd=16, n_layer=1, n_head=2, eos_token_id=2)
+    config = GPT2Config(vocab_size=TINY_VOCABULARY, n_positions=64, n_embd=16, n_layer=1, n_head=2, eos_token_id=2)
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     AutoTokenizer.from_pretrained(tiny_model_path).save_pretrained(tmp_path / "gpt2")
     model = str(tmp_path / "gpt2")

@@ -6,9 +6,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from edco_rl import ConfigurationError, CurriculumDistillationConfig, CurriculumDistillationTrainer
 
+from ..conftest import TINY_VOCABULARY
 from .support import TRAINING, logged, sums
 
-PADDED = 49152 + 128
+PADDED = TINY_VOCABULARY + 128
 
 
 def teacher(path, like, vocabulary, tokenizer=True, **changes):
@@ -52,7 +53,7 @@ def test_what_a_teacher_has_beyond_the_students_tokens_is_left_out(tiny_model_pa
     names = "loss", "grad_norm", "distillation/divergence"
     settings = {"divergence": divergence, "lmbda": lmbda}
     padded = teacher(tmp_path / "padded", tiny_model_path, PADDED)
-    plain = teacher(tmp_path / "plain", tiny_model_path, 49152)
+    plain = teacher(tmp_path / "plain", tiny_model_path, TINY_VOCABULARY)
 
     def distil(model, **changes):
         args = arguments(tmp_path, **settings, **changes)
@@ -74,13 +75,13 @@ def test_settings_of_the_teacher_are_as_they_were_afterwards(tiny_model_path, tm
     path = teacher(tmp_path / "padded", tiny_model_path, PADDED)
     trainer = CurriculumDistillationTrainer(tiny_model_path, path, args, rows(), curriculum="random")
     assert trainer.args.teacher_model_init_kwargs == {"dtype": "float32"}
-    assert trainer.teacher_model.config.vocab_size == 49152
+    assert trainer.teacher_model.config.vocab_size == TINY_VOCABULARY
 
 
 def test_a_teacher_of_other_tokens_is_refused_before_a_model_is_loaded(tiny_model_path, tmp_path):
     path = tmp_path / "teacher"
     LlamaConfig.from_pretrained(tiny_model_path, vocab_size=PADDED).save_pretrained(path)  # its weights are not there
-    with pytest.raises(ConfigurationError, match=r"49,152 tokens, the teacher one of 49,280\..*cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"4,096 tokens, the teacher one of 4,224\..*cannot be read"):
         CurriculumDistillationTrainer(tiny_model_path, str(path), arguments(tmp_path), rows())
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_path)
     tokenizer.add_tokens(["<of_its_own>"])
@@ -90,6 +91,6 @@ def test_a_teacher_of_other_tokens_is_refused_before_a_model_is_loaded(tiny_mode
 
 
 def test_a_teacher_of_fewer_tokens_is_refused(tiny_model_path, tmp_path):
-    LlamaConfig.from_pretrained(tiny_model_path, vocab_size=49024).save_pretrained(tmp_path / "teacher")
-    with pytest.raises(ConfigurationError, match=r"vocabulary of 49,152 tokens, the teacher one of 49,024"):
+    LlamaConfig.from_pretrained(tiny_model_path, vocab_size=3968).save_pretrained(tmp_path / "teacher")
+    with pytest.raises(ConfigurationError, match=r"vocabulary of 4,096 tokens, the teacher one of 3,968"):
         CurriculumDistillationTrainer(tiny_model_path, str(tmp_path / "teacher"), arguments(tmp_path), rows())

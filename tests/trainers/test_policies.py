@@ -9,6 +9,7 @@ from trl import GRPOConfig
 from edco_rl import ConfigurationError, CurriculumConfig, CurriculumGRPOTrainer, CurriculumPPOConfig, EngineConfig
 from edco_rl.engine.transformers_backend import TransformersBackend
 
+from ..conftest import TINY_VOCABULARY
 from .support import ROLLOUTS, TRAINERS, length_reward, sums, taught_by
 
 OWN = EngineConfig(engine_mode="tests.engine.own:CopiedModel")
@@ -121,14 +122,17 @@ def test_an_adapter_is_resumed_and_merged(tiny_model_path, tmp_path):
 def test_a_resized_vocabulary_works_without_an_engine_and_is_refused_with_one(tiny_model_path, tmp_path):
     def resized():
         model = AutoModelForCausalLM.from_pretrained(tiny_model_path)
-        model.resize_token_embeddings(49160)
+        model.resize_token_embeddings(TINY_VOCABULARY + 8)
         return model
 
     edco = CurriculumConfig(scoring_prefix_tokens=1, scoring_quick_answer=False)
     trainer = make(resized(), tmp_path, engine=None, curriculum=edco)
     trainer.train()
     assert trainer.state.global_step == 2
-    with pytest.raises(ConfigurationError, match=r"vocabulary of 49160, that of .* loads, 49152: it was resized"):
+    with pytest.raises(
+        ConfigurationError,
+        match=f"vocabulary of {TINY_VOCABULARY + 8}, that of .* loads, {TINY_VOCABULARY}: it was resized",
+    ):
         make(resized(), tmp_path)
 
 

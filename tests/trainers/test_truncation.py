@@ -11,11 +11,12 @@ from edco_rl import EngineConfig
 from edco_rl.engine import Sampling
 from edco_rl.engine.transformers_backend import TransformersBackend
 
+from ..conftest import TINY_VOCABULARY
 from ..engine.own import CopiedModel
 from .support import TRAINERS, length_reward, logged, sums
 
 STOPPING = EngineConfig(engine_mode=f"{__name__}:StoppingEngine")
-STOPS = ["z", "ou"]
+STOPS = ["t", "ou"]
 TURN_END = 33
 
 
@@ -105,7 +106,7 @@ def test_what_model_or_tokenizer_ends_with_ends_what_transformers_generates(tiny
     model.generation_config.eos_token_id = own
     backend = TransformersBackend.of(model, tokenizer)
     with torch.no_grad():
-        model.get_output_embeddings().bias = torch.nn.Parameter(torch.zeros(49152))
+        model.get_output_embeddings().bias = torch.nn.Parameter(torch.zeros(TINY_VOCABULARY))
     ends = {tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])}
     for token in (5, 7, 9, tokenizer.eos_token_id):
         with torch.no_grad():
