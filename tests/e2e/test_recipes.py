@@ -1,4 +1,7 @@
-"""Every kind of recipe runs one step on a small model and local rows, all on one server, so that none can rot."""
+"""Every kind of recipe runs one step on a small model and local rows, all on one server, so that none can rot.
+
+One of each method in each run of the tests, the others with `pytest -m slow`; tests/test_recipes.py reads all of them.
+"""
 
 import json
 from pathlib import Path
@@ -28,6 +31,19 @@ SMALL_OF_METHOD = {
     "sft": {},
 }
 
+OFTEN = {
+    "communication/grpo_edco",
+    "communication/sft_edco_released",
+    "instructions/distillation_pocl",
+    "quickstart/grpo_learning_edge",
+    "quickstart/rloo_edco",
+}
+KINDS = [
+    pytest.param(path, id=name(path), marks=() if name(path) in OFTEN else pytest.mark.slow)
+    for path in RECIPES
+    if path not in LIKE_COMMUNICATION
+]
+
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory) -> Path:
@@ -50,7 +66,7 @@ def instructions(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", [path for path in RECIPES if path not in LIKE_COMMUNICATION], ids=name)
+@pytest.mark.parametrize("path", KINDS)
 def test_a_recipe_runs_on_a_small_model_and_a_local_file(
     path, model_path, questions, instructions, server_url, tmp_path
 ):
