@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from ..errors import ConfigurationError
 from ..store import write_json
-from .settings import RunSettings
+from .settings import RunSettings, check_model_and_data
 from .shared_server import SharedServer
 from .train import SUMMARY_FILE
 
@@ -32,6 +32,7 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
     assert name is not None
     if settings.curriculum.strategy == name and not settings.curriculum.gates:
         raise ConfigurationError(f"compare_with is {name!r}, and so is the strategy: there is nothing to compare.")
+    check_model_and_data(settings.script, settings.model)
     other = dataclasses.replace(
         copy.deepcopy(settings),
         curriculum=dataclasses.replace(

@@ -1,10 +1,12 @@
 """A run with another curriculum beside it, as the command does it, without an engine."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from edco_rl.cli import main
+from edco_rl.runs.shared_server import SharedServer
 
 
 def train(tiny_model_path, folder, **settings):
@@ -52,3 +54,14 @@ def test_nothing_to_compare_is_refused(tiny_model_path, tmp_path, capsys):
     with pytest.raises(SystemExit):
         train(tiny_model_path, tmp_path, strategy="random", gates=None, compare_with="random")
     assert "compare_with is 'random', and so is the strategy" in capsys.readouterr().err
+
+
+def test_the_server_of_both_gets_a_model_of_the_home_folder(tiny_model_path, tmp_path, capsys, monkeypatch):
+    """As a recipe names it; a server is asked whether it serves that very path, and no shell has expanded it."""
+    path = Path(tiny_model_path)
+    monkeypatch.setenv("HOME", str(path.parent))
+    asked = []
+    monkeypatch.setattr(SharedServer, "prepare", lambda self, settings, everyone: asked.append(settings) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(f"~/{path.name}", tmp_path, compare_with="random")
+    assert asked[0].model.model_name_or_path == tiny_model_path
