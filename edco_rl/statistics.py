@@ -80,6 +80,17 @@ def with_interval(
     return Interval(value, float(low), float(high))
 
 
+def never_certain(found: Interval, count: int, confidence_level: float = 0.95) -> Interval:
+    """An interval of a share as it is, or Wilson's where all of `count` values were 0, or all 1.
+
+    Nothing that is drawn anew from equal values differs from them: a bootstrap would claim a certainty that is not
+    there.
+    """
+    if found.low == found.high and found.value in (0.0, 1.0):
+        return Interval(found.value, *wilson_interval(round(found.value * count), count, confidence_level))
+    return found
+
+
 def rank_correlation(first: FloatArray, second: FloatArray, axis: int = -1) -> FloatArray:
     """Spearman's rank correlation, NaN where one side is constant.
 
@@ -133,6 +144,23 @@ def wilson_interval(right: int, total: int, confidence_level: float = 0.95) -> t
     return float(interval.low), float(interval.high)
 
 
+def over_prompts(
+    right: FloatArray, confidence_level: float = 0.95, *, seed: int = 0, resamples: int = 1000
+) -> Interval:
+    """Mean of what was earned on each prompt, with its interval: Wilson's where answers are right or wrong.
+
+    Args:
+        right (`NDArray[np.float64]`):
+            Between 0 and 1, shape (P,).
+        confidence_level (`float`, *optional*, defaults to `0.95`), seed (`int`, *optional*, defaults to `0`),
+            resamples (`int`, *optional*, defaults to `1000`):
+            As in [`with_interval`].
+    """
+    if np.isin(right, (0, 1)).all():
+        return Interval(float(right.mean()), *wilson_interval(int(right.sum()), len(right), confidence_level))
+    return with_interval(np.mean, right, confidence_level=confidence_level, seed=seed, resamples=resamples)
+
+
 def pass_at_k(right: FloatArray, k: int) -> FloatArray:
     """Chance that at least one of k answers to a prompt is right: 1 - C(n-c, k) / C(n, k).
 
@@ -177,36 +205,76 @@ def band(values: FloatArray, confidence_level: float = 0.95) -> tuple[FloatArray
     return mean, mean - half, mean + half
 
 
-def crossed_p_value(values: FloatArray) -> float:
-    """P-value of a mean over seeds and prompts, both random, being zero; two-sided.
+@dataclass(frozen=True)
+class Error:
+    """Standard error of a mean.
 
-    The variance of the mean is (MS_seed + MS_prompt - MS_rest) / (S P), with Satterthwaite's degrees of freedom.
+    Args:
+        value (`float`):
+            The error.
+        degrees (`float`):
+            Degrees of freedom of its estimate.
+        of_prompts (`float`, *optional*, defaults to `0.0`):
+            The part of its square that more seeds do not lessen.
+    """
+
+    value: float
+    degrees: float
+    of_prompts: float = 0.0
+
+    def margin(self, confidence_level: float = 0.95) -> float:
+        """Half of Student's interval of the mean; infinite where nothing is known of the error."""
+        return float(self.value * stats.t.ppf((1 + confidence_level) / 2, self.degrees)) if self.degrees else np.inf
+
+
+def t_test(mean: float, error: Error) -> float:
+    """P-value of a mean with this error being zero; two-sided, 1 where nothing is known of the error."""
+    if not error.degrees or not np.isfinite(error.value):
+        return 1.0
+    if error.value == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / error.value, error.degrees))
+
+
+def residual_variance(values: FloatArray) -> tuple[float, int]:
+    """Variance of what rows and columns leave of values, and its degrees of freedom: a two-way layout without repeats.
 
     Args:
         values (`NDArray[np.float64]`):
-            One value a seed and prompt, shape (S, P), both at least 2.
+            Shape (R, C), NaN where one is missing.
     """
+    rows, columns = np.nonzero(np.isfinite(values))
+    design = np.column_stack([np.eye(values.shape[0])[rows], np.eye(values.shape[1])[columns]])
+    known = values[rows, columns]
+    fitted, _, rank, _ = np.linalg.lstsq(design, known, rcond=None)
+    degrees = len(known) - int(rank)
+    return (float(((known - design @ fitted) ** 2).sum() / degrees), degrees) if degrees else (np.nan, 0)
+
+
+def mean_error(variance: float, degrees: float, values: FloatArray | None = None) -> Error:
+    """Standard error of a mean over seeds, and over prompts where they are random too and all seeds have the same.
+
+    The variance of a mean over crossed seeds and prompts is (MS_seed + MS_prompt - MS_rest) / (S P), here with the
+    seeds' part as it is given, and Satterthwaite's degrees of freedom.
+
+    Args:
+        variance (`float`), degrees (`float`):
+            Of the mean over the seeds, the prompts being given.
+        values (`NDArray[np.float64]`, *optional*):
+            The values, one a seed and prompt, shape (S, P), both at least 2.
+    """
+    if values is None or min(values.shape) < 2:
+        return Error(float(np.sqrt(variance)), degrees)
     seeds, prompts = values.shape
-    mean = values.mean()
-    by_seed, by_prompt = values.mean(axis=1), values.mean(axis=0)
-    rest = values - by_seed[:, None] - by_prompt + mean
-    squares = np.array(
-        [
-            prompts * np.var(by_seed, ddof=1),
-            seeds * np.var(by_prompt, ddof=1),
-            (rest**2).sum() / ((seeds - 1) * (prompts - 1)),
-        ]
-    )
-    freedom = np.array([seeds - 1, prompts - 1, (seeds - 1) * (prompts - 1)])
-    signed = squares * (1, 1, -1)
-    # An estimate of a variance component below zero counts as zero.
-    total = max(signed.sum(), squares[0], squares[1])
-    if total <= 0:
-        return 1.0 if mean == 0 else 0.0
-    degrees = total**2 / (squares**2 / freedom).sum()
-    if total == squares[0] and signed.sum() < total:
-        degrees = freedom[0]
-    return float(2 * stats.t.sf(abs(mean) / np.sqrt(total / (seeds * prompts)), degrees))
+    by_seed, by_prompt = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
+    rest = ((values - by_seed - by_prompt + values.mean()) ** 2).sum() / ((seeds - 1) * (prompts - 1))
+    parts = np.array([variance, np.var(by_prompt, ddof=1) / prompts, rest / (seeds * prompts)])
+    freedom = np.array([degrees, prompts - 1, (seeds - 1) * (prompts - 1)])
+    total = parts[0] + parts[1] - parts[2]
+    if parts[1] <= parts[2] or total <= 0:  # an estimate of a variance component below zero counts as zero
+        return Error(float(np.sqrt(variance)), degrees)
+    degrees = float(total**2 / (parts**2 / freedom).sum())
+    return Error(float(np.sqrt(total)), degrees, float(parts[1] - parts[2]))
 
 
 def holm(p_values: Sequence[float]) -> FloatArray:

@@ -11,6 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from edco_rl.statistics import (
     Interval,
+    never_certain,
+    over_prompts,
     pass_at_k,
     rank_correlation,
     ratio_of_means,
@@ -51,6 +53,16 @@ def test_wilsons_interval_is_where_the_score_test_changes_its_mind(right, total)
             assert z == pytest.approx(1.959964, abs=1e-4)
     low, high = wilson_interval(right, total)
     assert 0 <= low <= right / total <= high <= 1
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_values_that_are_all_alike_are_no_certainty(value):
+    found = over_prompts(np.full(16, value))
+    assert (found.value, found.low, found.high) == (value, *wilson_interval(int(16 * value), 16))
+    drawn = with_interval(np.mean, np.full(16, value))
+    assert drawn.low == drawn.high and never_certain(drawn, 16) == found
+    some = with_interval(np.mean, np.array([0.2, 0.4, 0.9]))
+    assert never_certain(some, 3) == some == over_prompts(np.array([0.2, 0.4, 0.9]))
 
 
 VALUES = arrays(np.float64, 12, elements=st.integers(-5, 5).map(float))

@@ -1,60 +1,23 @@
-"""What can be said of one set of runs against another: cost of a target accuracy, and a paired test.
+"""What can be said of one set of runs against another: what the same learning costs, and a paired test.
 
 A unit of cost is optimizer steps, tokens or seconds. Runs are paired by seed, and within a seed by held-out prompt.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from ..statistics import FloatArray, crossed_p_value
+from ..statistics import Error, FloatArray, mean_error, residual_variance, t_test
+from .learning import Learning, Runs, cost_of_target, mean_over_training, mean_until, shared_prompts
 
-UNITS = ("steps", "tokens", "seconds")
-
-
-@dataclass(frozen=True)
-class Learning:
-    """Held-out answers of one run while it was trained.
-
-    Args:
-        costs (`dict[str, NDArray[np.float64]]`):
-            What had been spent at each of T evaluations, by unit, shape (T,), rising from 0.
-        right (`NDArray[np.float64]`):
-            1 for a right answer, 0 for a wrong one, or what an answer earned between, shape (T, P).
-        prompts (`str`):
-            The same for runs with the same P held-out prompts.
-    """
-
-    costs: dict[str, FloatArray]
-    right: FloatArray
-    prompts: str = ""
-
-
-Runs = dict[int, Learning]
-"""Runs by seed."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What reaching an accuracy took.
-
-    Args:
-        value (`float`):
-            First crossing of the mean accuracy over seeds, linear between evaluations; infinite where it was not
-            reached.
-        limit (`float`):
-            How far the runs were watched: a cost that is infinite is only known to be above it.
-        seeds_reached (`int`):
-            Runs that reach it on their own.
-    """
-
-    value: float
-    limit: float
-    seeds_reached: int
+# Ratios that are looked at; one beyond is told to be beyond.
+_RATIOS = 2.0 ** np.linspace(-4, 4, 321)
+# An effect that one wants to be told of, how often it is to be told, and the most seeds that are counted.
+FACTOR = 2.0
+POWER = 0.8
+_MOST_SEEDS = 99
 
 
 @dataclass(frozen=True)
@@ -63,30 +26,31 @@ class Comparison:
 
     Args:
         ratio (`float`):
-            Cost of the target against the baseline's; NaN where neither reached it.
+            How many times the baseline's cost the runs took for what it learned up to the target, the mean accuracy
+            up to there being the same; infinite where they never learned as much, 0 where the baseline never did, NaN
+            where every ratio is possible.
         low (`float`), high (`float`):
-            Bootstrap interval of the ratio. Where runs did not reach the target, all that the ratio can then be lies
-            within.
-        cost (`Cost`), baseline_cost (`Cost`):
-            The two.
+            Interval of the ratio: those which the paired test does not refuse.
         difference (`float`):
-            Mean accuracy over training, up to the shorter budget, against the baseline's.
+            Mean accuracy over the training in which the baseline comes to the target, against the baseline's.
         p_value (`float`):
             Of the paired test that the difference is zero.
-        adjusted (`float`):
-            The same after Holm's correction for all comparisons made.
         seeds (`int`):
             Pairs of runs.
+        seeds_needed (`int`, *optional*):
+            Pairs with which a curriculum that is twice as fast as the baseline would be told in 4 of 5 matrices, at
+            the noise that is seen here.
+        adjusted (`float`):
+            The p-value after Holm's correction for all comparisons made.
     """
 
     ratio: float
     low: float
     high: float
-    cost: Cost
-    baseline_cost: Cost
     difference: float
     p_value: float
     seeds: int
+    seeds_needed: int | None = None
     adjusted: float = field(default=float("nan"))
 
     def verdict(self, alpha: float = 0.05) -> int:
@@ -101,84 +65,32 @@ class Comparison:
         return -1 if self.low > 1 and self.difference < 0 else 0
 
 
-def curves(runs: Sequence[Learning], unit: str) -> tuple[FloatArray, FloatArray]:
-    """Accuracy of runs as a function of cost, linear between evaluations.
-
-    Args:
-        runs (`Sequence[Learning]`):
-            Runs; the curves end where the first of them ends.
-        unit (`str`):
-            Unit of cost.
-
-    Returns:
-        Costs, shape (G,), and accuracies, shape (S, G).
-    """
-    grid = common_grid(runs, unit)
-    return grid, np.array([np.interp(grid, run.costs[unit], run.right.mean(axis=1)) for run in runs])
-
-
-def common_grid(runs: Sequence[Learning], unit: str) -> FloatArray:
-    """Every cost at which one of the runs was evaluated, up to the end of the first that ends."""
-    end = min(run.costs[unit][-1] for run in runs)
-    costs = np.unique(np.concatenate([[0.0, end], *(run.costs[unit] for run in runs)]))
-    return costs[costs <= end]
-
-
-def _interpolation(costs: FloatArray, grid: FloatArray) -> FloatArray:
-    """The matrix that takes values at `costs` to values on `grid`, shape (T, G)."""
-    return np.array([np.interp(grid, costs, row) for row in np.eye(len(costs))])
-
-
-def crossing(grid: FloatArray, curve: FloatArray, target: float) -> FloatArray:
-    """Where curves first reach a target; infinite where they do not.
-
-    Args:
-        grid (`NDArray[np.float64]`), curve (`NDArray[np.float64]`):
-            Costs, shape (G,), and accuracies, shape (..., G).
-    """
-    above = curve >= target
-    first = above.argmax(axis=-1)
-    before = np.maximum(first - 1, 0)
-    low, high = (np.take_along_axis(curve, i[..., None], -1)[..., 0] for i in (before, first))
-    share = np.where(high > low, (target - low) / np.where(high > low, high - low, 1.0), 0.0)
-    found = grid[before] + np.where(first > 0, share, 0.0) * (grid[first] - grid[before])
-    return np.where(above.any(axis=-1), found, np.inf)
-
-
-def cost_of_target(runs: Runs, unit: str, target: float) -> Cost:
-    """What runs needed to reach a target."""
-    grid, each = curves(list(runs.values()), unit)
-    alone = crossing(grid, each, target)
-    return Cost(float(crossing(grid, each.mean(axis=0), target)), float(grid[-1]), int(np.isfinite(alone).sum()))
-
-
 def compare(
     runs: Runs,
     baseline: Runs,
-    target: float,
+    target: float | None = None,
     unit: str = "steps",
     *,
+    others: Sequence[Runs] = (),
+    comparisons: int = 1,
     confidence_level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> Comparison:
     """Compare runs with a baseline, over the seeds both have.
-
-    The interval is a percentile bootstrap over seeds and, within them, held-out prompts, the same draws for both
-    sides; its level is corrected for few seeds (Hesterberg 2015, "What teachers should know about the bootstrap",
-    section 3.2.1). With one seed it is over prompts only.
 
     Args:
         runs (`dict[int, Learning]`), baseline (`dict[int, Learning]`):
             Runs by seed.
-        target (`float`):
-            Accuracy to reach.
+        target (`float`, *optional*):
+            Accuracy up to which learning is compared: later, when all runs have learned what there is, they differ
+            less. Without one, or where the baseline does not come to it, all of the training is compared.
         unit (`str`, *optional*, defaults to `"steps"`):
             Unit of cost.
-        confidence_level (`float`, *optional*, defaults to `0.95`), resamples (`int`, *optional*, defaults to `2000`):
+        others (`Sequence[dict[int, Learning]]`, *optional*):
+            Other curricula of the same matrix: what they leave unexplained says how noisy a run is.
+        comparisons (`int`, *optional*, defaults to `1`):
+            Comparisons made in all, for the seeds that are needed.
+        confidence_level (`float`, *optional*, defaults to `0.95`):
             Of the interval.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the resampling.
 
     Raises:
         ValueError: They have no seed in common, or other held-out prompts under one.
@@ -189,99 +101,117 @@ def compare(
     pairs = [(runs[s], baseline[s]) for s in seeds]
     if any(a.prompts != b.prompts or a.right.shape[1] != b.right.shape[1] for a, b in pairs):
         raise ValueError("Two runs of one seed were evaluated on different prompts.")
-    sides = [dict(zip(seeds, side, strict=True)) for side in zip(*pairs, strict=True)]
-    mine, theirs = (cost_of_target(side, unit, target) for side in sides)
-    low, high = _ratio_interval(pairs, unit, target, confidence_level, resamples, seed)
-    difference, p_value = paired_test(pairs, unit)
-    return Comparison(_ratio(mine, theirs), low, high, mine, theirs, difference, p_value, len(seeds))
+    end = _end_of_comparison(pairs, target, unit)
+    difference, error = paired_difference(pairs, unit, end, [runs, baseline, *others])
+    ratio, low, high = _ratio(pairs, unit, end, error.margin(confidence_level))
+    needed = _seeds_needed(pairs, unit, end, error, (1 - confidence_level) / comparisons)
+    return Comparison(ratio, low, high, difference, t_test(difference, error), len(seeds), needed)
 
 
-def _ratio(cost: Cost, baseline: Cost) -> float:
-    if np.isinf(cost.value) and np.isinf(baseline.value):
-        return float("nan")
-    if np.isinf(baseline.value):
-        return 0.0
-    return cost.value / baseline.value if baseline.value else float("nan")
+def _end_of_comparison(pairs: Sequence[tuple[Learning, Learning]], target: float | None, unit: str) -> float:
+    """The cost at which the baseline comes to the target, or at which the first run ends."""
+    end = min(run.costs[unit][-1] for pair in pairs for run in pair)
+    if target is None:
+        return float(end)
+    reached = cost_of_target(dict(enumerate(pair[1] for pair in pairs)), unit, target).value
+    return float(min(reached, end)) if reached > 0 else float(end)
 
 
-def _ratio_interval(
-    pairs: Sequence[tuple[Learning, Learning]], unit: str, target: float, level: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    chosen = _draw_seeds(len(pairs), resamples, seed)
-    shared = shared_prompts([pair[0] for pair in pairs])
-    reached, limits = [], []
-    for side in (0, 1):
-        runs = [pair[side] for pair in pairs]
-        grid = common_grid(runs, unit)
-        curve = np.zeros((resamples, len(grid)))
-        for number, run in enumerate(runs):
-            onto = run.right.T @ _interpolation(run.costs[unit], grid)
-            for place in range(len(runs)):
-                drawn = chosen[:, place] == number
-                weights = _draw_prompts(len(onto), resamples, seed, 0 if shared else place)
-                curve[drawn] += weights[drawn] @ onto / len(runs)
-        reached.append(crossing(grid, curve, target))
-        limits.append(grid[-1])
-    (cost, base), (cost_limit, base_limit) = reached, limits
-    # All that a ratio can be where a side did not get there within its budget.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low = np.where(np.isinf(base), 0.0, np.where(np.isinf(cost), cost_limit, cost) / base)
-        high = np.where(np.isinf(cost), np.inf, cost / np.where(np.isinf(base), base_limit, base))
-    low, high = np.where(np.isnan(low), 1.0, low), np.where(np.isnan(high), 1.0, high)  # both there from the start
-    tail = (1 - level) / 2
-    if len(pairs) > 1:
-        count = len(pairs)
-        tail = float(stats.norm.cdf(stats.t.ppf(tail, count - 1) * np.sqrt(count / (count - 1))))
-    return (
-        float(np.quantile(low, tail, method="lower")),
-        float(np.quantile(high, 1 - tail, method="higher")),
-    )
+def paired_difference(
+    pairs: Sequence[tuple[Learning, Learning]], unit: str, end: float, series: Sequence[Runs] = ()
+) -> tuple[float, Error]:
+    """Difference of mean accuracy over training, and its standard error.
 
-
-def _draw_seeds(count: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """Which run takes each place of a resample, shape (B, S)."""
-    return np.random.default_rng(seed).integers(count, size=(resamples, count))
-
-
-@functools.lru_cache(maxsize=16)
-def _draw_prompts(count: int, resamples: int, seed: int, place: int) -> FloatArray:
-    """Weights of the prompts of the run in one place of each resample, shape (B, P)."""
-    rng = np.random.default_rng((seed, place))
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
-
-
-def shared_prompts(runs: Sequence[Learning]) -> bool:
-    """Whether several runs were all evaluated on the same prompts."""
-    return len(runs) > 1 and len({(run.prompts, run.right.shape[1]) for run in runs}) == 1
-
-
-def mean_over_training(run: Learning, unit: str, end: float) -> FloatArray:
-    """Share of the training, up to a cost, during which each prompt was answered right, shape (P,)."""
-    grid = np.append(run.costs[unit][run.costs[unit] < end], end)
-    values = run.right.T @ _interpolation(run.costs[unit], grid)
-    return np.trapezoid(values, grid, axis=1) / end if end else run.right[0]
-
-
-def paired_test(pairs: Sequence[tuple[Learning, Learning]], unit: str) -> tuple[float, float]:
-    """Difference of mean accuracy over training, and the p-value of its being zero; two-sided.
-
-    With prompts of its own for each seed: a paired t-test over seeds (prompts are nested in them). Where all seeds
-    share the prompts, both are random: the variance of the mean is (MS_seed + MS_prompt - MS_rest) / (S P), with
-    Satterthwaite's degrees of freedom. With one seed: over its prompts, which says nothing of other seeds.
+    Runs of one seed share the seed's start and prompts. What is left of the runs of all curricula after the means of
+    their seeds and of their curricula is the noise of one run: with three seeds, four curricula give six degrees of
+    freedom, where two give two. Where all seeds share the prompts, these are random, too. With one seed the error is
+    that over its prompts, which says nothing of other seeds.
 
     Args:
         pairs (`Sequence[tuple[Learning, Learning]]`):
             Runs of one seed each.
-        unit (`str`):
-            Unit of cost.
+        unit (`str`), end (`float`):
+            Unit of cost, and the cost up to which the mean is taken.
+        series (`Sequence[dict[int, Learning]]`, *optional*):
+            The runs of all curricula, by seed, those of the pairs among them; by default those of the pairs alone.
     """
-    end = min(run.costs[unit][-1] for pair in pairs for run in pair)
     differences = [mean_over_training(a, unit, end) - mean_over_training(b, unit, end) for a, b in pairs]
-    means = np.array([values.mean() for values in differences])
+    difference = float(np.mean([values.mean() for values in differences]))
     if len(pairs) == 1:
-        test = stats.ttest_1samp(differences[0], 0.0)
-    elif shared_prompts([pair[0] for pair in pairs]):
-        return float(means.mean()), crossed_p_value(np.array(differences))
-    else:
-        test = stats.ttest_1samp(means, 0.0)
-    return float(means.mean()), 1.0 if np.isnan(test.pvalue) else float(test.pvalue)
+        return difference, Error(float(stats.sem(differences[0])), len(differences[0]) - 1)
+    series = series or [dict(enumerate(side)) for side in zip(*pairs, strict=True)]
+    seeds = sorted({seed for runs in series for seed in runs})
+    means = np.full((len(seeds), len(series)), np.nan)
+    for column, runs in enumerate(series):
+        for row, seed in enumerate(seeds):
+            if seed in runs:
+                costs, right = runs[seed].costs[unit], runs[seed].right.mean(axis=1)
+                means[row, column] = mean_until(costs, right, np.array([min(end, costs[-1])]))[0]
+    noise, degrees = residual_variance(means)
+    shared = np.array(differences) if shared_prompts([pair[0] for pair in pairs]) else None
+    return difference, mean_error(2 * noise / len(pairs), degrees, shared)
+
+
+def _seeds_needed(
+    pairs: Sequence[tuple[Learning, Learning]], unit: str, end: float, error: Error, alpha: float
+) -> int | None:
+    """Seeds that tell a curriculum `FACTOR` times as fast as the baseline from it, `POWER` of the time."""
+    if len(pairs) < 2:
+        return None
+    costs, last = [pair[1].costs[unit] for pair in pairs], FACTOR * end
+    # It is where the baseline comes to later; beyond the training, where that ends.
+    curves = [
+        (np.append(cost, max(last, cost[-1]) + 1), np.append(right := pair[1].right.mean(axis=1), right[-1]))
+        for cost, pair in zip(costs, pairs, strict=True)
+    ]
+    slow, fast = np.mean([mean_until(*curve, np.array([end, last])) for curve in curves], axis=0)
+    seeds = np.arange(2, _MOST_SEEDS + 1)
+    degrees = error.degrees * (seeds - 1) / (len(pairs) - 1)
+    variances = (error.value**2 - error.of_prompts) * len(pairs) / seeds + error.of_prompts
+    errors = np.sqrt(np.maximum(variances, 1e-24))
+    told = stats.nct.sf(stats.t.isf(alpha / 2, degrees), degrees, max(fast - slow, 0.0) / errors)
+    enough = np.flatnonzero(told >= POWER)
+    return int(seeds[enough[0]]) if len(enough) else None
+
+
+def _ratio(
+    pairs: Sequence[tuple[Learning, Learning]], unit: str, end: float, margin: float
+) -> tuple[float, float, float]:
+    """The ratio of costs at which both sides have learned the same, and those at which they may have.
+
+    At a ratio r the runs up to r times the end are set against the baseline up to the end; where the runs end before,
+    both up to as much less. It is the paired test's difference at r = 1, and the interval are the ratios whose
+    difference is within that test's margin.
+    """
+    mine = np.minimum(min(pair[0].costs[unit][-1] for pair in pairs), _RATIOS * end)
+    each = [
+        np.mean([mean_until(pair[side].costs[unit], pair[side].right.mean(axis=1), upto) for pair in pairs], axis=0)
+        for side, upto in enumerate((mine, mine / _RATIOS))
+    ]
+    ahead = each[0] - each[1]  # rises with the ratio
+    low, high = min(_first_above(ahead, -margin), _RATIOS[-1]), max(_last_below(ahead, margin), _RATIOS[0])
+    if low == 0 and np.isinf(high):
+        return float("nan"), low, high
+    return _first_above(ahead, 0.0), low, high
+
+
+def _first_above(values: FloatArray, level: float) -> float:
+    """The ratio from which on values are above a level; 0 where all are, infinite where none is."""
+    above = values >= level - 1e-12
+    if above[0] or not above.any():
+        return 0.0 if above[0] else float("inf")
+    return _between(values, level, int(above.argmax()))
+
+
+def _last_below(values: FloatArray, level: float) -> float:
+    """The ratio up to which values are below a level; infinite where the last are, 0 where none is."""
+    below = values <= level + 1e-12
+    if below[-1] or not below.any():
+        return float("inf") if below[-1] else 0.0
+    return _between(values, level, len(values) - int(below[::-1].argmax()))
+
+
+def _between(values: FloatArray, level: float, after: int) -> float:
+    first, second = values[after - 1], values[after]
+    share = (level - first) / (second - first) if second > first else 1.0
+    return float(_RATIOS[after - 1] * (_RATIOS[after] / _RATIOS[after - 1]) ** np.clip(share, 0.0, 1.0))

@@ -2,9 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge
+from typing import Any, Literal
 
 from ..errors import ConfigurationError
 from .checks import Checked, as_dict
@@ -132,5 +130,10 @@ class ReportConfig(Checked):
         default=None, metadata={"help": "Accuracy whose cost is compared. By default the matrix's, see `benchmark`."}
     )
     confidence_level: InnerShare = field(default=0.95, metadata={"help": "Confidence level of bands and intervals."})
-    resamples: Annotated[int, Ge(100)] = field(default=2000, metadata={"help": "Bootstrap resamples of an interval."})
-    seed: Seed = field(default=0, metadata={"help": "Seed of the resampling."})
+    watch: Positive | None = field(
+        default=None,
+        metadata={
+            "help": "Seconds after which the report is made anew, until no run is in progress; the page that is open "
+            "shows it by itself."
+        },
+    )

@@ -7,10 +7,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ..benchmark.comparison import UNITS, cost_of_target
+from ..benchmark.learning import UNITS, cost_of_target
 from ..runs.held_out import METRICS
 from ..statistics import wilson_interval
-from .build import TARGET_SHARE
+from .compared import TARGET_SHARE
 from .load import Run
 
 
