@@ -1,5 +1,7 @@
 """`edco-rl report`: one page, plots and tables from the folders of benchmarks and runs."""
 
+import datetime
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,17 @@ def run_report(folders: Sequence[str], config: ReportConfig) -> Path:
     Raises:
         ConfigurationError: A folder holds no runs, two hold different results of one cell, or no run is done.
     """
+    output = Path(config.output or Path(folders[0]) / "report").expanduser()
     data = build(load(folders), config)
-    output, plots = _write(data, Path(config.output or Path(folders[0]) / "report").expanduser())
+    while config.watch is not None and data["in_progress"]:
+        _write(data, output)
+        done = sum(cell["status"] == "done" for cell in data["cells"])
+        text = f"{datetime.datetime.now():%H:%M:%S} {done} of {data['expected']} runs are done: {output / PAGE_FILE}"
+        Console().print(text, soft_wrap=True)
+        time.sleep(config.watch)
+        data = build(load(folders), config)
+    _write(data, output)
+    plots = save_figures(data, output)
     print_table(data)
     _print_files(output, plots)
     return output
@@ -42,18 +53,19 @@ def run_report(folders: Sequence[str], config: ReportConfig) -> Path:
 def report_comparison(folder: str) -> None:
     """Write the report of a run with `compare_with`, and print both runs side by side."""
     loaded = load([folder])
-    output, plots = _write(build(loaded, ReportConfig()), Path(folder) / "report")
+    data, output = build(loaded, ReportConfig()), Path(folder) / "report"
+    _write(data, output)
+    plots = save_figures(data, output)
     print_beside(sorted(loaded.runs, key=lambda run: run.folder != Path(folder)))
     _print_files(output, plots)
 
 
-def _write(data: dict[str, Any], output: Path) -> tuple[Path, list[str]]:
-    """The page, the tables and the plots; returns the folder and the plots' names."""
+def _write(data: dict[str, Any], output: Path) -> None:
+    """The page and the tables."""
     output.mkdir(parents=True, exist_ok=True)
     write_page(data, output / PAGE_FILE)
     write_csv(data, output / "table.csv")
     write_markdown(data, output / "table.md")
-    return output, save_figures(data, output)
 
 
 def _print_files(output: Path, plots: list[str]) -> None:

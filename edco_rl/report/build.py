@@ -7,20 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from ..benchmark.comparison import UNITS, Comparison, Learning, Runs, compare, curves
+from ..benchmark.learning import UNITS, Learning, Runs, cost_of_target, curves
 from ..config import ReportConfig
 from ..errors import ConfigurationError
-from ..statistics import band, holm
+from ..statistics import band, over_prompts
 from ..store import plain
 from ..trainers.stopwatch import PARTS
+from .compared import Series, compare_all, find_targets
+from .details import COLUMNS, describe_runs, texts_of
 from .load import Loaded, Run
-from .traces import TRACES, heat, over_seeds
+from .traces import TRACES, over_seeds
 
 _TRAINING = [part for part in PARTS if part != "evaluation"]
-# By default the target is this share of the way from the start to where the baseline ends.
-TARGET_SHARE = 0.75
-_LEAST_GAIN = 0.01
-Series = tuple[str, str, str]
 
 
 def build(loaded: Loaded, config: ReportConfig) -> dict[str, Any]:
@@ -36,6 +34,8 @@ def build(loaded: Loaded, config: ReportConfig) -> dict[str, Any]:
         ConfigurationError: No run is done.
     """
     done = [run for run in loaded.runs if run.status == "done"]
+    # Runs in progress would cut what is compared to what they have done: they are shown where there is nothing else.
+    done = done or [run for run in loaded.runs if run.summary]
     if not done:
         failed = sum(run.status == "failed" for run in loaded.runs)
         raise ConfigurationError(f"None of the {len(loaded.runs)} runs is done; {failed} failed.")
@@ -47,12 +47,16 @@ def build(loaded: Loaded, config: ReportConfig) -> dict[str, Any]:
     unit = matrix.get("budget_unit", "steps")
     groups = dict(sorted(groups.items(), key=lambda item: (item[0][:2], item[0][2] != baseline)))
     learned = {series: _learning(runs) for series, runs in groups.items()}
-    targets = _targets(groups, learned, baseline, config)
-    comparisons = _compare_all(learned, baseline, targets, unit, config)
-    level = config.confidence_level
+    asked = {series[:2]: config.target_accuracy or runs[0].target_accuracy for series, runs in groups.items()}
+    targets = find_targets(learned, baseline, {place: value for place, value in asked.items() if value is not None})
+    comparisons = compare_all(learned, baseline, targets, unit, config.confidence_level)
+    level, details = config.confidence_level, describe_runs(done)
+    in_progress = any(run.status == "unfinished" for run in loaded.runs)
     return plain(
         {
             "title": config.title or _title(groups),
+            "refresh": config.watch if in_progress else None,
+            "in_progress": in_progress,
             "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "level": level,
             "baseline": baseline,
@@ -68,6 +72,9 @@ def build(loaded: Loaded, config: ReportConfig) -> dict[str, Any]:
                 for series, runs in groups.items()
             ],
             "comparisons": comparisons,
+            "runs": details,
+            "prompt_columns": COLUMNS,
+            "texts": texts_of(done, details),
             "cells": [_cell(run) for run in loaded.runs],
             "expected": loaded.expected,
             "made_by": _provenance(loaded, done),
@@ -86,7 +93,10 @@ def _parts(runs: list[Run]) -> dict[str, dict[str, Any]]:
 
 def _title(groups: dict[Series, list[Run]]) -> str:
     tasks = ", ".join(dict.fromkeys(series[0] for series in groups))
-    return f"Curricula compared: {tasks}"
+    if len(groups) > 1:
+        return f"Curricula compared: {tasks}"
+    [(task, method, curriculum)] = groups
+    return f"{task}: {method} with {curriculum}"
 
 
 def _baseline_first(names: list[str], baseline: str) -> list[str]:
@@ -95,93 +105,6 @@ def _baseline_first(names: list[str], baseline: str) -> list[str]:
 
 def _learning(runs: list[Run]) -> Runs:
     return {run.seed: found for run in runs if (found := run.learning()) is not None}
-
-
-def _targets(
-    groups: dict[Series, list[Run]], learned: dict[Series, Runs], baseline: str, config: ReportConfig
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Target accuracy by task and method, and where it comes from; `value` is `None` without one."""
-    targets: dict[tuple[str, str], dict[str, Any]] = {}
-    for task, method in dict.fromkeys(series[:2] for series in groups):
-        given = [run.target_accuracy for run in groups.get((task, method, baseline), []) if run.target_accuracy]
-        runs = learned.get((task, method, baseline), {})
-        if config.target_accuracy is not None or given:
-            value = config.target_accuracy if config.target_accuracy is not None else given[0]
-            targets[task, method] = {"value": value, "why": "given"}
-        elif runs:
-            start, end = (np.mean([run.right[i].mean() for run in runs.values()]) for i in (0, -1))
-            gained = end - start >= _LEAST_GAIN
-            why = f"{TARGET_SHARE:.0%} of the way of {baseline}" if gained else f"{baseline} did not improve"
-            targets[task, method] = {"value": float(start + TARGET_SHARE * (end - start)) if gained else None}
-            targets[task, method]["why"] = why
-        else:
-            why = "accuracy was not measured" if (task, method, baseline) in groups else f"no run of {baseline}"
-            targets[task, method] = {"value": None, "why": why}
-    return targets
-
-
-def _compare_all(
-    learned: dict[Series, Runs],
-    baseline: str,
-    targets: dict[tuple[str, str], dict[str, Any]],
-    main_unit: str,
-    config: ReportConfig,
-) -> list[dict[str, Any]]:
-    """Each curriculum against the baseline within its method, and each method's baseline against the first one's."""
-    first = {task: next(m for t, m, _ in learned if t == task) for task, *_ in learned}
-    found: list[dict[str, Any]] = []
-    for task, method, curriculum in learned:
-        other = (task, method, baseline) if curriculum != baseline else (task, first[task], baseline)
-        if other == (task, method, curriculum) or other not in learned:
-            continue
-        entry: dict[str, Any] = {"task": task, "method": method, "curriculum": curriculum, "against": other[1:]}
-        target = targets[other[:2]]
-        entry["target"] = target["value"]
-        try:
-            results = {} if target["value"] is None else _in_all_units(learned, entry, other, config)
-            entry["problem"] = None if results else f"no target: {target['why']}"
-        except ValueError as error:
-            results, entry["problem"] = {}, str(error)
-        found.append({**entry, "units": results})
-    known = [entry for entry in found if entry["units"]]
-    adjusted = holm([entry["units"][main_unit].p_value for entry in known])
-    for entry, value in zip(known, adjusted, strict=True):
-        entry["verdict"] = dataclasses.replace(entry["units"][main_unit], adjusted=float(value)).verdict(
-            1 - config.confidence_level
-        )
-        entry["adjusted"] = float(value)
-        entry["units"] = {unit: _described(result) for unit, result in entry["units"].items()}
-    return found
-
-
-def _in_all_units(
-    learned: dict[Series, Runs], entry: dict[str, Any], other: Series, config: ReportConfig
-) -> dict[str, Comparison]:
-    runs = learned[entry["task"], entry["method"], entry["curriculum"]]
-    return {
-        unit: compare(
-            runs,
-            learned[other],
-            entry["target"],
-            unit,
-            confidence_level=config.confidence_level,
-            resamples=config.resamples,
-            seed=config.seed,
-        )
-        for unit in UNITS
-    }
-
-
-def _described(result: Comparison) -> dict[str, Any]:
-    """A comparison as JSON has it: what is infinite is said by a flag."""
-    values = dataclasses.asdict(result)
-    return {
-        **values,
-        "ratio": values["ratio"] if np.isfinite(values["ratio"]) else None,
-        "high": values["high"] if np.isfinite(values["high"]) else None,
-        "reached": bool(np.isfinite(result.cost.value)),
-        "baseline_reached": bool(np.isfinite(result.baseline_cost.value)),
-    }
 
 
 def _describe(
@@ -197,8 +120,9 @@ def _describe(
         "seeds": [run.seed for run in runs],
         "target": target,
         "accuracy": {unit: _curve(list(learned.values()), unit, level) for unit in UNITS} if learned else None,
-        "start": _interval([run.right[0].mean() for run in learned.values()], level),
-        "final": _interval([run.right[-1].mean() for run in learned.values()], level),
+        "to_target": _to_target(learned, target),
+        "start": _interval(learned, 0, level),
+        "final": _interval(learned, -1, level),
         "prompts": [run.right.shape[1] for run in learned.values()],
         "steps": _mean([run.summary["steps"] for run in runs]),
         "tokens": _mean(totals),
@@ -207,21 +131,49 @@ def _describe(
         "distinct": _mean([run.summary["prompts_trained_on"] / run.summary["prompts_in_pool"] for run in runs]),
         "groups": {name: _logged(runs, name) for name in ("with_signal", "with_signal_trained", "dropped", "missing")},
         "traces": traces,
-        "heat": {run.seed: heat(run) for run in runs},
+        "subjects": _subject_curves(runs, level),
     }
 
 
 def _curve(runs: list[Learning], unit: str, level: float) -> dict[str, Any]:
-    grid, each = curves(runs, unit)
-    middle, low, high = band(each, level)
+    if len(runs) == 1:
+        grid = runs[0].costs[unit]
+        each_time = [dataclasses.astuple(over_prompts(right, level)) for right in runs[0].right]
+        middle, low, high = np.transpose(each_time)
+    else:
+        grid, each = curves(runs, unit)
+        middle, low, high = band(each, level)
     names = {"x": grid, "y": middle, "low": np.clip(low, 0, 1), "high": np.clip(high, 0, 1)}
     return {name: [round(float(value), 5) for value in values] for name, values in names.items()}
 
 
-def _interval(values: list[float], level: float) -> dict[str, float] | None:
-    if not values:
+def _subject_curves(runs: list[Run], level: float) -> dict[str, dict[str, Any]]:
+    """Accuracy over training of the held-out prompts of each subject, by unit; empty without subjects."""
+    found: dict[str, list[Learning]] = {}
+    for run in runs:
+        learned, subjects = run.learning(), run.held_out_subjects()
+        if learned is not None and subjects is not None:
+            for name in sorted(set(subjects.tolist())):
+                of_name = dataclasses.replace(learned, right=learned.right[:, subjects == name])
+                found.setdefault(name, []).append(of_name)
+    return {name: {unit: _curve(learned, unit, level) for unit in UNITS} for name, learned in found.items()}
+
+
+def _to_target(learned: Runs, target: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the target accuracy took, by unit; the value is infinite where it was not reached."""
+    if not learned or target is None or target["value"] is None:
         return None
-    middle, low, high = band(np.array(values), level)
+    return {unit: dataclasses.asdict(cost_of_target(learned, unit, target["value"])) for unit in UNITS}
+
+
+def _interval(runs: Runs, evaluation: int, level: float) -> dict[str, float] | None:
+    """Mean accuracy with its interval over seeds, and over prompts where there is one seed."""
+    if not runs:
+        return None
+    right = [run.right[evaluation] for run in runs.values()]
+    if len(right) == 1:
+        return dataclasses.asdict(over_prompts(right[0], level))
+    middle, low, high = band(np.array([values.mean() for values in right]), level)
     return {"value": float(middle), "low": float(low), "high": float(high)}
 
 

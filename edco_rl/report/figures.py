@@ -44,7 +44,7 @@ def save_figures(data: dict[str, Any], folder: Path) -> list[str]:
             "accuracy": lambda figure, series=series: _accuracy(figure, data, series),  # type: ignore[misc]
             "cost": lambda figure, task=task: _cost(figure, data, task),  # type: ignore[misc]
             "curriculum": lambda figure, series=series: _traces(figure, data, series),  # type: ignore[misc]
-            "prompts": lambda figure, series=series: _heat(figure, series),  # type: ignore[misc]
+            "prompts": lambda figure, task=task: _heat(figure, data, task),  # type: ignore[misc]
             "time": lambda figure, series=series: _time(figure, data, series),  # type: ignore[misc]
         }
         for name, draw in plots.items():
@@ -134,35 +134,44 @@ def _cost(figure: Figure, data: dict[str, Any], task: str) -> bool:
 
 
 def _traces(figure: Figure, data: dict[str, Any], series: list[dict[str, Any]]) -> bool:
-    figure.set_size_inches(13, 7)
-    grid = figure.subplots(2, 3).flat
-    drawn = []
-    for axis, (name, text) in zip(grid, data["traces"].items(), strict=True):
-        shown = [_line(axis, data, one, one["traces"][name]) for one in series]
-        drawn += shown
+    measured = {
+        name: text for name, text in data["traces"].items() if any(one["traces"][name] is not None for one in series)
+    }
+    if not measured:
+        return False
+    rows = -(-len(measured) // 3)
+    figure.set_size_inches(13, 0.5 + 3.2 * rows)
+    grid = list(figure.subplots(rows, 3, squeeze=False).flat)
+    for axis, (name, text) in zip(grid, measured.items(), strict=False):
+        for one in series:
+            _line(axis, data, one, one["traces"][name])
         axis.set_title(text["title"], fontsize="medium")
         axis.set_xlabel("optimizer steps")
-        if not any(shown):
-            axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes)
+    for axis in grid[len(measured) :]:
+        axis.axis("off")
     _legend(figure, max(figure.axes, key=lambda axis: len(axis.lines)))
-    return any(drawn)
+    return True
 
 
-def _heat(figure: Figure, series: list[dict[str, Any]]) -> bool:
+def _heat(figure: Figure, data: dict[str, Any], task: str) -> bool:
     """One run of each series: the first seed's."""
-    columns = min(4, len(series))
-    rows = -(-len(series) // columns)
+    runs: dict[str, dict[str, Any]] = {}
+    for run in data["runs"]:
+        if run["task"] == task:
+            runs.setdefault(_label(run), run)
+    columns = min(4, len(runs))
+    rows = -(-len(runs) // columns)
     figure.set_size_inches(3.2 * columns, 0.8 + 2.3 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=False, sharey=True).flat
-    for axis, one in zip(grid, series, strict=False):
-        seed, heat = next(iter(one["heat"].items()))
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=False, sharey=True).flat)
+    for axis, (label, run) in zip(grid, runs.items(), strict=False):
+        heat = run["heat"]
         axis.imshow(
             heat["rows"], aspect="auto", origin="lower", cmap="Blues", interpolation="nearest",
             extent=(0, max(heat["last"], 1), 0, 1),
         )  # fmt: skip
-        axis.set_title(f"{_label(one)}, seed {seed}", fontsize="small")
+        axis.set_title(f"{label}, seed {run['seed']}", fontsize="small")
         axis.set_yticks([0, 1], ["easiest", "hardest"] if heat["ranked"] else ["first", "last"])
-    for axis in list(grid):
+    for axis in grid[len(runs) :]:
         axis.axis("off")
     figure.supxlabel("optimizer steps; darker: drawn more often", fontsize="small")
     return True

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import store
 from ..benchmark.cells import CELLS_FOLDER, task_name
-from ..benchmark.comparison import Learning
+from ..benchmark.learning import Learning
 from ..benchmark.matrix import CELL, MATRIX
 from ..benchmark.pool_difficulty import pool_path
 from ..errors import ConfigurationError
@@ -32,9 +33,9 @@ class Run:
         folder (`Path`):
             Where it is.
         summary (`dict`):
-            Its `summary.json`; empty unless done.
+            Its `summary.json`, or as much of it as the records of a run in progress tell; empty where that is nothing.
         records (`list[dict]`):
-            Its `records.jsonl`; empty unless done.
+            Its `records.jsonl`; empty where it failed.
         difficulty (`list[float]`, *optional*):
             Difficulty of the pool's prompts for the start weights, in nats.
         target_accuracy (`float`, *optional*):
@@ -59,8 +60,18 @@ class Run:
         return self.task, self.method, self.curriculum, self.seed
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
-        """Its records of one kind: `step`, `scores` or `evaluation`."""
+        """Its records of one kind: `run`, `step`, `scores`, `log`, `texts` or `evaluation`."""
         return [line for line in self.records if line["kind"] == kind]
+
+    def held_out_subjects(self) -> NDArray[np.str_] | None:
+        """Subject of each held-out prompt that [`learning`] has, shape (P,); `None` where there are no subjects."""
+        subjects = next((line["held_out_subjects"] for line in self.lines("run")), None)
+        return None if subjects is None or not self.lines("evaluation") else np.array(subjects)[self._judged()]
+
+    def _judged(self) -> NDArray[np.bool_]:
+        """Which held-out prompts could be judged each time."""
+        answers = np.array([decode(line) for line in self.lines("evaluation")])
+        return np.asarray(np.isfinite(answers).all(axis=0))
 
     def learning(self) -> Learning | None:
         """Its held-out answers; `None` where none were measured. Prompts that cannot be judged are left out."""
@@ -68,13 +79,12 @@ class Run:
         if not lines:
             return None
         right = np.array([decode(line) for line in lines])
-        judged = ~np.isnan(right).any(axis=0)
         costs = {
             "steps": np.array([float(line["step"]) for line in lines]),
             "tokens": np.array([float(sum(line["tokens"].values())) for line in lines]),
             "seconds": np.array([float(line["seconds"]) for line in lines]),
         }
-        return Learning(costs, right[:, judged], str(self.summary.get("held_out_fingerprint")))
+        return Learning(costs, right[:, self._judged()], str(self.summary.get("held_out_fingerprint")))
 
 
 @dataclass(frozen=True)
@@ -130,23 +140,42 @@ def _read_folder(folder: Path) -> list[Run]:
 
 def _read_cell(path: Path, cell: dict[str, Any], matrix: Path) -> Run:
     where = (cell["task"], cell["method"], cell["curriculum"], int(cell["seed"]))
-    if cell["status"] != "done":
-        return Run(*where, cell["status"], cell.get("error"), path, {}, [])
-    summary = json.loads((path / SUMMARY_FILE).read_text())
+    status, target = cell["status"], cell["target_accuracy"]
+    summary, records = ({}, []) if status == "failed" else _read(path)
+    if not summary:
+        return Run(*where, status, cell.get("error"), path, {}, [])
     model = summary["config"]["model"]["model_name_or_path"]
     pool = store.load(pool_path(matrix, cell["task"], summary["pool_fingerprint"], model))
     difficulty = None if pool is None else pool.value["difficulty"]
-    records = read_records(path / RECORDS_FILE)
-    return Run(*where, "done", None, path, summary, records, difficulty, cell["target_accuracy"])
+    return Run(*where, status, None, path, summary, records, difficulty, target)
 
 
 def _read_run(folder: Path) -> Run:
-    if not (folder / SUMMARY_FILE).is_file():
+    summary, records = _read(folder)
+    if not summary:
         return Run(folder.name, "?", "?", 0, "unfinished", None, folder, {}, [])
-    summary = json.loads((folder / SUMMARY_FILE).read_text())
     config = summary["config"]
     curriculum = "+".join([config["curriculum"]["strategy"], *(config["curriculum"]["gates"] or [])])
     task = task_name(config["script"]["dataset_name"])
     seed = int(config["training"]["seed"])
-    records = read_records(folder / RECORDS_FILE)
-    return Run(task, summary["method"], curriculum, seed, "done", None, folder, summary, records)
+    status = "done" if (folder / SUMMARY_FILE).is_file() else "unfinished"
+    return Run(task, summary["method"], curriculum, seed, status, None, folder, summary, records)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run's summary and records. While it is in progress, its records say what it is and how far it has come."""
+    records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).is_file() else []
+    if (folder / SUMMARY_FILE).is_file():
+        return json.loads((folder / SUMMARY_FILE).read_text()), records
+    about = next((line for line in records if line["kind"] == "run"), None)
+    steps = [line for line in records if line["kind"] == "step"]
+    if about is None:
+        return {}, []
+    last: dict[str, Any] = steps[-1] if steps else {"step": 0, "seconds": 0.0, "tokens": {}, "parts": {}}
+    so_far = {
+        "steps": last["step"],
+        "tokens": last["tokens"],
+        "seconds": {"training": last["seconds"], **last["parts"]},
+        "prompts_trained_on": len({index for line in steps for index in line["prompts"]}),
+    }
+    return {**about, **so_far}, records

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..store import write_text
-from .tables import remarks, rows
+from .tables import is_single, remarks, rows
 
 _MOST_FINDINGS = 8
+# In this order: the last one draws.
+_SCRIPTS = ("charts.js", "shapes.js", "runs.js", "page.js")
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -40,11 +42,20 @@ def write_page(data: dict[str, Any], path: Path) -> None:
         path (`Path`):
             The HTML file.
     """
+    single = is_single(data)
+    # No text of the data can end the script element.
+    values = json.dumps({**data, "single": single}, separators=(",", ":"))
+    values = values.replace("</", "<\\/").replace("<!--", "<\\u0021--")
     files = resources.files(__package__)
-    texts = {name: (files / name).read_text() for name in ("page.html", "page.css", "charts.js", "page.js")}
+    texts = {name: (files / name).read_text() for name in ("page.html", "page.css", *_SCRIPTS)}
+    over = "prompts" if all(len(one["seeds"]) == 1 for one in data["series"]) else "seeds"
+    bands = f"{data['level']:.0%} band over {over}" + ("." if single else " of the line that is pointed at.")
     body = texts["page.html"].format(
         title=html.escape(data["title"]),
-        subtitle=html.escape(f"{len(data['cells'])} runs, {data['made']}"),
+        subtitle=html.escape(_subtitle(data)),
+        band=bands,
+        level=f"{data['level']:.0%}",
+        mean="" if single else ", mean over seeds",
         headline=_headline(data),
         table=_table(rows(data)),
         remarks="".join(f"<li>{html.escape(line)}</li>" for line in remarks(data)),
@@ -55,35 +66,63 @@ def write_page(data: dict[str, Any], path: Path) -> None:
         _PAGE.format(
             title=html.escape(data["title"]),
             style=texts["page.css"],
-            script=texts["charts.js"] + texts["page.js"],
+            script="".join(texts[name] for name in _SCRIPTS),
             body=body,
-            # No text of the data can end the script element.
-            data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/").replace("<!--", "<\\u0021--"),
+            data=values,
         ),
     )
 
 
+def _subtitle(data: dict[str, Any]) -> str:
+    runs = len(data["cells"])
+    text = f"{runs} run{'s' if runs > 1 else ''}, {data['made']}"
+    return f"{text}, in progress" if data["in_progress"] else text
+
+
 def _headline(data: dict[str, Any]) -> str:
     """What was found, one sentence a finding."""
-    sentences = []
-    for entry in data["comparisons"]:
-        if entry["units"] and entry["verdict"]:
-            result = entry["units"][data["unit"]]
-            word = "fewer" if entry["verdict"] > 0 else "more"
-            how = f"{result['ratio']:.2f} times as many" if result["ratio"] else "the baseline did not get there"
-            sentences.append(
-                f"{entry['task']}, {entry['method']}: {entry['curriculum']} needed {word} {data['unit']} than "
-                f"{' '.join(entry['against'])} to reach {entry['target']:.2f} ({how})."
-            )
-    told = sum(bool(entry["units"]) for entry in data["comparisons"])
-    if not sentences and told:
-        sentences = [f"None of the {told} comparisons can be told from chance."]
-    elif not told:
-        sentences = ["Nothing could be compared: see the remarks below the table."]
+    sentences = _of_one_run(data) if is_single(data) else _of_comparisons(data)
     more = len(sentences) - _MOST_FINDINGS
     if more > 0:
         sentences = [*sentences[:_MOST_FINDINGS], f"And {more} more: see the table."]
     return "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+
+
+def _of_one_run(data: dict[str, Any]) -> list[str]:
+    [series] = data["series"]
+    start, end = series["start"], series["final"]
+    steps = f"{series['steps']:.0f} optimizer steps"
+    if start is None:
+        return [f"{steps}; accuracy was not measured."]
+    [prompts] = series["prompts"]
+    values = f"from {start['value']:.3f} to {end['value']:.3f} [{end['low']:.3f}, {end['high']:.3f}]"
+    return [f"Accuracy on {prompts} held-out prompts went {values} in {steps}."]
+
+
+def _of_comparisons(data: dict[str, Any]) -> list[str]:
+    sentences, told = [], [entry for entry in data["comparisons"] if entry["units"]]
+    for entry in told:
+        if entry["verdict"]:
+            result = entry["units"][data["unit"]]
+            word = "fewer" if entry["verdict"] > 0 else "more"
+            times = f"{result['ratio']:.2f} times as many" if result["ratio"] else "one never learned as much"
+            sentences.append(
+                f"{entry['task']}, {entry['method']}: {entry['curriculum']} needed {word} {data['unit']} than "
+                f"{' '.join(entry['against'])} to learn the same ({times})."
+            )
+    if not told:
+        return [f"{len(data['series'])} series without a comparison: see the remarks below the table."]
+    if not sentences:
+        counts = [entry["units"][data["unit"]] for entry in told]
+        sentences = [f"None of the {len(told)} comparisons can be told from chance."]
+        needed = [result["seeds_needed"] for result in counts if result["seeds"] > 1]
+        if not needed:
+            sentences.append("One seed says nothing of others: several are needed to tell.")
+        elif None not in needed:
+            sentences.append(f"At this noise a factor of 2 would be told with {max(needed)} seeds.")
+        else:
+            sentences.append("At this noise a factor of 2 would not be told with 99 seeds.")
+    return sentences
 
 
 def _table(found: list[dict[str, str]]) -> str:

@@ -17,9 +17,9 @@ _WINDOWS = 20
 _HEAT_ROWS, _HEAT_COLUMNS = 32, 40
 
 
-def _by_step(run: Run, value: Callable[[dict[str, Any]], float | None]) -> Points:
+def _by_step(run: Run, value: Callable[[dict[str, Any]], float | None], kind: str = "step") -> Points:
     """Means over windows of steps of what each step's record gives; windows without any are left out."""
-    lines = run.lines("step")
+    lines = run.lines(kind)
     values = np.array([np.nan if (found := value(line)) is None else found for line in lines], dtype=np.float64)
     steps = np.array([line["step"] for line in lines], dtype=np.float64)
     parts = [part for part in np.array_split(np.arange(len(lines)), min(_WINDOWS, len(lines) or 1)) if len(part)]
@@ -49,6 +49,15 @@ def rollout_entropy(run: Run) -> Points:
     """Mean entropy of what the prompts were trained on, in nats: of rollouts, or of references."""
     groups = _of_groups(3)
     return _by_step(run, lambda line: groups(line) if groups(line) is not None else line["metrics"].get("entropy"))
+
+
+def logged(name: str) -> Callable[[Run], Points]:
+    """A metric of the trainer's log."""
+
+    def found(run: Run) -> Points:
+        return _by_step(run, lambda line: line["metrics"].get(name), "log")
+
+    return found
 
 
 def difficulty(run: Run) -> Points:
@@ -139,5 +148,8 @@ TRACES: dict[str, tuple[str, str, Callable[[Run], Points]]] = {
     "reward": ("Reward of chosen prompts", "mean; in SFT the share of tokens ranked first", reward),
     "difficulty": ("Difficulty of chosen prompts", "rank in the pool for the start weights: 0 easiest", difficulty),
     "overlap": ("Overlap of successive curricula", "share of prompts used in the interval before", overlap),
+    "loss": ("Loss", "of the optimizer's steps", logged("loss")),
+    "kl": ("KL", "nats a token, from the reference model", logged("kl")),
+    "length": ("Length of completions", "tokens, mean", logged("completions/mean_length")),
 }
 """Title, what is on the y axis, and how it is found, by name."""

@@ -52,6 +52,13 @@ class HeldOut:
         """The same for the same prompts in the same order."""
         return None if self.rows is None else fingerprint(prompt_ids(self.rows))
 
+    def subjects(self) -> list[str] | None:
+        """The rows' `subject`, one a prompt; `None` with fewer than two different ones."""
+        if self.rows is None or "subject" not in self.rows.column_names:
+            return None
+        found = list(map(str, self.rows["subject"]))
+        return found if len(set(found)) > 1 else None
+
     def by_subject(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, dict[str, float]]:
         """What answers earned before and after training, by the rows' `subject`; empty with fewer than two of them.
 
@@ -59,9 +66,7 @@ class HeldOut:
             before (`NDArray[np.float64]`), after (`NDArray[np.float64]`):
                 What the answer to each prompt earned, NaN where it cannot be judged, shape (P,).
         """
-        if self.rows is None or "subject" not in self.rows.column_names:
-            return {}
-        subjects = np.array([str(subject) for subject in self.rows["subject"]])
+        subjects = np.array(self.subjects() or [""] * len(self))
         judged = ~np.isnan(before) & ~np.isnan(after)
         names = sorted(set(subjects[judged]))
         return {

@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from rich.console import Console
 from transformers import TrainerCallback
 
 from ..curriculum import Outcome
 from ..curriculum.gates import has_signal
-from ..store import write_text
+from ..store import plain, write_text
+from ..terminal import tell
+from ..trainers.drawn import DrawWatch
 
 RECORDS_FILE = "records.jsonl"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of the entropy over prompts."""
-_METRICS = ("reward", "accuracy", "entropy", "loss", "mean_token_accuracy")
+_METRICS = ("reward", "accuracy", "entropy", "mean_token_accuracy")
+_LOGGED = ("loss", "kl", "completions/mean_length", "grad_norm", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class RunRecorder(TrainerCallback):
             A trainer with a curriculum.
         folder (`Path`):
             The run's folder.
+        about (`dict[str, Any]`):
+            What the run is: its first record, so that it can be looked at while it is in progress.
         evaluate (`Callable`, *optional*):
             Measures the held-out prompts: 1 for a right answer, 0 for a wrong one, or a reward between; NaN for one
             that cannot be judged. A collective: called on every rank, `None` on all but the first.
@@ -60,6 +64,7 @@ class RunRecorder(TrainerCallback):
         self,
         trainer: Any,
         folder: Path,
+        about: dict[str, Any],
         evaluate: Callable[[], NDArray[np.float64] | None],
         *,
         every: int | None = None,
@@ -68,6 +73,7 @@ class RunRecorder(TrainerCallback):
     ) -> None:
         self.trainer = trainer
         self.path = folder / RECORDS_FILE
+        self.about = about
         self.evaluate = evaluate
         self.every = every
         self.stop_after_tokens = stop_after_tokens
@@ -77,7 +83,8 @@ class RunRecorder(TrainerCallback):
         self.outlook: dict[str, float] | None = None
         """Shares of groups whose rewards were expected to differ, after the first scoring; see `Strategy.outlook`."""
         self._outcomes: list[Outcome] = []
-        self._visits = trainer.curriculum.pool.visits.copy()
+        self._drawn = DrawWatch(trainer)
+        self._told: set[int] = set()  # prompts whose text is in the records
         self._seconds_before = 0.0  # of an interrupted run
         self._paused = 0.0
         self._started = time.perf_counter()
@@ -99,6 +106,7 @@ class RunRecorder(TrainerCallback):
         if resumed_from is not None and self.path.is_file():
             kept = [line for line in read_records(self.path) if line["step"] <= resumed_from]
         self.measured = {line["step"]: mean_of(line) for line in kept if line["kind"] == "evaluation"}
+        self._told = {int(index) for line in kept if line["kind"] == "texts" for index in line["texts"]}
         steps = [line for line in kept if line["kind"] == "step"]
         accelerator.wait_for_everyone()  # all have read it
         if accelerator.is_main_process:
@@ -111,6 +119,8 @@ class RunRecorder(TrainerCallback):
                 self.trainer.tokens.update(spent.tokens)
                 self.trainer.stopwatch.seconds |= spent.parts
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        if not any(line["kind"] == "run" for line in kept):
+            self._write({"kind": "run", "step": 0, **plain(self.about)})
         self._total = self._all_tokens()
         if 0 not in self.measured:
             self.measure(0)
@@ -118,8 +128,13 @@ class RunRecorder(TrainerCallback):
         self._paused = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._visits = self.trainer.curriculum.pool.visits.copy()  # a checkpoint may have brought others
+        self._drawn.begin()  # a checkpoint may have brought others
         self._record_scores(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        metrics = {name: logs[name] for name in _LOGGED if logs and name in logs}
+        if "loss" in metrics:
+            self._write({"kind": "log", "step": state.global_step, "metrics": metrics})
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.outlook is not None:
@@ -130,7 +145,7 @@ class RunRecorder(TrainerCallback):
             self.outlook = dict(zip(("signal", "signal_random"), shares, strict=True))
             if self.trainer.accelerator.is_main_process:
                 text = "Rewards are expected to differ in {:.0%} of the groups drawn next, in random order in {:.0%}."
-                Console(stderr=True).print(text.format(*shares))
+                tell(text.format(*shares))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._total = self._all_tokens()
@@ -163,6 +178,9 @@ class RunRecorder(TrainerCallback):
     def measure(self, step: int) -> None:
         """Measure held-out accuracy, on a clock that stands still."""
         seconds, began = self.seconds(), time.perf_counter()
+        prompts = self.about.get("held_out_prompts")
+        if prompts:
+            tell(f"Optimizer step {step}: answering {prompts} held-out prompts ...")
         right = self.evaluate()
         self.measured[step] = None
         if right is not None:
@@ -180,9 +198,12 @@ class RunRecorder(TrainerCallback):
         self._outcomes += outcomes
 
     def _record_step(self, step: int) -> None:
-        visits = self.trainer.curriculum.pool.visits
-        drawn = np.repeat(np.arange(len(visits)), visits - self._visits)
-        self._visits = visits.copy()
+        drawn = self._drawn.take()
+        new = dict.fromkeys(index for index in drawn.index.tolist() if index not in self._told)
+        if new:
+            self._told.update(new)
+            texts = {str(index): self._drawn.text(index) for index in new}
+            self._write({"kind": "texts", "step": step, "texts": texts})
         outcomes = [o for o in self._outcomes if o.score is None]
         self._outcomes = [o for o in self._outcomes if o.score is not None]
         metrics = {
@@ -197,7 +218,8 @@ class RunRecorder(TrainerCallback):
                 "seconds": round(self.seconds(), 3),
                 "tokens": dict(self._total),
                 "parts": {part: round(value, 3) for part, value in self.trainer.stopwatch.seconds.items()},
-                "prompts": drawn.tolist(),
+                "prompts": drawn.index.tolist(),
+                "prompt_scores": plain(drawn.score.round(4)),
                 "groups": [_group(outcome) for outcome in outcomes],
                 "metrics": metrics,
             }

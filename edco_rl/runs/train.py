@@ -39,11 +39,24 @@ def train_and_measure(
         `dict[str, Any]`: what `summary.json` holds.
     """
     args, run, metric = trainer.args, settings.run, held_out.metric
-    folder = Path(args.output_dir)
+    folder, pool = Path(args.output_dir), trainer.curriculum.pool
+    about = {
+        "method": settings.method.name,
+        "metric": metric,
+        "held_out_prompts": len(held_out),
+        "held_out_fingerprint": held_out.fingerprint,
+        "prompts_in_pool": len(pool),
+        "pool_fingerprint": fingerprint(pool.ids),
+        "versions": versions(),
+        "hardware": describe_hardware(),
+        "commit": commit(),
+        "config": described,
+    }
     try:
         recorder = RunRecorder(
             trainer,
             folder,
+            about | {"max_steps": args.max_steps, "held_out_subjects": held_out.subjects()},
             lambda: held_out.measure(trainer),
             every=run.held_out_every,
             stop_after_tokens=run.stop_after_tokens,
@@ -59,16 +72,11 @@ def train_and_measure(
         trainer.save_state()
         steps = trainer.state.global_step
         summary = {
-            "method": settings.method.name,
-            "metric": metric,
+            **about,
             f"{metric}_before": recorder.measured[0],
             f"{metric}_after": recorder.measured[steps],
-            "held_out_prompts": len(held_out),
-            "held_out_fingerprint": held_out.fingerprint,
             "steps": steps,
             "tokens": recorder.tokens,
-            "prompts_in_pool": len(trainer.curriculum.pool),
-            "pool_fingerprint": fingerprint(trainer.curriculum.pool.ids),
             "prompts_trained_on": trainer.curriculum.prompts_used(),
             "prompts_quarantined": len(trainer.curriculum.quarantine.entries),
             "steps_skipped": trainer.curriculum.quarantine.skipped,
@@ -76,10 +84,6 @@ def train_and_measure(
             "groups_with_signal": _groups_with_signal(trainer.state.log_history),
             "seconds": {"training": seconds} | {part: trainer.stopwatch.seconds.get(part, 0.0) for part in PARTS},
             "engine": trainer.interruptions(),
-            "versions": versions(),
-            "hardware": describe_hardware(),
-            "commit": commit(),
-            "config": described,
         }
         if trainer.accelerator.is_main_process:
             trainer.save_curriculum(folder)

@@ -37,17 +37,41 @@ def write_matrix(
         save_value(pool_path(folder, task, f"{task}-{seed}", MODEL), {}, values)
         for method, curriculum in itertools.product(methods, speeds):
             if not skip(task, method, curriculum, seed):
-                _write_cell(folder, task, method, curriculum, seed, speeds[curriculum], steps, every, prompts)
+                path = folder / "cells" / f"{task}_{method}_{curriculum}_{seed}"
+                write_run(path, task, method, curriculum, seed, speeds[curriculum], steps, every, prompts)
+                cell = {"task": task, "method": method, "curriculum": curriculum, "seed": seed}
+                save_value(path / "cell", {}, {**cell, "target_accuracy": None, "status": "done"})
     return folder
 
 
-def _write_cell(folder, task, method, curriculum, seed, speed, steps, every, prompts):
-    path = folder / "cells" / f"{task}_{method}_{curriculum}_{seed}"
-    path.mkdir()
+def write_run(
+    path, task="addition", method="grpo", curriculum="edco", seed=1, speed=1.0, steps=60, every=10, prompts=100
+):
+    """A run by itself, as `edco-rl train` leaves it, without a model."""
+    path.mkdir(parents=True)
     rng = np.random.default_rng([seed, *map(ord, f"{task} {method} {curriculum}")])
     hardness = np.random.default_rng(seed).uniform(size=prompts)
     rate = speed * np.exp(0.1 * rng.normal()) / 20
-    records, tokens = [], {"generated": 0, "scored": 0, "trained": 0}
+    about = {
+        "method": method,
+        "metric": "rouge_l" if method == "distillation" else "accuracy",
+        "prompts_in_pool": POOL,
+        "pool_fingerprint": f"{task}-{seed}",
+        "held_out_prompts": prompts,
+        "held_out_fingerprint": f"held-out-{task}-{seed}",
+        "versions": VERSIONS,
+        "hardware": {"cpu": "a processor", "cores": 2},
+        "commit": "0123abc",
+        "config": {
+            "script": {"dataset_name": f"reasoning_gym:{task}"},
+            "training": {"seed": seed},
+            "curriculum": {"strategy": curriculum, "curriculum_interval": every, "gates": None},
+            "model": {"model_name_or_path": MODEL},
+        },
+    }
+    subjects = [("long", "short")[number % 2] for number in range(prompts)]
+    records = [{"kind": "run", "step": 0, **about, "max_steps": steps, "held_out_subjects": subjects}]
+    tokens, told = {"generated": 0, "scored": 0, "trained": 0}, set()
 
     def evaluate(step):
         accuracy = 0.7 - 0.4 * np.exp(-rate * step)
@@ -71,9 +95,15 @@ def _write_cell(folder, task, method, curriculum, seed, speed, steps, every, pro
             [i, round(rng.uniform(), 4), int(rng.uniform() < 0.4) if signal else None, 1.0 if signal else None, 1]
             for i in chosen
         ]
+        new = {str(i): [f"What is {i} + {seed}, <b>{task}</b>?", ("long", "short")[i % 2]] for i in set(chosen) - told}
+        told.update(chosen)
+        records.append({"kind": "texts", "step": step, "texts": new})
         metrics = {"entropy": float(2 - step / steps), "curriculum/groups_with_signal": 0.4} if signal else {}
         line = {"kind": "step", "step": step, "seconds": 5.0 * step, "tokens": dict(tokens), "parts": parts}
-        records.append({**line, "prompts": chosen, "groups": groups, "metrics": metrics})
+        scores = [round(4 * rng.uniform(), 4) if curriculum == "edco" else None for _ in chosen]
+        records.append({**line, "prompts": chosen, "prompt_scores": scores, "groups": groups, "metrics": metrics})
+        logged = {"loss": 2 / step, **({"completions/mean_length": 20 + step} if signal else {})}
+        records.append({"kind": "log", "step": step, "metrics": logged})
         if curriculum == "edco" and step % every == 0:
             quantiles = (np.array([0.2, 0.8, 1.2, 1.9, 3.0]) * (1 - 0.4 * step / steps)).round(4).tolist()
             records.append({"kind": "scores", "step": step, "seconds": 5.0 * step, "prompts": POOL, "mean": 1.0})
@@ -82,26 +112,13 @@ def _write_cell(folder, task, method, curriculum, seed, speed, steps, every, pro
             evaluate(step)
     (path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
     summary = {
-        "method": method,
-        "metric": "rouge_l" if method == "distillation" else "accuracy",
+        **about,
         "steps": steps,
         "tokens": tokens,
-        "prompts_in_pool": POOL,
-        "pool_fingerprint": f"{task}-{seed}",
         "prompts_trained_on": 100,
-        "held_out_fingerprint": f"held-out-{task}-{seed}",
         "seconds": {"training": 5.0 * steps, **parts},
-        "versions": VERSIONS,
-        "hardware": {"cpu": "a processor", "cores": 2},
-        "commit": "0123abc",
-        "config": {
-            "curriculum": {"strategy": curriculum, "curriculum_interval": every},
-            "model": {"model_name_or_path": MODEL},
-        },
     }
     (path / "summary.json").write_text(json.dumps(summary))
-    cell = {"task": task, "method": method, "curriculum": curriculum, "seed": seed, "target_accuracy": None}
-    save_value(path / "cell", {}, {**cell, "status": "done"})
 
 
 def end(folder, name, status, error=None):
