@@ -4,10 +4,17 @@ A vLLM engine serves rollouts and token log-probabilities, entropy is computed f
 the most uncertain prompts to TRL's trainers.
 """
 
+import logging
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+# vLLM's build for CPUs says at every import that it does without Triton, which is as it should be. A filter stays
+# where vLLM sets its levels anew.
+logging.getLogger("vllm.triton_utils.importing").addFilter(
+    lambda record: not str(record.msg).startswith("Triton is installed, but")
+)
 
 # The public API: all that is needed to train, and to write a strategy, gate, signal, estimator, reward, transport or
 # engine. Imported when first used: trainers pull in torch and TRL, which takes seconds.

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import comb
 
-from ..statistics import FloatArray, Interval, wilson_interval, with_interval
+from ..statistics import FloatArray, Interval, never_certain, wilson_interval, with_interval
 
 # Rewards this near count as equal, as for the gate equal_rewards.
 _TOLERANCE = 1e-6
@@ -87,7 +87,7 @@ def curriculum_signal(
         confidence_level (`float`, *optional*, defaults to `0.95`), seed (`int`, *optional*, defaults to `0`):
             As in [`with_interval`].
     """
-    return with_interval(
+    found = with_interval(
         lambda scores, chances, axis=-1: mean_of_highest(scores, chances, share),
         scores,
         chances,
@@ -95,6 +95,8 @@ def curriculum_signal(
         seed=seed,
         resamples=_RESAMPLES,
     )
+    known = np.isfinite(scores) & np.isfinite(chances)
+    return never_certain(found, max(1, round(share * known.sum())), confidence_level)
 
 
 def best_signal(rewards: FloatArray, group_size: int, share: float, *, seed: int = 0) -> Interval:
@@ -122,7 +124,8 @@ def best_signal(rewards: FloatArray, group_size: int, share: float, *, seed: int
         drawn = prompts.astype(np.int64)
         return mean_of_highest(ranked_by[:, drawn], measured[:, drawn], share).mean(axis=0)
 
-    return with_interval(statistic, np.arange(len(known), dtype=np.float64), seed=seed)
+    found = with_interval(statistic, np.arange(len(known), dtype=np.float64), seed=seed)
+    return never_certain(found, max(1, round(share * len(known))))
 
 
 def expected_steps_ratio(signal_share: float, random_signal_share: float) -> float | None:

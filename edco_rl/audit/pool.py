@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..config import AuditConfig, EstimatorConfig
-from ..statistics import FloatArray, with_interval
+from ..statistics import FloatArray, never_certain, with_interval
 from .advice import advise
 from .auditor import Measurement
 from .curricula import Curriculum, measured_curricula
@@ -35,7 +35,8 @@ def look_at_pool(
         return dict.fromkeys(("pool", "curricula", "best_possible", "advice"))
     pool = pool_shares(rewards)
     best = best_signal(rewards, audit.num_generations, audit.curriculum_share, seed=audit.seed)
-    chance = Curriculum("random", "random", with_interval(np.mean, chances, seed=audit.seed))
+    usual = with_interval(np.mean, chances, seed=audit.seed)
+    chance = Curriculum("random", "random", never_certain(usual, int(np.isfinite(chances).sum())))
     ranked = measured_curricula(measured, chances, audit, configured, defaults)
     return {
         "pool": {name: asdict(share) for name, share in pool.items()},

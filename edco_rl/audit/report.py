@@ -5,16 +5,20 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+
+from ..terminal import print_rows
 
 GOOD_AGREEMENT = 0.8
-# Columns of a table that goes to a file.
-_WIDTH = 190
 
 
 def recommend(result: dict[str, Any], cost_limit: float) -> str:
-    """Which estimator to use and why, in one sentence."""
+    """Which estimator to use and why, in one sentence; none where the reference is no more than noise."""
     ceiling = result["reference"]["ceiling"]
+    if not ceiling > 0:
+        return (
+            "No estimator can be recommended: the reference does not agree with itself on these prompts, so that "
+            "agreement with it says nothing. More reference_samples, or more samples, would tell."
+        )
     # What costs nothing needs rollouts: it is no choice for prompts that have none yet.
     known = [e for e in result["estimators"] if np.isfinite(e["reference_correlation"]["value"])]
     entries = [e for e in known if e["seconds"] > 0]
@@ -25,6 +29,11 @@ def recommend(result: dict[str, Any], cost_limit: float) -> str:
     pool = affordable or [e for e in entries if e["relative_seconds"]["low"] < cheapest["relative_seconds"]["high"]]
     best = max(pool, key=lambda e: e["reference_correlation"]["value"])
     correlation, cost = best["reference_correlation"], best["relative_seconds"]["value"]
+    if not correlation["low"] > 0:
+        return (
+            f"No estimator can be recommended: the best one that is cheap, {best['label']}, may agree with the "
+            f"reference by chance alone (rank correlation {_interval(correlation)}). More samples would tell."
+        )
     why = (
         f"of those that cost at most {cost_limit:.0%} of a full sequence it agrees best with the reference"
         if affordable
@@ -51,32 +60,31 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
     """Print tables and advice."""
     reference = result["reference"]
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
-    table = Table(
-        title=f"{result['dataset']}, {result['model']}, {result['prompts']} prompts",
-        caption="[95 % bootstrap interval]. Reliability: rank correlation of two measurements; * of a deterministic "
-        "one, which repeats itself exactly, under a reworded prompt. AUC: for a wrong greedy answer. Costs: against "
-        "one full sequence a prompt.",
-    )
-    table.add_column("estimator")
-    columns = ("reference", "reliability", "AUC wrong", "reward variance", "time", "tokens")
-    for column in columns:
-        table.add_column(column, justify="right")
     agreement = [np.nan_to_num(entry["reference_correlation"]["value"], nan=-2) for entry in result["estimators"]]
-    for number in np.argsort(agreement)[::-1]:
-        entry = result["estimators"][number]
-        star = "*" if entry["reliability_over"] == "rewording" else ""
-        table.add_row(
-            entry["label"],
-            _interval(entry["reference_correlation"]),
-            _interval(entry["reliability"]) + star,
-            _interval(entry["wrong_answer_auc"]),
-            _interval(entry["reward_variance_correlation"]),
-            _percent(entry["relative_seconds"]),
-            _percent(entry["relative_tokens"]),
-        )
-    console.print(table)
+    ranked = [result["estimators"][number] for number in np.argsort(agreement)[::-1]]
+    print_rows(
+        [
+            {
+                "estimator": entry["label"],
+                "reference": _interval(entry["reference_correlation"]),
+                "time": _percent(entry["relative_seconds"]),
+                "reliability": _interval(entry["reliability"]) + "*" * (entry["reliability_over"] == "rewording"),
+                "AUC wrong": _interval(entry["wrong_answer_auc"]),
+                "reward variance": _interval(entry["reward_variance_correlation"]),
+                "tokens": _percent(entry["relative_tokens"]),
+            }
+            for entry in ranked
+        ],
+        title=f"{result['dataset']}, {result['model']}, {result['prompts']} prompts",
+        elsewhere=f"{folder / 'audit.json'}, or --json",
+        console=console,
+    )
+    console.print(
+        "Each with its 95 % interval. Reference: rank correlation with it. Time, tokens: of one full sequence a "
+        "prompt. Reliability: rank correlation of two measurements; * of a deterministic one, which repeats itself "
+        "exactly, under a reworded prompt. AUC: for a wrong greedy answer.",
+        style="dim",
+    )
     console.print(
         f"Reference: mean of {reference['samples']} full sequences of at most {reference['max_tokens']} tokens "
         f"({reference['mean_tokens']:.0f} on average); its reliability is {_interval(reference['reliability'])} "
@@ -88,7 +96,8 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
     if result["overlap"]:
         console.print(result["overlap"]["text"], soft_wrap=True, markup=False)
     console.print(f"Plot and numbers: {folder}", soft_wrap=True)
-    console.print(result["recommendation"], style="bold", soft_wrap=True)
+    advised = result["recommendation"].startswith("Use ")
+    console.print(result["recommendation"], style="bold" if advised else None, soft_wrap=True)
     if result["pool"] is None:
         console.print("Nothing can be said of curricula: no reward is known. reward_func names one.")
     else:
@@ -97,21 +106,28 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
 
 def _print_curricula(result: dict[str, Any], console: Console) -> None:
     reference, audit = result["reference"], result["config"]["audit"]
-    table = Table(
+    rows = [
+        {
+            "curriculum": one["name"],
+            "groups with a signal": _interval(one["signal_share"]),
+            "steps": "-" if one["expected_steps_ratio"] is None else f"{one['expected_steps_ratio']:.2f}",
+        }
+        for one in sorted(result["curricula"], key=lambda one: -one["signal_share"]["value"])
+    ]
+    rows.append({"curriculum": "best possible", "groups with a signal": _interval(result["best_possible"])})
+    print_rows(
+        rows,
         title=f"Groups of {audit['num_generations']}, of the {audit['curriculum_share']:.0%} of the prompts that a "
         "curriculum takes",
-        caption="[95 % bootstrap interval, of the curricula for all together]. Steps: expected, of those of random "
-        "order, if each group with a signal teaches alike. Best possible: ranked by the answers but for one group a "
-        "prompt, measured on that.",
+        elsewhere="--json",
+        console=console,
     )
-    table.add_column("curriculum")
-    for column in ("groups with a signal", "steps"):
-        table.add_column(column, justify="right")
-    for one in sorted(result["curricula"], key=lambda one: -one["signal_share"]["value"]):
-        steps = one["expected_steps_ratio"]
-        table.add_row(one["name"], _interval(one["signal_share"]), "-" if steps is None else f"{steps:.2f}")
-    table.add_row("best possible", _interval(result["best_possible"]), "")
-    console.print(table)
+    console.print(
+        "Each with its 95 % interval, of the curricula for all together. Steps: expected, of those of random order, "
+        "if each group with a signal teaches alike. Best possible: ranked by the answers but for one group a prompt, "
+        "measured on that.",
+        style="dim",
+    )
     shares = ", ".join(f"{_interval(share)} {name}" for name, share in result["pool"].items())
     console.print(
         f"The pool: {shares} (of {reference['samples']} answers at temperature {reference['temperature']:g} all are "

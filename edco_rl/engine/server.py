@@ -150,9 +150,9 @@ class VLLMServer:
 
     def _wait_until_healthy(self, process: subprocess.Popen, cancelled: threading.Event) -> None:
         deadline = time.monotonic() + self.config.engine_startup_timeout
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))  # what is long comes last
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            progress.add_task(f"Starting vLLM for {self.model} on {self.url} (log: {self.log_path})")
+            progress.add_task(f"Starting vLLM, log {self.log_path}, for {self.model} on {self.url}")
             while not self.is_healthy():
                 if process.poll() is not None:
                     raise EngineStartError(self._failure(f"The vLLM server ended with exit code {process.returncode}"))

@@ -16,7 +16,6 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from transformers import AutoTokenizer
 
 from ..config import DataConfig, EngineConfig, EvaluateConfig
@@ -28,8 +27,9 @@ from ..engine.launch import adapter_engine, check_installed, scoring_engine
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import RewardFunction, default_reward, get_rewards
-from ..statistics import pass_at_k, wilson_interval, with_interval
+from ..statistics import over_prompts, pass_at_k, wilson_interval
 from ..store import write_json
+from ..terminal import print_rows
 from .grading import GradedAnswers, grade_answers
 from .overlap import count_trained_on
 from .provenance import versions
@@ -247,7 +247,7 @@ def _measure(
         measured["pass_at"] = {}
         for k in evaluate.pass_at or []:
             values = pass_at_k(sampled.right[chosen], k)
-            found = with_interval(np.mean, values, confidence_level=level, seed=evaluate.seed, resamples=_RESAMPLES)
+            found = over_prompts(values, level, seed=evaluate.seed, resamples=_RESAMPLES)
             measured["pass_at"][str(k)] = {"value": found.value, "interval": (found.low, found.high)}
     return measured
 
@@ -263,19 +263,16 @@ def _chance(rows: Dataset, judged: NDArray[np.bool_]) -> float | None:
 def print_evaluation(result: dict[str, Any]) -> None:
     """Print an evaluation as a table: all prompts, and each subject."""
     level = f"{result['confidence_level']:.0%}"
-    table = Table(title=f"{result['adapter'] or result['model']} on {result['dataset_name']}")
-    table.add_column("subject")
-    table.add_column("prompts", justify="right")
-    table.add_column(f"greedy accuracy ({level} interval)")
-    for k in result.get("pass_at", {}):
-        table.add_column(f"pass@{k} ({level} interval)")
-    rows = [*result.get("subjects", {}).items(), ("all", result)]
-    for name, measured in rows:
-        cells = [_cell(measured["greedy"]["accuracy"], measured["greedy"]["interval"])]
-        cells += [_cell(entry["value"], entry["interval"]) for entry in measured.get("pass_at", {}).values()]
-        table.add_row(name, str(measured["prompts"]), *cells, style="bold" if measured is result else None)
+    measured = [*result.get("subjects", {}).items(), ("all", result)]
+    rows = [
+        {"subject": name, "prompts": str(part["prompts"])}
+        | {f"greedy accuracy ({level})": _cell(part["greedy"]["accuracy"], part["greedy"]["interval"])}
+        | {f"pass@{k} ({level})": _cell(one["value"], one["interval"]) for k, one in part.get("pass_at", {}).items()}
+        for name, part in measured
+    ]
     console = Console()
-    console.print(table)
+    title = f"{result['adapter'] or result['model']} on {result['dataset_name']}"
+    print_rows(rows, title=title, elsewhere="the file of --output", console=console, bold=[len(rows) - 1])
     for line in _remarks(result):
         console.print(line, soft_wrap=True, markup=False)
 

@@ -65,12 +65,12 @@ def scoring_progress(total: int | None) -> Iterator[tuple[ScoringMeter, Callable
     meter = ScoringMeter()
     columns = (
         TextColumn("Scoring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rates]}"),
         TimeElapsedColumn(),
-        TextColumn("left:"),
+        MofNCompleteColumn(),
         TimeRemainingColumn(),
+        TextColumn("left"),
+        BarColumn(bar_width=10),
+        TextColumn("{task.fields[rates]}"),
     )
     with RichProgress(*columns, console=Console(stderr=True), speed_estimate_period=600) as bar:
         task = bar.add_task("", total=total, rates="")

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from edco_rl.audit.candidates import default_candidates
 from edco_rl.audit.groups import signal_chance
-from edco_rl.audit.report import recommend
+from edco_rl.audit.report import print_report, recommend
 from edco_rl.cli import main
 from edco_rl.config import AuditConfig, EstimatorConfig
 from edco_rl.errors import ConfigurationError
@@ -61,7 +61,11 @@ def test_the_json_lists_every_estimator_with_its_statistics(audited):
             interval = entry[name]
             assert interval["low"] <= interval["value"] <= interval["high"]
         assert entry["relative_tokens"]["low"] <= entry["relative_tokens"]["value"]
-    assert result["prompts"] == 12 and result["recommendation"].startswith("Use ")
+    # Advice says nothing that the table does not.
+    sure = [entry["label"] for entry in result["estimators"] if entry["reference_correlation"]["low"] > 0]
+    sure = sure if result["reference"]["ceiling"] > 0 else []
+    words = ("No estimator", *(f"Use {label}: " for label in sure))
+    assert result["prompts"] == 12 and result["recommendation"].startswith(words)
     assert result == json.loads((folder / "audit.json").read_text())
     assert (folder / "audit.svg").read_text().lstrip().startswith("<?xml")
 
@@ -216,7 +220,28 @@ def test_without_a_reward_nothing_is_known_of_answers(tiny_model_path, tmp_path)
     assert result["reward"] is result["wrong_answers"] is None
     assert result["pool"] is result["curricula"] is result["best_possible"] is result["advice"] is None
     assert {entry["wrong_answer_auc"]["value"] for entry in result["estimators"]} == {None}
-    assert result["recommendation"].startswith("Use ")
+    assert result["recommendation"].startswith(("Use ", "No estimator can be recommended: "))
+
+
+def test_each_row_of_the_tables_is_one_line_at_eighty_columns(audited, capsys, monkeypatch):
+    result, folder = audited
+    monkeypatch.setenv("COLUMNS", "80")
+    print_report(result, folder)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line[:1] in "│┃"]
+    assert max(map(len, rows)) <= 80
+    for name in (*(entry["label"] for entry in result["estimators"]), *(one["name"] for one in result["curricula"])):
+        assert [line for line in rows if line.startswith((f"│{name} ", f"│{name}│")) and "]" in line], name
+    assert any(line.startswith("Too wide for here: ") for line in lines)
+
+
+def test_without_a_reference_that_agrees_with_itself_nothing_is_advised():
+    entries = [entry("a", 0.5, 0.04)]
+    for ceiling in (0.0, float("nan")):
+        sentence = recommend({"reference": {"ceiling": ceiling}, "estimators": entries}, cost_limit=0.05)
+        assert sentence.startswith("No estimator can be recommended: the reference does not agree with itself")
+    sentence = recommend({"reference": {"ceiling": 0.9}, "estimators": [entry("a", 0.05, 0.04)]}, cost_limit=0.05)
+    assert "by chance alone (rank correlation 0.05 [-0.05, 0.15])" in sentence and "Use" not in sentence
 
 
 def test_held_out_prompts_that_are_in_the_data_set_are_counted(tiny_model_path, tmp_path):
