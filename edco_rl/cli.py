@@ -75,6 +75,12 @@ def _make(parser: Parser, arguments: list[str]) -> tuple[Any, ...]:
     return parser.make(settings)
 
 
+def _say_what_takes_seconds() -> None:
+    from .terminal import tell
+
+    tell("Loading torch, transformers and TRL ...")
+
+
 def _parser(prog: str, classes: Sequence[type]) -> Parser:
     return Parser(prog, [Group(_TITLES.get(one, "settings"), one) for one in classes])
 
@@ -84,6 +90,7 @@ def _calls(name: str, path: str) -> Command:
 
     def run(prog: str, arguments: list[str]) -> None:
         parsed = _make(_parser(prog, SETTINGS[name]), arguments)
+        _say_what_takes_seconds()
         pkgutil.resolve_name(path)(*parsed)
 
     return run
@@ -102,6 +109,8 @@ def _train(prog: str, arguments: list[str]) -> None:
     about = "Train with a curriculum: METHOD --help lists the settings, which come from --config FILE.yaml and flags."
     method = METHODS[_choose(prog, about, "method", {one.name: one.summary for one in METHODS.values()}, arguments)]
     parsed = _make(method_parser(method, f"{prog} {method.name}"), arguments[1:])
+
+    _say_what_takes_seconds()
 
     from .runs.settings import RunSettings
 
@@ -122,19 +131,23 @@ def _train(prog: str, arguments: list[str]) -> None:
 def _benchmark(prog: str, arguments: list[str]) -> None:
     [benchmark] = _make(_parser(prog, SETTINGS["benchmark"]), arguments)
 
-    from .benchmark.cells import make_cells
+    from .benchmark.cells import left_out, make_cells
 
-    for cell in make_cells(benchmark):
+    cells = make_cells(benchmark)
+    for cell in cells:
         cell.check()
+    for sentence in left_out(cells, benchmark.recipe):
+        print(sentence, file=sys.stderr)
+    _say_what_takes_seconds()
 
     from .benchmark.matrix import run_benchmark
     from .report import print_matrix
 
-    cells = run_benchmark(benchmark)
+    done = run_benchmark(benchmark)
     print_matrix(benchmark.output_dir)
-    failed = sum(cell["status"] == "failed" for cell in cells)
+    failed = sum(cell["status"] == "failed" for cell in done)
     if failed:
-        raise EdcoRLError(f"{failed} of {len(cells)} cells failed; error.txt in their folders says why.")
+        raise EdcoRLError(f"{failed} of {len(done)} cells failed; error.txt in their folders says why.")
 
 
 def _report(prog: str, arguments: list[str]) -> None:

@@ -42,6 +42,11 @@ class Method:
     trainer: str
     run: str
 
+    @property
+    def with_groups(self) -> bool:
+        """Whether it learns from groups of rollouts and their rewards."""
+        return self.run == _REWARDS
+
     def load(self, part: Literal["script", "training", "curriculum", "trainer", "run"]) -> Any:
         """The class or function one of its import paths leads to."""
         return pkgutil.resolve_name(getattr(self, part))

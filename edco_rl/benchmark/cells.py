@@ -1,6 +1,8 @@
 """The cells of a benchmark: what each runs, from the matrix's settings to a method's own."""
 
+import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ CELLS_FOLDER = "cells"
 _STEPLESS_SCHEDULES = ("constant", "constant_with_warmup")
 # A budget of tokens or seconds ends a cell; this is the most steps it can take.
 _MOST_STEPS = 1_000_000
+# Settings that only say something of groups of rollouts.
+_OF_GROUPS = frozenset({"gates", "gate_kwargs", "gate_max_refills", "gate_if_short", "curriculum_fallback"})
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Cell:
             Settings by the names of `edco-rl train`.
         target_accuracy (`float`, *optional*):
             Accuracy whose cost is compared on this task.
+        left_out (`tuple[str, ...]`, *optional*):
+            Settings of the recipe that the method does not know, and others do.
     """
 
     task: str
@@ -47,6 +53,7 @@ class Cell:
     trainer: str
     values: dict[str, Any]
     target_accuracy: float | None
+    left_out: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -95,8 +102,8 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
             each other.
     """
     assert not isinstance(benchmark.settings, str)  # the configuration has parsed it
-    recipe = _read_recipe(benchmark.recipe)
-    shared = {**recipe, **(benchmark.settings or {})}
+    recipe, settings = _read_recipe(benchmark.recipe), benchmark.settings or {}
+    shared = {**recipe, **settings}
     methods = _methods(benchmark)
     curricula = {name: _curriculum(name, values) for name, values in _curricula(benchmark, shared).items()}
     if benchmark.baseline not in curricula and len(curricula) > 1:
@@ -107,16 +114,36 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
     for seed, task, method, curriculum in itertools.product(benchmark.seeds, tasks, methods, curricula):
         if curricula[curriculum].get(method) is False:
             continue
-        layers = (shared, tasks[task], methods[method], tasks[task].get(method), curricula[curriculum])
-        values: dict[str, Any] = {}
+        layers = (settings, tasks[task], methods[method], tasks[task].get(method), curricula[curriculum])
+        own: dict[str, Any] = {}
         for layer in (*layers, curricula[curriculum].get(method)):
-            values |= {name: value for name, value in (layer or {}).items() if name not in method_names}
+            own |= {name: value for name, value in (layer or {}).items() if name not in method_names}
+        trainer = own.pop("method", method)
+        unknown = [name for name in recipe if name not in own and _is_of_others(name, trainer)]
+        values = {name: value for name, value in recipe.items() if name not in (*unknown, *method_names)} | own
         values.pop("output_dir", None)  # of a recipe
-        trainer = values.pop("method", method)
         target = values.pop("target_accuracy", benchmark.target_accuracy)
         values |= {"seed": seed, **_budget(benchmark, values)}
-        cells.append(Cell(task, method, curriculum, seed, trainer, values, target))
+        cells.append(Cell(task, method, curriculum, seed, trainer, values, target, tuple(unknown)))
     return cells
+
+
+def left_out(cells: Sequence[Cell], recipe: str | None) -> list[str]:
+    """What is to be said of settings of a recipe that methods do not know, one sentence a method."""
+    found = {cell.trainer: ", ".join(cell.left_out) for cell in cells if cell.left_out}
+    return [f"{trainer} does not know {names} of {recipe}: left out for it." for trainer, names in found.items()]
+
+
+def _is_of_others(name: str, trainer: str) -> bool:
+    """Whether a setting is none of a method's, but one of another method's; one of none is a mistake to be told."""
+    mine, *others = (_settings_of(one) for one in (trainer, *METHODS) if one in METHODS)
+    return name not in mine and any(name in other for other in others)
+
+
+@functools.cache
+def _settings_of(method: str) -> frozenset[str]:
+    known = frozenset(method_parser(METHODS[method], method).fields)
+    return known if METHODS[method].with_groups else known - _OF_GROUPS
 
 
 def _read_recipe(path: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from edco_rl.benchmark.cells import make_cells
+from edco_rl.benchmark.cells import left_out, make_cells
 from edco_rl.cli import main
 from edco_rl.config import BenchmarkConfig
 from edco_rl.curriculum import Strategy
@@ -81,6 +81,26 @@ def test_a_strategy_with_gates_and_a_recipe_are_short_to_write(tmp_path):
     assert cells[0].settings(tmp_path / "cell").training.output_dir == str(tmp_path / "cell")
     cells = make_cells(BenchmarkConfig(recipe=str(recipe), methods=["sft"]))
     assert [cell.curriculum for cell in cells] == ["random", "mopps"]
+
+
+def test_a_recipe_of_one_method_run_with_another_loses_what_that_does_not_know_and_it_is_said(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    values = {"dataset_name": "reasoning_gym:gcd", "max_steps": 7, "num_generations": 4, "gates": ["equal_rewards"]}
+    recipe.write_text(yaml.safe_dump({**values, "learning_rate": 1e-5}))
+    chosen = {"methods": ["grpo", "sft"], "curricula": ["random"], "recipe": str(recipe)}
+    cells = make_cells(BenchmarkConfig(**chosen))
+    grpo, sft = (cell.values for cell in cells)
+    assert grpo["num_generations"] == 4 and grpo["gates"] == ["equal_rewards"] and grpo["learning_rate"] == 1e-5
+    assert not {"num_generations", "gates"} & set(sft) and sft["learning_rate"] == 1e-5
+    assert left_out(cells, "r.yaml") == ["sft does not know gates, num_generations of r.yaml: left out for it."]
+    # What was set for the benchmark itself stays, and is refused; so is what no method knows.
+    for settings, wrong in (({"num_generations": 4}, "num_generations"), ({"learning_rat": 1e-5}, "learning_rat")):
+        *_, cell = make_cells(BenchmarkConfig(**chosen, settings=settings))
+        with pytest.raises(ConfigurationError, match=f"has no setting '{wrong}'"):
+            cell.check()
+    recipe.write_text(yaml.safe_dump({**values, "learning_rat": 1e-5}))
+    with pytest.raises(ConfigurationError, match=r"has no setting 'learning_rat'.*learning_rate"):
+        make_cells(BenchmarkConfig(**chosen))[1].check()
 
 
 def test_a_budget_ends_a_cell_by_its_unit():
