@@ -13,7 +13,6 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from pyarrow.types import is_floating, is_integer
 from torch.utils.data import DataLoader
-from transformers import ProgressCallback
 
 from ..config import CurriculumConfig, EngineConfig, engine_of_trl
 from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Outcomes, Pool
@@ -29,8 +28,9 @@ from .engine_mixin import EngineMixin
 from .given import check_arguments, check_conversations, check_rows_kept, given_arguments, warn_of_samplers
 from .memory import keep_freed_memory
 from .model_card import ModelCardMixin
+from .panels import panels
 from .pass_order import seedable_sampler_order
-from .progress import CurriculumProgressCallback
+from .progress import show_progress
 from .rounds import RoundsMixin
 from .scoring_mixin import SCORED_COLUMNS, ScoringMixin
 from .stopwatch import Stopwatch
@@ -189,9 +189,9 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
             world_size=self.accelerator.num_processes,
             settings=batch_settings(self.args),
         )
-        self.add_callback(CurriculumCallback(self, config.curriculum_interval))
-        if self.pop_callback(ProgressCallback) is not None:
-            self.add_callback(CurriculumProgressCallback)
+        for callback in (CurriculumCallback(self, config.curriculum_interval), *panels(self)):
+            self.add_callback(callback)
+        show_progress(self)
 
     def _column(self, name: str) -> Sequence[Any] | NDArray[Any]:
         """A column of the training set, or `prompt_length`: the tokens of each prompt."""

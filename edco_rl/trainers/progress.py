@@ -28,3 +28,9 @@ class CurriculumProgressCallback(ProgressCallback):
             postfix = format_postfix(logs or {})
             if postfix:
                 self.training_bar.set_postfix_str(postfix)
+
+
+def show_progress(trainer: Any) -> None:
+    """Put this bar in the place of transformers', unless that was switched off."""
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(CurriculumProgressCallback)
