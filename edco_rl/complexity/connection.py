@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ComplexityConfig, EngineConfig
+from ..engine.client import EngineClient
 from ..engine.http import KEY_VARIABLE, is_loopback
-from ..engine.server import VLLMServer
 from ..engine.server_arguments import SERVED_MODEL_NAME
 from ..errors import ConfigurationError
 from ..models import check_model_path
@@ -34,6 +34,8 @@ _NO_EFFECT_ON_ANSWERS = (
 class TeacherConnection:
     """Opens the teacher of a configuration; a server is started when the first question has no reply yet.
 
+    It is looked after as a trainer's: one that dies or hangs is started again, and waited for.
+
     Where the teacher is the student itself, as it was before training, the student's own server answers.
 
     Args:
@@ -54,7 +56,7 @@ class TeacherConnection:
         self.student = student
         self.log_path = folder / "teacher.log"
         self.kept = KeptReplies(Path(config.teacher_cache or folder / REPLIES_FOLDER).expanduser())
-        self._server: VLLMServer | None = None
+        self._server: EngineClient | None = None
         self._key = "none"
         self.model = config.teacher_model or ""
         self.identity: dict[str, Any] = {}
@@ -91,15 +93,16 @@ class TeacherConnection:
             config = replace(
                 self.engine, engine_mode="server", engine_url=None, engine_port=0, engine_transport="auto"
             )
-            self._server = VLLMServer(self.model, config, self.log_path)
-            self._server.start()
+            self._server = EngineClient.open(self.model, config, rank=0, log_path=self.log_path)
+            assert self._server is not None
+        self._server.again_if_lost(self._server.weight_version)
         return f"{self._server.url}/v1"
 
     def close(self) -> None:
         """Stop a server that was started here; it is started again when it is needed."""
         server, self._server = self._server, None
         if server is not None:
-            server.stop()
+            server.close()
 
 
 def _key(variable: str, url: str) -> str:

@@ -85,11 +85,13 @@ class Student:
         return engine
 
     def url(self) -> str | None:
-        """Where a server answers with the base's weights; `None` where there is none."""
+        """Where a server answers with the base's weights, once one that was lost does so again; `None` without one."""
         if self.config.engine_mode != "server":
             return None
         self.serving()
-        return self._open()[1].url
+        engine = self._open()[1]
+        engine.again_if_lost(engine.weight_version)
+        return engine.url
 
     def lend(self) -> EngineConfig:
         """Engine settings for a trainer: a server started here is lent, any other engine released before.

@@ -67,7 +67,8 @@ class Teacher:
 
     Args:
         url (`Callable[[], str]`):
-            Gives the base URL, as `http://localhost:8000/v1`, when there is something to ask.
+            Gives the base URL, as `http://localhost:8000/v1`, when there is something to ask. Called again, from other
+            threads, where the endpoint cannot be reached: it may wait for one that comes back.
         model (`str`):
             Name of the model there.
         identity (`Any`):
@@ -203,6 +204,10 @@ class Teacher:
                 pace.hold(pause)
             except APIConnectionError as error:
                 problem = type(error).__name__
+                try:
+                    await asyncio.to_thread(self.url)
+                except EdcoRLError as gone:
+                    raise PermissionError(str(gone)) from error
             except UnreadableReplyError as error:
                 problem = str(error)
         return problem

@@ -132,6 +132,10 @@ class EvaluateConfig(Checked):
     reward_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments of the reward, by its name: {length: {maximum: 256}}."}
     )
+    reward_timeout: Positive | None = field(
+        default=None,
+        metadata={"help": "Seconds that a call of the reward may take, which judges up to 256 prompts' answers."},
+    )
     max_completion_length: Count = field(default=256, metadata={"help": "Most tokens of an answer."})
     samples: Whole = field(
         default=0, metadata={"help": "Answers sampled a prompt for pass@k, beside the greedy one; 0 leaves that out."}

@@ -228,6 +228,6 @@ class CurriculumConfig(EstimatorConfig):
         metadata={
             "help": "Seconds that a call of a reward function may take, which judges all completions a process has "
             "made for a generation batch. Completions that take as long alone go without a reward, and their prompts "
-            "into quarantine. By default there is no limit."
+            "into quarantine. One that takes as long for held-out answers ends the run. By default there is no limit."
         },
     )

@@ -220,6 +220,7 @@ def _answer(
                 rows.select(part),
                 reward,
                 sampling=runs[run],
+                timeout=evaluate.reward_timeout,
             )
         )
     joined = [GradedAnswers(*map(np.concatenate, zip(*answers, strict=True))) for answers in graded]

@@ -41,6 +41,7 @@ def grade_answers(
     reward: RewardFunction,
     *,
     sampling: Sampling,
+    timeout: float | None = None,
 ) -> GradedAnswers:
     """Let a model answer prompts, and grade the answers.
 
@@ -53,6 +54,8 @@ def grade_answers(
             As in [`grade`].
         sampling (`Sampling`):
             How prompts are answered.
+        timeout (`float`, *optional*):
+            As in [`grade`].
 
     Raises:
         ConfigurationError: A prompt is longer than the engine takes.
@@ -60,11 +63,16 @@ def grade_answers(
     rows = dataset.to_list()
     prompts = tokenizer.prompts(rows)
     check_prompts_fit(rows, prompts, sampling.max_tokens, backend.max_model_len(), "an answer of")
-    return grade(backend.generate(prompts, sampling), tokenizer.tokenizer, dataset, reward)
+    return grade(backend.generate(prompts, sampling), tokenizer.tokenizer, dataset, reward, timeout=timeout)
 
 
 def grade(
-    groups: Sequence[Sequence[Completion]], tokenizer: Any, dataset: Dataset, reward: RewardFunction | None
+    groups: Sequence[Sequence[Completion]],
+    tokenizer: Any,
+    dataset: Dataset,
+    reward: RewardFunction | None,
+    *,
+    timeout: float | None = None,
 ) -> GradedAnswers:
     """Grade answers to prompts.
 
@@ -77,10 +85,12 @@ def grade(
             Rows with a column `prompt` and those the reward needs.
         reward (`RewardFunction`, *optional*):
             A reward of 1 or more is a right answer. Without one, nothing is known of any answer.
+        timeout (`float`, *optional*):
+            Seconds that a call of the reward may take. By default there is no limit.
 
     Raises:
         NotFiniteError: A log-probability of an answer is not finite.
-        RewardError: The reward function fails, or gives what is no finite number.
+        RewardError: The reward function fails, takes too long, or gives what is no finite number.
     """
     shape = len(groups), len(groups[0])
     answers = [answer for group in groups for answer in group]
@@ -96,7 +106,8 @@ def grade(
             for prompt, text in zip(repeated["prompt"], texts, strict=True)
         ]
         columns = {name: repeated[name] for name in repeated.column_names if name not in ("prompt", "completion")}
-        rewards = checked(reward)(prompts=repeated["prompt"], completions=completions, completion_ids=ids, **columns)
+        judge = checked(reward, timeout=timeout)
+        rewards = judge(prompts=repeated["prompt"], completions=completions, completion_ids=ids, **columns)
     earned = np.array(rewards, dtype=np.float64).reshape(shape)
     return GradedAnswers(
         right=np.where(np.isnan(earned), np.nan, earned >= 1.0),

@@ -79,10 +79,16 @@ class HeldOut:
             for chosen in [judged & (subjects == name)]
         }
 
-    def measure(self, trainer: Any) -> NDArray[np.float64] | None:
+    def measure(self, trainer: Any, timeout: float | None = None) -> NDArray[np.float64] | None:
         """What the trainer's weights earn on each prompt, shape (P,); `None` where there is nothing to measure.
 
         A collective: called on every rank, `None` on all but the first.
+
+        Args:
+            trainer (`Trainer`):
+                A trainer with a curriculum.
+            timeout (`float`, *optional*):
+                Seconds that a call of the reward may take.
         """
         if self.rows is None or self.reward is None:
             return None
@@ -96,6 +102,7 @@ class HeldOut:
                     self.rows,
                     self.reward,
                     sampling=Sampling(self.max_tokens, temperature=0.0),
+                    timeout=timeout,
                 )
         return (graded.right if self.metric == "accuracy" else graded.rewards)[:, 0]
 

@@ -57,7 +57,7 @@ def train_and_measure(
             trainer,
             folder,
             about | {"max_steps": args.max_steps, "held_out_subjects": held_out.subjects()},
-            lambda: held_out.measure(trainer),
+            lambda: held_out.measure(trainer, settings.curriculum.reward_timeout),
             every=run.held_out_every,
             stop_after_tokens=run.stop_after_tokens,
             stop_after_seconds=run.stop_after_seconds,

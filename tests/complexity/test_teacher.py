@@ -6,18 +6,25 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+import requests
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edco_rl import EngineConfig
 from edco_rl.complexity.budget import retry_after
+from edco_rl.complexity.connection import TeacherConnection
 from edco_rl.complexity.reasoning import chains_of_teacher, count
 from edco_rl.complexity.replies import KeptReplies, Reply, UnreadableReplyError, parse_reply
+from edco_rl.complexity.student import Student
 from edco_rl.complexity.teacher import Teacher
 from edco_rl.config import ComplexityConfig
+from edco_rl.engine import client as client_module
+from edco_rl.engine.supervisor import Supervisor
 from edco_rl.errors import ConfigurationError
 from edco_rl.rewards import multiple_choice_reward
 
+from ..engine.own_server import StandInServer
 from .conftest import question_rows
 
 QUESTION = [{"role": "user", "content": "Question 1."}]
@@ -242,3 +249,27 @@ def test_a_retry_after_is_seconds_or_a_date():
     assert retry_after("2.5") == 2.5 and retry_after(None) == retry_after("soon") == retry_after("-3") == 0
     assert retry_after("nan") == retry_after("inf") == 0
     assert 27 < retry_after(format_datetime(soon, usegmt=True)) <= 30
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["its own", "the student's"])
+@pytest.mark.parametrize(("restarts", "status"), [(1, "right"), (0, "pending")])
+def test_a_server_of_the_teacher_that_dies_is_started_again_and_the_question_asked_again(
+    tiny_model_path, tmp_path, monkeypatch, own, restarts, status
+):
+    monkeypatch.setattr(client_module, "VLLMServer", StandInServer)
+    monkeypatch.setattr(Supervisor, "interval", 0.05)
+    model = tiny_model_path
+    config = ComplexityConfig(teacher="server", teacher_model=model, teacher_backoff=0.1, teacher_concurrency=1)
+    engine = EngineConfig(engine_max_restarts=restarts)
+    student = Student("another" if own else model, engine, None, tmp_path / "engine.log")
+    connection = TeacherConnection(config, engine, student, tmp_path)
+    try:
+        teacher = connection.open()
+        url = teacher.url().removesuffix("/v1")
+        requests.post(f"{url}/fault", json=[["die"]], timeout=5).raise_for_status()
+        [chain], asked = chains_of_teacher(question_rows(1), teacher, config, multiple_choice_reward)
+        assert chain.status == status and asked.sent == 1 + restarts
+        assert restarts or "was ended by SIGKILL, after 0 restarts" in asked.stopped
+    finally:
+        connection.close()
+        student.close()

@@ -37,6 +37,9 @@ def completion(index, prompt, body):
     }
 
 
+_FAULTY = ("/v1/completions", "/v1/chat/completions", "/update_weights")
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     version = "default"
@@ -77,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             Handler.faults += body
             self.answer({})
             return
-        if Handler.faults and self.path in ("/v1/completions", "/update_weights") and self.have_fault():
+        if Handler.faults and self.path in _FAULTY and self.have_fault():
             return
         if self.path == "/finish_weight_update":
             Handler.version = body["weight_version"]
@@ -90,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/completions":
             choices = [(prompt, n) for prompt in body["prompt"] for n in range(body.get("n", 1))]
             self.answer({"choices": [completion(i, prompt, body) for i, (prompt, _) in enumerate(choices)]})
+        elif self.path == "/v1/chat/completions":
+            self.answer({"choices": [{"message": {"content": "Answer: A"}, "finish_reason": "stop"}]})
         else:
             self.answer({})
 

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -33,3 +35,14 @@ def test_a_reward_that_is_no_number_is_refused_with_its_prompt(tiny_model_path, 
     rows = Dataset.from_dict({"prompt": ["1 + 1 =", "2 + 2 ="], "id": ["a", "b"]})
     with pytest.raises(RewardError, match=rf"'doubtful' gave {wrong} .*'b'.*'2 \+ 2 ='.*'4'"):
         grade([answers(tokenizer, "2"), answers(tokenizer, "4")], tokenizer, rows, doubtful)
+
+
+def test_a_reward_that_takes_too_long_for_an_answer_is_refused_with_its_prompt(tiny_model_path):
+    def slow(completions, **kwargs):
+        time.sleep(60 if "4" in completions else 0)
+        return [1.0] * len(completions)
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_path)
+    rows = Dataset.from_dict({"prompt": ["1 + 1 =", "2 + 2 ="], "id": ["a", "b"]})
+    with pytest.raises(RewardError, match=r"'slow' took longer than 0.2 s for .*'b'.*'4'. That is the reward_timeout"):
+        grade([answers(tokenizer, "2"), answers(tokenizer, "4")], tokenizer, rows, slow, timeout=0.2)
