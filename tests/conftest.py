@@ -1,6 +1,5 @@
 """Fixtures shared by all tests: a small real tokenizer and model, and one vLLM server for the whole session."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import settings
+
+from tests.tiny_model import make_tiny_model
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -30,39 +31,7 @@ def model_path() -> str:
 @pytest.fixture(scope="session")
 def tiny_model_path(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Llama of two layers and random weights with the first tokens of the real tokenizer: trains in milliseconds."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    path = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=TINY_VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(path)
-    save_short_tokenizer(model_path, path)
-    return str(path)
-
-
-def save_short_tokenizer(model_path: str, path: Path) -> None:
-    """The tokenizer without the merges that make its later tokens; read in a tenth of the time."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model_path)
-    tokenizer.save_pretrained(path)
-    whole = json.loads(tokenizer.backend_tokenizer.to_str())
-    model = whole["model"]
-    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < TINY_VOCABULARY}
-    model["merges"] = [pair for pair in model["merges"] if "".join(pair) in model["vocab"]]
-    (path / "tokenizer.json").write_text(json.dumps(whole))
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"), model_path, vocabulary=TINY_VOCABULARY)
 
 
 @pytest.fixture

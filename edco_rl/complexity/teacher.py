@@ -46,7 +46,7 @@ class Asked:
         stopped (`str`, *optional*):
             Why they were not.
         refused (`bool`):
-            Whether that was the endpoint's refusal to answer anything: who asks, or for which model, is wrong.
+            Whether it will answer nothing: who asks, or for which model, is wrong, or its server is gone for good.
         sent (`int`):
             Requests sent, repeated ones included.
     """

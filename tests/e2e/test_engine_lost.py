@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from edco_rl.engine.processes import session_of, shared_memory_of
+from tests.tiny_model import make_tiny_model
 
 from .conftest import TOLERANCE
 
@@ -50,19 +49,9 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
-def small_model(model_path, tmp_path):
-    """Random weights that vLLM serves: its CPU kernels take no heads as small as those of the tests' tiniest model."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(**sizes, num_key_value_heads=1, vocab_size=49152, tie_word_embeddings=True)
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
-    AutoTokenizer.from_pretrained(model_path).save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
-
-
 @pytest.mark.slow
-def test_a_killed_server_comes_back_with_its_weights_and_a_killed_trainer_leaves_nothing(small_model, tmp_path):
+def test_a_killed_server_comes_back_with_its_weights_and_a_killed_trainer_leaves_nothing(model_path, tmp_path):
+    small_model = make_tiny_model(tmp_path / "model", model_path, hidden_size=128)
     command = [sys.executable, "-c", TRAINER, small_model, str(tmp_path / "engine.log")]
     trainer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +25,7 @@ from edco_rl.engine.vllm_gate import OPEN_ROUTES
 from edco_rl.engine.weights.adapter import AdapterTransport
 from edco_rl.engine.weights.file import FileTransport
 
+from ..engine.wrong_pushes import push_foreign_files, wrong_weights
 from .conftest import TOLERANCE, largest_difference
 
 pytestmark = pytest.mark.engine
@@ -77,22 +77,6 @@ def test_a_version_that_does_not_match_names_both(client, model, monkeypatch):
         transport.push(list(model.named_parameters()), 42)
 
 
-def wrong_weights(right):
-    """What must not be taken, and what is said of it."""
-    names = list(right)
-    some = right[names[3]].clone()
-    some.view(-1)[5] = float("nan")
-    return {
-        "misses parameters of the model: .* and 133 more": dict(list(right.items())[: len(names) // 2]),
-        "misses parameters of the model: .* and 268 more": {names[0]: right[names[0]]},
-        "misses parameters of the model: .* and 269 more": {},
-        f"{names[3]} has values that are not finite": right | {names[3]: some},
-        rf"{names[3]} has shape \(1, 576\); the model's has \(192, 576\)": right | {names[3]: right[names[3]][:1]},
-        "has parameters the model has not: model.layers.30.norm.weight": right
-        | {"model.layers.30.norm.weight": torch.ones(3)},
-    }
-
-
 def test_a_push_is_taken_whole_or_not_at_all(client, model, prompts):
     transport = FileTransport(client, EngineConfig())
     transport.connect()
@@ -115,29 +99,7 @@ def test_a_push_is_taken_whole_or_not_at_all(client, model, prompts):
 
 
 def test_a_server_reads_nothing_but_files_of_its_folder(client):
-    folder = exchange_folder(None)
-    outside, answers = folder.parent / "edco_rl_outside.safetensors", set()
-    makers = (os.mkfifo, os.mkdir, lambda path: os.symlink(outside, path), lambda path: os.link(outside, path))
-    try:
-        outside.touch(mode=0o600)
-        for make in makers:
-            with tempfile.TemporaryDirectory(dir=folder) as own:
-                push, inside = Path(own).name, Path(own) / "weights.safetensors"
-                make(inside)
-                names = [
-                    f"{push}/{inside.name}",
-                    str(inside),
-                    str(outside),
-                    f"../{outside.name}",
-                    "../absent.safetensors",
-                ]
-                for name in [*names, f"{push}/../../{outside.name}", "/etc/passwd", f"{push}/absent.safetensors"]:
-                    client.start_weight_update()
-                    with pytest.raises(EngineError) as refused:
-                        client.update_weights({"file": name, "checksums": {}})
-                    answers.add(str(refused.value))
-    finally:
-        outside.unlink()
+    answers = push_foreign_files(client, exchange_folder(None))
     assert len(answers) == 1 and "No file of that name in the exchange folder" in answers.pop()
 
 

@@ -5,8 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from edco_rl import ConfigurationError, CurriculumConfig
 from edco_rl.store import (
@@ -14,10 +13,9 @@ from edco_rl.store import (
     begin_checkpoint,
     check_checkpoint,
     finish_checkpoint,
-    read_state,
-    write_state,
 )
 
+from .alterations import ALTERATIONS
 from .support import TRAINERS, sums
 
 CONFIG = CurriculumConfig(strategy="random", curriculum_interval=2)
@@ -45,78 +43,7 @@ def trainer(tiny_model_path, tmp_path_factory):
     return make(tiny_model_path, tmp_path_factory.mktemp("other"))
 
 
-def remove(path):
-    path.unlink()
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def with_torch(change):
-    def alter(path):
-        state = torch.load(path, weights_only=False)  # states of NumPy's generator are in it, too
-        change(state)
-        torch.save(state, path)
-
-    return alter
-
-
-def not_a_number(path):
-    tensors = load_file(path)
-    next(iter(tensors.values())).view(-1)[0] = torch.nan
-    save_file(tensors, path, {"format": "pt"})
-
-
-def with_json(*keys, value):
-    def alter(path):
-        whole = part = json.loads(path.read_text())
-        for key in keys[:-1]:
-            part = part[key]
-        part[keys[-1]] = value
-        path.write_text(json.dumps(whole))
-
-    return alter
-
-
-def with_state(*keys, value):
-    def alter(path):
-        whole = part = read_state(path.with_suffix(".json"))
-        for key in keys[:-1]:
-            part = part[key]
-        part[keys[-1]] = value
-        write_state(path.with_suffix(".json"), whole)
-
-    return alter
-
-
-@pytest.mark.parametrize(
-    ("name", "alter", "message"),
-    [
-        ("optimizer.pt", remove, "has no optimizer.pt"),
-        ("optimizer.pt", cut, "its optimizer or learning-rate schedule cannot be read"),
-        ("optimizer.pt", with_torch(lambda s: s["state"][0]["exp_avg"].fill_(torch.inf)), "exp_avg must hold finite"),
-        ("optimizer.pt", with_torch(lambda s: s["state"][0].update(exp_avg=torch.ones(3))), "exp_avg is not of shape"),
-        ("scheduler.pt", with_torch(lambda s: s.update(last_epoch=10**9)), "schedule is at step 1000000000 of 2"),
-        ("rng_state.pth", remove, "has no rng_state.pth"),
-        ("rng_state.pth", cut, "its random state cannot be read"),
-        ("model.safetensors", cut, "its model cannot be read"),
-        ("model.safetensors", not_a_number, "numbers that are not finite"),
-        ("curriculum", with_state("step", value=1), "step is 1, and the rest of the checkpoint is of step 2"),
-        ("curriculum", with_state("sampler", "uses_left", value=10**9), "sampler.uses_left must be a whole number"),
-        (
-            "curriculum",
-            with_state("curriculum", "visits", 1, value=-3),
-            r"curriculum\.visits\[1\] must be a whole number from 0 to 1073741824; got -3",
-        ),
-        ("curriculum.json", with_json("step", value=1), "curriculum.safetensors does not belong to"),
-        ("curriculum.safetensors", cut, "curriculum.json with curriculum.safetensors cannot be read"),
-        ("curriculum.safetensors", remove, "curriculum.json with curriculum.safetensors cannot be read"),
-        ("trainer_state.json", remove, "trainer_state.json is missing"),
-        ("trainer_state.json", with_json("global_step", value=-1), "global_step cannot be '-1'"),
-        ("trainer_state.json", with_json("log_history", value=7), "log_history cannot be '7'"),
-    ],
-)
+@pytest.mark.parametrize(("name", "alter", "message"), ALTERATIONS)
 def test_an_altered_checkpoint_is_refused_by_file_and_reason(saved, trainer, tmp_path, name, alter, message):
     altered = tmp_path / "altered"
     shutil.copytree(saved / "checkpoint-2", altered)
