@@ -32,7 +32,7 @@ def wrong_weights(right):
 
 
 def push_foreign_files(client, folder):
-    """Name pipes, links, folders, and paths out of the exchange folder in pushes; what was answered, without repeats."""
+    """Name pipes, links, folders, and paths out of the exchange folder in pushes; what was answered, each once."""
     outside, answers = folder.parent / f"edco_rl_outside-{os.getpid()}.safetensors", set()
     makers = (os.mkfifo, os.mkdir, lambda path: os.symlink(outside, path), lambda path: os.link(outside, path))
     try:

@@ -1,0 +1,77 @@
+"""A process between a client and a real server, which has the faults it is told to have.
+
+Run as `python -m tests.benchmarks.faults.proxy PORT TARGET`. Like the stand-in server, whose faults it has, it imports
+nothing of `edco_rl`; a further fault, `["change", NAME]`, changes the answer to a completion.
+"""
+
+import json
+import math
+import sys
+import urllib.error
+import urllib.request
+from http.server import ThreadingHTTPServer
+
+from tests.engine.stand_in_server import Handler
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _first(answer):
+    return answer["choices"][0]
+
+
+def _logprobs(answer):
+    return _first(answer)["logprobs"]["token_logprobs"]
+
+
+CHANGES = {
+    "NaN": lambda answer: _logprobs(answer).__setitem__(0, math.nan),
+    "positive": lambda answer: _logprobs(answer).__setitem__(0, 0.5),
+    "vocabulary": lambda answer: _first(answer)["token_ids"].__setitem__(0, 10**6),
+    "missing": lambda answer: answer["choices"].pop(),
+    "twice": lambda answer: answer["choices"][-1].update(index=_first(answer)["index"]),
+    "shorter": lambda answer: _first(answer)["token_ids"].pop(),
+    "another prompt": lambda answer: _first(answer)["prompt_token_ids"].append(1),
+    "empty": lambda answer: answer.clear(),
+}
+
+
+class Forwarding(Handler):
+    """Sends requests on to `target`."""
+
+    target = ""
+
+    def do_GET(self):  # noqa: N802
+        self.forward()
+
+    def do_POST(self):  # noqa: N802
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path == "/fault":
+            Handler.faults += json.loads(body)
+            self.answer({})
+        elif self.path not in ("/v1/completions", "/update_weights") or not Handler.faults:
+            self.forward(body)
+        elif Handler.faults[0][0] == "change":
+            self.forward(body, CHANGES[Handler.faults.pop(0)[1]])
+        elif not self.have_fault():
+            self.forward(body)
+
+    def forward(self, body=None, change=None):
+        headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
+        request = urllib.request.Request(f"{self.target}{self.path}", body, headers, method=self.command)
+        try:
+            with _DIRECT.open(request) as answer:
+                status, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        content = json.loads(content) if content else {}
+        if change is not None:
+            change(content)
+        self.answer(content, status)
+
+
+if __name__ == "__main__":
+    Forwarding.target = sys.argv[2]
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Forwarding)
+    server.daemon_threads = True
+    server.serve_forever()
