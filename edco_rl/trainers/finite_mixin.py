@@ -171,7 +171,8 @@ class FiniteMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             )
 
     def check_end(self) -> None:
-        """Refuse to end well where the last optimizer step was left out, or no completion ever got a reward.
+        """Refuse to end well where the last optimizer step was left out or ruined the weights, or no completion ever
+        got a reward.
 
         Raises:
             EdcoRLError: The run has nothing to show.
@@ -186,6 +187,7 @@ class FiniteMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             raise EdcoRLError(
                 "Training has ended, and no completion got a reward. Do the reward functions fit the data set?"
             )
+        self.check_weights("training has nothing to show")
 
     @contextmanager
     def sampling(self) -> Iterator[None]:

@@ -54,15 +54,28 @@ def test_a_learning_rate_that_ruins_the_weights_ends_the_run_and_keeps_older_che
         tiny_model_path,
         tmp_path,
         curriculum={"max_skipped_steps": 1},
-        learning_rate=1e30,
+        learning_rate=1e10,
         save_total_limit=1,
         **SAVING,
     )
     with pytest.raises(
-        NotFiniteError, match=r"2 in a row, and max_skipped_steps is 1\. .*lower learning_rate, 1e\+30"
+        NotFiniteError, match=r"2 in a row, and max_skipped_steps is 1\. .*lower learning_rate, 10000000000"
     ):
         trainer.train()
     assert checkpoints(tmp_path) == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sft"])
+def test_a_last_step_that_ruins_the_weights_is_not_saved_and_has_not_worked(kind, tiny_model_path, tmp_path):
+    """They are finite still: nothing that is computed with them would be."""
+    for saving, consequence in (({}, "training has nothing to show"), (SAVING, "they are not saved")):
+        trainer = make(kind, tiny_model_path, tmp_path, learning_rate=1e30, max_steps=1, **saving)
+        with pytest.raises(
+            NotFiniteError, match=f"After optimizer step 1 .* too large to compute with.*{consequence}"
+        ):
+            trainer.train()
+    assert all(parameter.isfinite().all() for parameter in weights(trainer))
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_run_that_ends_with_a_step_left_out_has_not_worked(tiny_model_path, tmp_path):

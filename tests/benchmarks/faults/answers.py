@@ -33,7 +33,7 @@ class Proxy:
 
     def __enter__(self) -> "Proxy":
         command = [sys.executable, "-m", "tests.benchmarks.faults.proxy", str(self._port), self._target]
-        self._process = subprocess.Popen(command, cwd=_ROOT)
+        self._process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while True:
             with contextlib.suppress(requests.RequestException):
@@ -136,9 +136,10 @@ def faults() -> Iterator[Fault]:
                 partial(_refused, always, "with 503", engine_request_retries=2))  # fmt: skip
     yield Fault("server.internal_error", "a request is answered with 500", stops,
                 partial(_refused, [["status", 500]], "with 500"))  # fmt: skip
+    yield Fault("server.reset_push", "the connection is reset in a push", stops,
+                partial(_refused, [["push"], ["reset"]], "/update_weights"))  # fmt: skip
     for name in CHANGES:
-        expected = stops
-        yield Fault(f"server.answer_{name.replace(' ', '_')}", f"an answer that is changed: {name}", expected,
+        yield Fault(f"server.answer_{name.replace(' ', '_')}", f"an answer that is changed: {name}", stops,
                     partial(_refused, [["change", name]], ""))  # fmt: skip
     yield Fault("server.lost", "a server at engine_url goes, engine_wait_timeout 3", stops, _lost)
     yield Fault("server.stopped", "a server at engine_url hangs, engine_hang_timeout and wait 3", stops, _stopped)

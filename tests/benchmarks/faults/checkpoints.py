@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,19 +16,20 @@ from .fault import Fault, expect
 from .place import Place, expect_same
 
 _DRAFT = f"{UNFINISHED_FOLDER}/checkpoint-3"
-# What a run does to the file system, the end of a path that it does it to, and the step it resumes from after a
-# SIGKILL just before that.
+# What a run does to the file system, the end of a path that it does it to, the step it has done by then, and the step it
+# resumes from after a SIGKILL just before that.
 MOMENTS = {
-    "begun": ("os.mkdir", _DRAFT, 2),
-    "state": ("open", f"{_DRAFT}/trainer_state.json", 2),
-    "synced": ("open", f"{_DRAFT}/optimizer.pt", 2),
-    "manifest": ("open", f"{_DRAFT}/curriculum.json", 2),
-    "moved": ("os.rename", _DRAFT, 3),
+    "begun": ("os.mkdir", _DRAFT, 3, 2),
+    "state": ("open", f"{_DRAFT}/trainer_state.json", 3, 2),
+    "curriculum": ("open", f"{_DRAFT}/curriculum.json", 3, 2),
+    "synced": ("open", f"{_DRAFT}/optimizer.pt", 3, 2),
+    "manifest": ("os.rename", f"{_DRAFT}/manifest.json", 3, 2),
+    "moved": ("os.rename", _DRAFT, 3, 3),
 }
 # Those of a run that keeps one checkpoint.
 REMOVALS = {
-    "old": ("os.rename", "run/checkpoint-2", 3),
-    "removing": ("os.remove", "scheduler.pt", 2),
+    "old": ("os.rename", "run/checkpoint-2", 3, 3),
+    "removing": ("os.remove", "scheduler.pt", 2, 2),
 }
 
 
@@ -45,7 +45,7 @@ def at(event: str, end: str, numbers: tuple[int, ...]) -> Callable[[], None]:
     return partial(sys.addaudithook, look)
 
 
-def _killed(event: str, end: str, step: int, limit: int | None, place: Place) -> str:
+def _killed(event: str, end: str, done: int, step: int, limit: int | None, place: Place) -> str:
     run = place.train("sft", before=at(event, end, (signal.SIGKILL,)), save_total_limit=limit)
     run.expect(-signal.SIGKILL)
     folder = run.folder / "run"
@@ -54,8 +54,8 @@ def _killed(event: str, end: str, step: int, limit: int | None, place: Place) ->
     expect(found == folder / f"checkpoint-{step}", f"the newest complete one is {found}; {passed_over}")
     again = place.train("sft", folder=run.folder, save_total_limit=limit, resume_from_checkpoint="true")
     again.expect(0, "Passed over:\n.* was not written to its end" if passed_over else "")
-    said = f"resumed from step {step}, {3 - step if step < 3 else 0} steps lost"
-    return f"{said}; {expect_same(place, run.folder, 'sft')}"
+    same = expect_same(place, run.folder, "sft")
+    return f"killed after step {done}, resumed from step {step}, {done - step} steps lost; {same}"
 
 
 def _altered(name: str, alter: Callable[[Path], Any], message: str, place: Place) -> str:
@@ -88,7 +88,6 @@ def _all_altered(place: Place) -> str:
     run = place.train("sft", save_steps=2)
     run.expect(0)
     for step in (2, 4):
-        shutil.rmtree(run.folder / "run" / f"checkpoint-{step}" / "model.safetensors", ignore_errors=True)
         (run.folder / "run" / f"checkpoint-{step}" / "optimizer.pt").unlink()
     again = place.train("sft", "--resume_from_checkpoint", "true", folder=run.folder)
     return again.expect(2, r"(?s)holds no complete checkpoint:.*checkpoint-4.*checkpoint-2")
@@ -100,7 +99,11 @@ def _changed(place: Place) -> str:
     changes = {"per_device_train_batch_size": 2, "curriculum_interval": 3, "train_prompts": 30}
     again = place.train("sft", resume_from_checkpoint=str(run.folder / "run" / "checkpoint-2"), **changes)
     seen = again.expect(0, "with something changed: ")
-    for words in ("this run has 2", "curriculum_interval .* this run has 3", "24 prompts, this run has 30"):
+    for words in (
+        "per_device_train_batch_size 4, this run has 2",
+        "curriculum_interval .*, this run has 3",
+        "24 prompts, this run has 30",
+    ):
         expect(re.search(words, again.errors()), f"{words!r} is not named in {again.errors()}")
     check_checkpoint(again.folder / "run" / "checkpoint-4")
     return f"{seen}, three changes named"
@@ -110,13 +113,13 @@ def faults() -> Iterator[Fault]:
     """Those of this room."""
     for limit in (None, 1):
         moments = MOMENTS if limit is None else MOMENTS | REMOVALS
-        for name, (event, end, step) in moments.items():
+        for name, (event, end, done, step) in moments.items():
             kept = "" if limit is None else ", save_total_limit 1"
             yield Fault(
                 f"checkpoints.killed_{name}{'' if limit is None else '_limit_1'}",
                 f"SIGKILL in a save just before {event} of {end}{kept}",
                 f"resumes from step {step}, and ends as undisturbed",
-                partial(_killed, event, end, step, limit),
+                partial(_killed, event, end, done, step, limit),
             )
     for number, (name, alter, message) in enumerate(ALTERATIONS):
         yield Fault(

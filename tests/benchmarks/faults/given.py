@@ -18,7 +18,7 @@ def slow(completions, **kwargs):
 
 def _unlucky(prompts):
     """Whether a prompt is one of a few of the pool."""
-    return [sum(map(ord, prompt)) % 12 == 0 for prompt in prompts]
+    return [sum(map(ord, prompt)) % 4 == 0 for prompt in prompts]
 
 
 def nan_for_some(completions, prompts, **kwargs):

@@ -83,12 +83,20 @@ def faults() -> Iterator[Fault]:
         )
     ruined = "exit 1, and nothing ruined is saved"
     for method in ("grpo", "sft"):
-        for steps, message in ((1, "or too large to compute with"), (4, "or too large to compute with")):
+        for steps in (1, 4):
             yield Fault(
                 f"numbers.learning_rate_{method}_{steps}",
                 f"{method} with learning rate 1e30 for {steps} steps, one checkpoint kept",
                 ruined,
-                partial(fails, method, message, learning_rate=1e30, max_steps=steps, save_total_limit=1),
+                partial(
+                    fails,
+                    method,
+                    "or too large to compute with",
+                    learning_rate=1e30,
+                    max_steps=steps,
+                    save_total_limit=1,
+                    per_device_train_batch_size=16,  # some group has rewards that differ
+                ),
             )
     yield Fault(
         "numbers.learning_rate_left_out",

@@ -1,7 +1,8 @@
 """A process between a client and a real server, which has the faults it is told to have.
 
 Run as `python -m tests.benchmarks.faults.proxy PORT TARGET`. Like the stand-in server, whose faults it has, it imports
-nothing of `edco_rl`; a further fault, `["change", NAME]`, changes the answer to a completion.
+nothing of `edco_rl`. It has them with requests for completions; after `["push"]`, with the next push. A further one,
+`["change", NAME]`, changes the answer.
 """
 
 import json
@@ -49,12 +50,18 @@ class Forwarding(Handler):
         if self.path == "/fault":
             Handler.faults += json.loads(body)
             self.answer({})
-        elif self.path not in ("/v1/completions", "/update_weights") or not Handler.faults:
+        elif not Handler.faults or not self.is_meant(Handler.faults[0] == ["push"]):
             self.forward(body)
         elif Handler.faults[0][0] == "change":
             self.forward(body, CHANGES[Handler.faults.pop(0)[1]])
         elif not self.have_fault():
             self.forward(body)
+
+    def is_meant(self, push):
+        if push and self.path == "/update_weights":
+            Handler.faults.pop(0)
+            return True
+        return not push and self.path == "/v1/completions"
 
     def forward(self, body=None, change=None):
         headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}

@@ -72,7 +72,7 @@ def _foreign(place: Place) -> str:
 
 
 def _two_trainers(place: Place) -> str:
-    runs = [train(place, place.server.url, max_steps=40, save_strategy="no")]
+    runs = [train(place, place.server.url, max_steps=200, save_strategy="no")]
     runs[0].wait_for_step(2)
     runs.append(train(place, place.server.url, max_steps=3, save_strategy="no"))
     seen = runs[0].expect(1, "Is another trainer pushing to the same engine")
