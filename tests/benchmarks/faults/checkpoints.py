@@ -16,8 +16,8 @@ from .fault import Fault, expect
 from .place import Place, expect_same
 
 _DRAFT = f"{UNFINISHED_FOLDER}/checkpoint-3"
-# What a run does to the file system, the end of a path that it does it to, the step it has done by then, and the step it
-# resumes from after a SIGKILL just before that.
+# What a run does to the file system, the end of a path that it does it to, the step it has done by then, and the one
+# it resumes from after a SIGKILL just before that.
 MOMENTS = {
     "begun": ("os.mkdir", _DRAFT, 3, 2),
     "state": ("open", f"{_DRAFT}/trainer_state.json", 3, 2),
