@@ -14,6 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ..errors import ConfigurationError
+from .protocol import EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,10 @@ PREFIX = "edco_rl-push-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Seconds after which something empty is nobody's who is about to hold it.
 _BEING_MADE = 60.0
+
+
+class NoRoomError(ConfigurationError, EngineError):
+    """There is no room for the weights of a push. A trainer writes a checkpoint, as where its engine fails."""
 
 
 @contextmanager
@@ -32,14 +37,14 @@ def push_folder(parent: Path | None) -> Iterator[Path]:
             Where it is made; by default where the system has temporary files.
 
     Raises:
-        ConfigurationError: There is no room for what is written to it.
+        NoRoomError: There is no room for what is written to it.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as folder, held(Path(folder)):
             yield Path(folder)
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) in _FULL or any(f"(os error {number})" in str(error) for number in _FULL):
-            raise ConfigurationError(
+            raise NoRoomError(
                 f"{parent or tempfile.gettempdir()} is full: the weights cannot be written. Make room, or set "
                 "engine_transport_dir to a folder with more of it (Docker: --shm-size)."
             ) from error

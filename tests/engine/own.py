@@ -1,9 +1,12 @@
 """An engine and a transport as a user writes them, named by import path: a copy of the model in this process."""
 
+import errno
+
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edco_rl.engine import Engine, EngineLostError, WeightTransport
+from edco_rl.engine.leftovers import push_folder
 from edco_rl.engine.transformers_backend import TransformersBackend
 
 
@@ -60,6 +63,19 @@ class ForgetfulTransport(CopyTransport):
 
     def send(self, named_parameters, version):
         pass
+
+
+class FullTransport(CopyTransport):
+    """Has no room for the third push."""
+
+    sent = 0
+
+    def send(self, named_parameters, version):
+        self.sent += 1
+        with push_folder(None):
+            if self.sent == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        super().send(named_parameters, version)
 
 
 class UnfinishedTransport(CopyTransport):

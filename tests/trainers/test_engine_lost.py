@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from edco_rl import CurriculumConfig, EngineConfig, EngineLostError
+from edco_rl import ConfigurationError, CurriculumConfig, EngineConfig, EngineLostError
 from edco_rl.engine import client as client_module
 from edco_rl.engine.supervisor import Supervisor
 
@@ -13,14 +13,15 @@ from .support import TRAINERS, length_reward, sums
 CONFIG = CurriculumConfig(strategy="random")
 
 
+def make_with(engine, model, folder):
+    kind, config, settings = TRAINERS["grpo"]
+    args = config(**settings | {"output_dir": str(folder), "max_steps": 3})
+    return kind(model, length_reward, args, sums(40), curriculum=CONFIG, engine=engine)
+
+
 def test_a_run_whose_engine_is_lost_leaves_a_checkpoint_and_passes_no_prompts_over(tiny_model_path, tmp_path):
     def make(engine):
-        kind, config, settings = TRAINERS["grpo"]
-        changes = {"output_dir": str(tmp_path), "max_steps": 3}
-        engine = EngineConfig(engine_mode=f"tests.engine.own:{engine}")
-        return kind(
-            tiny_model_path, length_reward, config(**settings | changes), sums(40), curriculum=CONFIG, engine=engine
-        )
+        return make_with(EngineConfig(engine_mode=f"tests.engine.own:{engine}"), tiny_model_path, tmp_path)
 
     trainer = make("LosingEngine")
     with pytest.raises(EngineLostError, match=rf"SIGKILL.* step 2 is done: resume_from_checkpoint {tmp_path}") as lost:
@@ -38,12 +39,19 @@ def test_a_run_whose_engine_is_lost_leaves_a_checkpoint_and_passes_no_prompts_ov
     assert trained == [batch] and trainer.curriculum.pool.visits.sum() == 3 * len(batch)
 
 
+def test_so_does_one_that_has_no_room_for_its_weights(tiny_model_path, tmp_path):
+    own = {"engine_mode": "tests.engine.own:CopiedModel", "engine_transport": "tests.engine.own:FullTransport"}
+    trainer = make_with(EngineConfig(**own), tiny_model_path, tmp_path)
+    with pytest.raises(ConfigurationError, match="is full: the weights cannot be written.* Optimizer step 2 is done"):
+        trainer.train()
+    trainer.close()
+    assert (tmp_path / "checkpoint-2" / "manifest.json").is_file()
+
+
 def test_training_goes_on_with_a_server_that_was_started_again(tiny_model_path, tmp_path, monkeypatch):
     monkeypatch.setattr(client_module, "VLLMServer", StandInServer)
     monkeypatch.setattr(Supervisor, "interval", 0.05)
-    kind, config, settings = TRAINERS["grpo"]
-    args = config(**settings | {"output_dir": str(tmp_path), "max_steps": 3})
-    trainer = kind(tiny_model_path, length_reward, args, sums(40), curriculum=CONFIG, engine=EngineConfig())
+    trainer = make_with(EngineConfig(), tiny_model_path, tmp_path)
     url, served = trainer.engine.url, []
 
     def spoil(outcomes):  # between the rollouts of the first step and those of the second

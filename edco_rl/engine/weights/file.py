@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ...errors import ConfigurationError
-from ..leftovers import push_folder
+from ..leftovers import NoRoomError, push_folder
 from ..protocol import VLLMEngine
 from ..vllm_plugin import FILE_BACKEND
 from ..weight_file import checksums
@@ -47,7 +46,7 @@ class FileTransport(WeightTransport[VLLMEngine]):
 def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise ConfigurationError(
+        raise NoRoomError(
             f"{folder.parent} has {free / 2**20:.0f} MiB free, but the weights take {needed / 2**20:.0f} MiB. Set "
             "engine_transport_dir to a folder with more room (Docker: --shm-size)."
         )

@@ -1,16 +1,20 @@
 """Runs with a server of their own: it dies or hangs, and they are killed or stopped with it."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from edco_rl.engine.client import EngineClient
 from edco_rl.engine.processes import session_of
 
-from .answers import expect_checkpoint, expect_prompts
+from .answers import expect_checkpoint, expect_prompts, train
 from .fault import Fault, expect
 from .place import Place, given
 from .runs import Run, prompts_of
@@ -89,6 +93,50 @@ def _stopped(number: int, code: int, place: Place) -> str:
     return f"{seen}, {'checkpoint of' if found else 'stopped after'} step {step}"
 
 
+def _served(number: int, place: Place) -> str:
+    folder = place.new_folder()
+    own = {name: value for name, value in place.engine().items() if name.startswith("engine_") and "mode" not in name}
+    flags = [word for name, value in own.items() for word in (f"--{name}", str(value))]
+    serve = place.run("serve", "--model_name_or_path", place.served_model, "--engine_port", "0", *flags, folder=folder)
+    serve.wait_for(lambda: " serves " in (folder / "stdout").read_text(), "the server's address")
+    url = (folder / "stdout").read_text().split()[0]
+    train(place, url, before=_die_in_the_second_push).expect(-signal.SIGKILL)
+    seen = train(place, url, max_steps=2).expect(0, "Removed 1 leftovers of killed runs")
+    leader = serve.processes()[0].pid
+    os.kill(serve.pid, number)
+    began = time.monotonic()
+    code = serve.wait(60)
+    expect(code == 128 + number and not session_of(leader), f"exit {code}, left: {session_of(leader)}")
+    return f"the next trainer: {seen}; the server: exit {code} after {time.monotonic() - began:.1f} s"
+
+
+@contextlib.contextmanager
+def _small_folder(place: Place, size: str) -> Iterator[Path]:
+    folder = place.new_folder()
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def _no_room(place: Place) -> str:
+    with _small_folder(place, "1m") as folder:
+        run = _train(place, engine_transport_dir=str(folder))
+        return run.expect(2, "has 1 MiB free, but the weights take")
+
+
+def _room_used_up(place: Place) -> str:
+    with _small_folder(place, "64m") as folder:
+        run = _train(place, engine_transport_dir=str(folder), save_strategy="no", max_steps=50)
+        run.wait_for_step(2)
+        with contextlib.suppress(OSError), (folder / "others").open("wb") as file:
+            while file.write(bytes(2**20)):
+                file.flush()
+        return expect_checkpoint(run, run.expect(2, "is full: the weights cannot be written|but the weights take"))
+
+
 def _never_starts(place: Place) -> str:
     run = _train(place, engine_args=["--no-such-flag"])
     return run.expect(1, r"(?s)ended with exit code 2\. The last lines of .*unrecognized arguments: --no-such-flag")
@@ -129,5 +177,17 @@ def faults() -> Iterator[Fault]:
             f"{signal.Signals(number).name} to a run with a server",
             f"exit {code}, {saved}nothing left",
             partial(_stopped, number, code),
+        )
+    for name, number in (("sigterm", signal.SIGTERM), ("hangup", signal.SIGHUP)):
+        yield Fault(
+            f"engine.serve_{name}",
+            f"SIGKILL to a trainer that pushes to edco-rl serve, and {signal.Signals(number).name} to that",
+            f"the next trainer pushes; exit {128 + number}, nothing left",
+            partial(_served, number),
+        )
+    if os.geteuid() == 0:  # who else cannot mount
+        yield Fault("engine.no_room", "an exchange folder of 1 MiB", "exit 2 with both sizes", _no_room)
+        yield Fault(
+            "engine.room_used_up", "an exchange folder that fills up", "exit 2 with a checkpoint", _room_used_up
         )
     yield Fault("engine.never_starts", "a wrong argument for vLLM", "exit 1 with the log's end", _never_starts)
