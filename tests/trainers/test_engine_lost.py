@@ -42,7 +42,7 @@ def test_a_run_whose_engine_is_lost_leaves_a_checkpoint_and_passes_no_prompts_ov
 def test_so_does_one_that_has_no_room_for_its_weights(tiny_model_path, tmp_path):
     own = {"engine_mode": "tests.engine.own:CopiedModel", "engine_transport": "tests.engine.own:FullTransport"}
     trainer = make_with(EngineConfig(**own), tiny_model_path, tmp_path)
-    with pytest.raises(ConfigurationError, match="is full: the weights cannot be written.* Optimizer step 2 is done"):
+    with pytest.raises(ConfigurationError, match=r"is full: the weights cannot be written.* Optimizer step 2 is done"):
         trainer.train()
     trainer.close()
     assert (tmp_path / "checkpoint-2" / "manifest.json").is_file()
