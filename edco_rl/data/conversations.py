@@ -7,7 +7,7 @@ from typing import Any
 
 from .messages import Messages, messages_problem, read_messages
 from .prompts import Prompt, make_completion, make_prompt, prompt_problem
-from .rows import FieldError, Row, check_encoding, is_missing
+from .rows import FieldError, Row, check_storable, is_missing
 
 _COLUMNS = {
     "prompt": ("prompt",),
@@ -83,7 +83,7 @@ def _read(column: str, value: Any) -> Prompt:
         return read_messages(column, value)
     if not isinstance(value, str):
         raise FieldError(column, f"expected text or a list of messages, got {type(value).__name__}")
-    check_encoding(column, value)
+    check_storable(column, value)
     return value
 
 

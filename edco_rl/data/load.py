@@ -19,7 +19,7 @@ from .ids import prompt_ids
 from .messages import check_template_column
 from .overlap import count_overlaps, split_rows
 from .prompts import make_completion, with_system_prompt
-from .rows import FieldError, InvalidRows, RawRow, Row, SeenIds, check_encoding
+from .rows import FieldError, InvalidRows, RawRow, Row, SeenIds, check_storable
 from .sources import Source, find_sources, has_no_splits
 from .tasks import DEFAULT_TRAIN_PROMPTS, generate_tasks, is_generated
 
@@ -183,7 +183,7 @@ def _convert(
             converted["id"] = _unique(converted["id"], row, raw, seen)
             if adapter is None:
                 for name, value in row.rest().items():
-                    check_encoding(name, value)
+                    check_storable(name, value)
                     check_template_column(name, value)
                     converted.setdefault(name, value)
         except FieldError as error:

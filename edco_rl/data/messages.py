@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .rows import FieldError, check_encoding, is_missing
+from .rows import FieldError, check_storable, is_missing
 
 Messages = list[dict[str, Any]]
 
@@ -60,7 +60,7 @@ def _message(field: str, number: int, value: Any) -> dict[str, Any]:
     if calls:
         message["tool_calls"] = _tool_calls(field, number, calls)
     message["content"] = _content(field, f"message {number} ({role})", value, bool(calls))
-    check_encoding(field, message)
+    check_storable(field, message)
     return message
 
 

@@ -215,20 +215,22 @@ def check_text(field: str, value: Any, what: str = "the text", *, empty: bool = 
         raise FieldError(field, f"expected text, got {type(value).__name__} ({str(value)[:50]!r})")
     if not empty and not value.strip():
         raise FieldError(field, f"{what} is empty")
-    check_encoding(field, value)
+    check_storable(field, value)
     return value
 
 
-def check_encoding(field: str, value: Any) -> None:
-    """Raise [`FieldError`] where text in `value` cannot be written as UTF-8: it was broken in the source."""
+def check_storable(field: str, value: Any) -> None:
+    """Raise [`FieldError`] where text in `value` cannot be written as UTF-8, or a whole number in 64 bits."""
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise FieldError(field, f"broken encoding at character {error.start}; expected UTF-8") from None
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise FieldError(field, f"a whole number of more than 64 bits ({str(value)[:80]})")
     elif isinstance(value, list):
         for part in value:
-            check_encoding(field, part)
+            check_storable(field, part)
     elif isinstance(value, dict):
         for part in (*value, *value.values()):
-            check_encoding(field, part)
+            check_storable(field, part)

@@ -1,8 +1,8 @@
 """Random settings from YAML, flags and Python: each is taken as it is meant, or refused in one line that names it."""
 
+import contextlib
 import dataclasses
 import math
-import os
 import pkgutil
 import tempfile
 import types
@@ -156,8 +156,8 @@ def outcome(case, whole: bool = False):
         try:
             taken = _take(parser, place, settings, Path(folder, "recipe.yaml"))
             if whole and command in METHODS:
-                os.chdir(folder)
-                parser.make(dataclasses.replace(taken, values={"output_dir": folder, **taken.values}))
+                with contextlib.chdir(folder):
+                    parser.make(dataclasses.replace(taken, values={"output_dir": folder, **taken.values}))
         except ConfigurationError as error:
             told = str(error)
             first = told.splitlines()[0]
@@ -204,10 +204,6 @@ REQUIRED = {
 
 def fuzz(cases: int, seed: int = 0, *, whole: bool = True) -> Counter[str]:
     """Outcomes of so many configurations."""
-    here = os.getcwd()
     for command in (*METHODS, *SETTINGS):
         fields_of(command)  # imports torch
-    try:
-        return search(configurations(), lambda case: outcome(case, whole), cases, seed)
-    finally:
-        os.chdir(here)
+    return search(configurations(), lambda case: outcome(case, whole), cases, seed)

@@ -184,6 +184,7 @@ def test_preferences_are_as_trl_wants_them_and_the_better_answer_is_the_referenc
             "message 1: arguments of 'f': ",
         ),
         ({"messages": [user("caf\udce9")]}, "messages", "broken encoding"),
+        ({"messages": [user("A") | {"name": -(2**63) - 1}]}, "messages", "a whole number of more than 64 bits"),
         ({"prompt": [HI], "chosen": [A], "rejected": None}, "rejected", "is missing"),
         ({"prompt": [HI], "chosen": [A], "rejected": [A]}, "rejected", "is the same as 'chosen'"),
         ({"prompt": [HI], "chosen": [A], "rejected": "B"}, "rejected", "expected list, as 'chosen' is"),

@@ -196,6 +196,7 @@ def test_equal_rows_get_different_ids(tmp_path):
         ({"id": ""}, "id", "the id is empty"),
         ({"subject": 3}, "subject", "expected text, got int"),
         ({"notes": {"deep": ["\udcff"]}}, "notes", "broken encoding"),
+        ({"notes": {"deep": [2**64]}}, "notes", "more than 64 bits"),
         ("[1]", "(whole row)", "expected an object of columns, got list"),
         ('{"id": "9", ', "(whole row)", "is not valid JSON"),
         (

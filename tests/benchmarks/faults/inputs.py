@@ -75,7 +75,7 @@ def faults() -> Iterator[Fault]:
         yield Fault(f"input.{name}", f"the setting {changes}", "exit 2, one message that names it",
                     partial(_settings, changes, message))  # fmt: skip
     for name, arguments, text, message in (
-        ("yaml", ["train", "grpo"], "max_steps: 3\nlearning_rate: [1,\nseed: 2\n", "recipe.yaml.*line 3.*column"),
+        ("yaml", ["train", "grpo"], "max_steps: 3\nlearning_rate: [1,\nseed: 2\n", "recipe.yaml.*line 4.*column"),
         ("tab", ["train", "grpo"], "max_steps: 3\n\tseed: 2\n", "recipe.yaml.*line 2.*column"),
         ("twice", ["train", "grpo"], "seed: 2\nseed: 3\n", "recipe.yaml.*'seed' is there twice"),
         ("flag", ["train", "sft", "--max_step", "3"], "", "--max_step.*max_steps"),
