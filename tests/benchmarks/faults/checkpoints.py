@@ -2,10 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,17 @@ def _killed(event: str, end: str, done: int, step: int, limit: int | None, place
     return f"killed after step {done}, resumed from step {step}, {done - step} steps lost; {same}"
 
 
-def _altered(name: str, alter: Callable[[Path], Any], message: str, place: Place) -> str:
+@cache
+def _saved(place: Place) -> Path:
+    """A checkpoint of step 2, kept beside the folders of runs."""
     run = place.train("sft", max_steps=2, save_steps=2)
     run.expect(0)
-    folder = run.folder / "run" / "checkpoint-2"
+    return shutil.copytree(run.folder / "run" / "checkpoint-2", place.folder / "saved" / "checkpoint-2")
+
+
+def _altered(name: str, alter: Callable[[Path], Any], message: str, place: Place) -> str:
+    folder = place.new_folder() / "checkpoint-2"
+    shutil.copytree(_saved(place), folder)
     alter(folder / name)
     refused = place.train("sft", "--resume_from_checkpoint", str(folder))
     seen = refused.expect(2, f"(?s){re.escape(str(folder))}.*{name}")

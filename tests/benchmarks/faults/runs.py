@@ -62,8 +62,9 @@ class Run:
         code: Any = 1
         try:
             os.setsid()
-            for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-                signal.signal(number, handler)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in (signal.SIGTERM, signal.SIGHUP):  # which nohup has ignored
+                signal.signal(number, signal.SIG_DFL)
             for descriptor, name in ((1, "stdout"), (2, "stderr")):
                 os.dup2(os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
             os.environ.update(environment)
