@@ -76,6 +76,8 @@ def load_state(
                 with within(name):
                     known_only(entry(state, name), part.state_dict())
                     part.load_state_dict(entry(state, name))
+        if step > 0 and curriculum.renewed_at is None:  # it is before the first step
+            raise StateError(("curriculum", "renewed_at"), f"is null, and {step} optimizer steps are done")
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     kept, now = state["curriculum"]["keys"], curriculum.pool.keys

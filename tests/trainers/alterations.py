@@ -70,6 +70,7 @@ ALTERATIONS = [
         with_state("curriculum", "visits", 1, value=-3),
         r"curriculum\.visits\[1\] must be a whole number from 0 to 1073741824; got -3",
     ),
+    ("curriculum", with_state("curriculum", "renewed_at", value=None), "renewed_at is null, and 2 optimizer steps"),
     ("curriculum.json", with_json("step", value=1), "curriculum.safetensors does not belong to"),
     ("curriculum.safetensors", cut, "curriculum.json with curriculum.safetensors cannot be read"),
     ("curriculum.safetensors", remove, "curriculum.json with curriculum.safetensors cannot be read"),
