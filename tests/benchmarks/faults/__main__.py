@@ -9,6 +9,7 @@ prints a line a fault: what was done, what is expected, what was seen. It ends w
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--soak", type=int, metavar="STEPS", help="instead, one run of so many steps with faults")
     parser.add_argument("--seed", type=int, default=0, help="of the faults of --soak")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     for method in METHODS.values():  # before runs are forked
         for what in ("script", "training", "trainer", "run"):
             method.load(what)

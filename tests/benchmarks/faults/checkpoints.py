@@ -29,7 +29,7 @@ MOMENTS = {
 }
 # Those of a run that keeps one checkpoint.
 REMOVALS = {
-    "old": ("os.rename", "run/checkpoint-2", 3, 3),
+    "old": ("os.rename", "removed-checkpoint-2", 3, 3),
     "removing": ("os.remove", "scheduler.pt", 2, 2),
 }
 
