@@ -2,7 +2,7 @@
 
 Run as `python -m tests.benchmarks.faults.proxy PORT TARGET`. Like the stand-in server, whose faults it has, it imports
 nothing of `edco_rl`. It has them with requests for completions; after `["push"]`, with the next push. A further one,
-`["change", NAME]`, changes the answer.
+`["change", NAME]`, changes the answer, and before `["weights"]` the server is stamped as one with its first weights.
 """
 
 import json
@@ -54,6 +54,10 @@ class Forwarding(Handler):
             self.forward(body)
         elif Handler.faults[0][0] == "change":
             self.forward(body, CHANGES[Handler.faults.pop(0)[1]])
+        elif Handler.faults[0] == ["weights"]:
+            Handler.faults.pop(0)
+            self.ask("/update_weight_version", json.dumps({"new_version": "default"}).encode())
+            self.forward(body)
         elif not self.have_fault():
             self.forward(body)
 
@@ -64,17 +68,20 @@ class Forwarding(Handler):
         return not push and self.path == "/v1/completions"
 
     def forward(self, body=None, change=None):
+        content, status = self.ask(self.path, body)
+        if change is not None:
+            change(content)
+        self.answer(content, status)
+
+    def ask(self, path, body=None):
         headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
-        request = urllib.request.Request(f"{self.target}{self.path}", body, headers, method=self.command)
+        request = urllib.request.Request(f"{self.target}{path}", body, headers, method=self.command)
         try:
             with _DIRECT.open(request) as answer:
                 status, content = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             status, content = error.code, error.read()
-        content = json.loads(content) if content else {}
-        if change is not None:
-            change(content)
-        self.answer(content, status)
+        return json.loads(content) if content else {}, status
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import requests
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -18,9 +17,10 @@ from edco_rl.engine.weights.file import FileTransport
 from tests.e2e.conftest import TOLERANCE, largest_difference
 from tests.engine.wrong_pushes import push_foreign_files, wrong_weights
 
-from .answers import train
+from .answers import Proxy, train
 from .fault import Fault, expect
-from .place import KEY, Place, given
+from .place import Place, given
+from .runs import prompts_of
 
 _PROMPTS = [[1, 2, 3], [40, 50, 60, 70]]
 _WRONG = ("half of the tensors", "one tensor", "no tensor", "NaN", "a wrong shape", "a tensor it does not have")
@@ -72,11 +72,12 @@ def _foreign(place: Place) -> str:
 
 
 def _two_trainers(place: Place) -> str:
-    runs = [train(place, place.server.url, max_steps=200, save_strategy="no")]
-    runs[0].wait_for_step(2)
-    runs.append(train(place, place.server.url, max_steps=3, save_strategy="no"))
-    seen = runs[0].expect(1, "Is another trainer pushing to the same engine")
-    return f"the first: {seen}; the second: exit {runs[1].wait()}"
+    changes = {"max_steps": 100, "save_strategy": "no", "reward_funcs": [given("fair")]}
+    runs = [train(place, place.server.url, **changes) for _ in range(2)]
+    runs[0].wait_for(lambda: any(run.look() for run in runs), "one that stops")
+    stopped, other = sorted(runs, key=lambda run: not run.look())
+    seen = stopped.expect(1, "Is another trainer pushing to the same engine")
+    return f"one after {len(prompts_of(stopped.folder))} steps: {seen}; the other: exit {other.wait()}"
 
 
 def _another_model(place: Place) -> str:
@@ -85,12 +86,11 @@ def _another_model(place: Place) -> str:
 
 
 def _first_weights_again(place: Place) -> str:
-    run = train(place, place.server.url, max_steps=40, save_strategy="no", reward_funcs=[given("slow")])
-    run.wait_for_step(2)
-    headers = {"Authorization": f"Bearer {KEY}"}
-    requests.post(f"{place.server.url}/update_weight_version", json={"new_version": "default"}, headers=headers,
-                  timeout=10).raise_for_status()  # fmt: skip
-    return run.expect(1, "version default after version .* was it started again")
+    with Proxy(place) as proxy:
+        run = train(place, proxy.url, max_steps=30)
+        run.wait_for_step(2)
+        proxy.have(["weights"])
+        return run.expect(1, "version default after version .* was it started again")
 
 
 def faults() -> Iterator[Fault]:
