@@ -9,7 +9,7 @@ from .checkpoints import (
     newest_checkpoint,
     remove_checkpoint,
 )
-from .files import read_json, sync, write_json, write_table, write_text, write_whole
+from .files import read_json, removed_on_error, sync, write_json, write_table, write_text, write_whole
 from .fingerprint import (
     file_checksum,
     fingerprint,
@@ -47,6 +47,7 @@ __all__ = [
     "read_state",
     "remove",
     "remove_checkpoint",
+    "removed_on_error",
     "rows_fingerprint",
     "save_file",
     "save_value",

@@ -22,6 +22,7 @@ from ..store import (
     finish_checkpoint,
     put_model_in_place,
     remove_checkpoint,
+    removed_on_error,
 )
 from .checkpoint_state import load_state, save_state, settings_of
 from .find_checkpoint import find_checkpoint, reading
@@ -106,7 +107,8 @@ class CheckpointMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         self.accelerator.wait_for_everyone()
         self._writing_to = run / UNFINISHED_FOLDER
         try:
-            super()._save_checkpoint(model, trial)
+            with removed_on_error(self._writing_to):
+                super()._save_checkpoint(model, trial)
         finally:
             self._writing_to = None
         draft = run / UNFINISHED_FOLDER / folder.name
@@ -146,7 +148,8 @@ class CheckpointMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[mis
         if self.args.should_save:
             begin_model(draft)
         self.accelerator.wait_for_everyone()
-        super().save_model(str(draft), _internal_call=True)
+        with removed_on_error(draft):
+            super().save_model(str(draft), _internal_call=True)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             put_model_in_place(draft, folder)

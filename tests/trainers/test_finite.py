@@ -72,7 +72,7 @@ def test_a_last_step_that_ruins_the_weights_is_not_saved_and_has_not_worked(kind
         ):
             trainer.train()
     assert all(parameter.isfinite().all() for parameter in weights(trainer))
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.glob("*.unfinished"))
 
 
 def test_a_run_that_ends_with_a_step_left_out_has_not_worked(tiny_model_path, tmp_path):
