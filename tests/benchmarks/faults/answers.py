@@ -128,19 +128,39 @@ def faults() -> Iterator[Fault]:
         ("reset", [["reset"], ["cut"]], {}),
         ("late", [["sleep", 6]], {"engine_request_timeout": 2}),
     ):
-        yield Fault(f"server.{name}", f"requests meet {some} {changes or ''}".rstrip(), goes_on,
-                    partial(_passing, some, **changes))  # fmt: skip
+        yield Fault(
+            f"server.{name}",
+            f"requests meet {some} {changes or ''}".rstrip(),
+            goes_on,
+            partial(_passing, some, **changes),
+        )
     stops = "exit 1 with one message and a checkpoint"
     always = [["status", 503, ["Retry-After", "0"]]] * 40
-    yield Fault("server.always_busy", "all requests are answered with 503, engine_request_retries 2", stops,
-                partial(_refused, always, "with 503", engine_request_retries=2))  # fmt: skip
-    yield Fault("server.internal_error", "a request is answered with 500", stops,
-                partial(_refused, [["status", 500]], "with 500"))  # fmt: skip
-    yield Fault("server.reset_push", "the connection is reset in a push", stops,
-                partial(_refused, [["push"], ["reset"]], "/update_weights"))  # fmt: skip
+    yield Fault(
+        "server.always_busy",
+        "all requests are answered with 503, engine_request_retries 2",
+        stops,
+        partial(_refused, always, "with 503", engine_request_retries=2),
+    )
+    yield Fault(
+        "server.internal_error",
+        "a request is answered with 500",
+        stops,
+        partial(_refused, [["status", 500]], "with 500"),
+    )
+    yield Fault(
+        "server.reset_push",
+        "the connection is reset in a push",
+        stops,
+        partial(_refused, [["push"], ["reset"]], "/update_weights"),
+    )
     for name in CHANGES:
-        yield Fault(f"server.answer_{name.replace(' ', '_')}", f"an answer that is changed: {name}", stops,
-                    partial(_refused, [["change", name]], ""))  # fmt: skip
+        yield Fault(
+            f"server.answer_{name.replace(' ', '_')}",
+            f"an answer that is changed: {name}",
+            stops,
+            partial(_refused, [["change", name]], ""),
+        )
     yield Fault("server.lost", "a server at engine_url goes, engine_wait_timeout 3", stops, _lost)
     yield Fault("server.stopped", "a server at engine_url hangs, engine_hang_timeout and wait 3", stops, _stopped)
     yield Fault("server.away", "a server at engine_url goes, and comes back", goes_on, _away)

@@ -72,8 +72,12 @@ def _rows(row: Any, message: str, place: Place) -> str:
 def faults() -> Iterator[Fault]:
     """Those of this room."""
     for name, (changes, message) in SETTINGS.items():
-        yield Fault(f"input.{name}", f"the setting {changes}", "exit 2, one message that names it",
-                    partial(_settings, changes, message))  # fmt: skip
+        yield Fault(
+            f"input.{name}",
+            f"the setting {changes}",
+            "exit 2, one message that names it",
+            partial(_settings, changes, message),
+        )
     for name, arguments, text, message in (
         ("yaml", ["train", "grpo"], "max_steps: 3\nlearning_rate: [1,\nseed: 2\n", "recipe.yaml.*line 4.*column"),
         ("tab", ["train", "grpo"], "max_steps: 3\n\tseed: 2\n", "recipe.yaml.*line 2.*column"),
@@ -83,8 +87,13 @@ def faults() -> Iterator[Fault]:
         ("command", ["trian"], "", "'trian'.*train"),
     ):
         done = f"edco-rl {' '.join(arguments)} with {text!r}" if text else f"edco-rl {' '.join(arguments)}"
-        yield Fault(f"input.{name}", done, "exit 2, one line that says where and names what is near",
-                    partial(_command, arguments, text, message))  # fmt: skip
+        yield Fault(
+            f"input.{name}",
+            done,
+            "exit 2, one line that says where and names what is near",
+            partial(_command, arguments, text, message),
+        )
     for name, (row, message) in ROWS.items():
-        yield Fault(f"input.row_{name}", f"a row {json.dumps(row)}", "exit 2, the row is named",
-                    partial(_rows, row, message))  # fmt: skip
+        yield Fault(
+            f"input.row_{name}", f"a row {json.dumps(row)}", "exit 2, the row is named", partial(_rows, row, message)
+        )

@@ -34,8 +34,9 @@ def _ruined(method: str, place: Place) -> str:
         parameter.data.fill_(torch.nan)
     model.save_pretrained(path)
     AutoTokenizer.from_pretrained(place.model).save_pretrained(path)
-    return fails(method, "hold values that are not finite, .*they cannot be trained", place,
-                  model_name_or_path=str(path))  # fmt: skip
+    return fails(
+        method, "hold values that are not finite, .*they cannot be trained", place, model_name_or_path=str(path)
+    )
 
 
 def quarantine(reward: str, place: Place, **changes: Any) -> str:

@@ -118,8 +118,9 @@ class Place:
             rollouts = {"num_generations": 2, "max_completion_length": 4, "reward_funcs": [given("fair")]}
             changes = rollouts | changes
         recipe = write_recipe(folder, self.settings(folder, **changes))
-        return self.run("train", method, "--config", recipe, *flags, folder=folder, environment=environment,
-                        before=before)  # fmt: skip
+        return self.run(
+            "train", method, "--config", recipe, *flags, folder=folder, environment=environment, before=before
+        )
 
     def run(self, *arguments: str, folder: Path | None = None, **how: Any) -> Run:
         """Start a command."""

@@ -44,13 +44,25 @@ def faults() -> Iterator[Fault]:
         "rewards.hangs",
         "a reward always hangs, reward_timeout 0.2",
         told,
-        partial(fails, "grpo", "took longer than 0.2 s", reward_funcs=[given("hangs")], reward_timeout=0.2,
-                max_quarantined_prompts=3),
-    )  # fmt: skip
+        partial(
+            fails,
+            "grpo",
+            "took longer than 0.2 s",
+            reward_funcs=[given("hangs")],
+            reward_timeout=0.2,
+            max_quarantined_prompts=3,
+        ),
+    )
     yield Fault(
         "rewards.hangs_held_out",
         "a reward hangs on held-out answers, reward_timeout 0.5",
         told,
-        partial(fails, "grpo", "Reward 'hangs' took longer than 0.5 s .* That is the reward_timeout",
-                reward_funcs=[given("hangs")], reward_timeout=0.5, held_out_prompts=2),
-    )  # fmt: skip
+        partial(
+            fails,
+            "grpo",
+            "Reward 'hangs' took longer than 0.5 s .* That is the reward_timeout",
+            reward_funcs=[given("hangs")],
+            reward_timeout=0.5,
+            held_out_prompts=2,
+        ),
+    )
