@@ -71,7 +71,7 @@ class ServerConnection:
                 self._check_lost()
             raise EngineError(
                 f"The vLLM server at {self.url} answered {path} with {response.status_code}: {response.text[:1000]}"
-                f"{why_refused(self.url, response.status_code)}"
+                f"{why_refused(self.url, response.status_code, response.text)}"
             )
         return response.content
 

@@ -93,6 +93,8 @@ def test_a_push_is_taken_whole_or_not_at_all(client, model, prompts):
         transport.push(list(right.items()), 2)
     transport._dtype = torch.float32
     client.start_weight_update()  # by a trainer that is then killed
+    with pytest.raises(EngineError, match="Is another trainer pushing to the same engine"):
+        client.start_weight_update()
     transport.connect()
     transport.push(list(right.items()), 3)
     assert largest_difference(client, model, prompts[:4]) < TOLERANCE
