@@ -58,7 +58,7 @@ def why_unreachable(url: str, error: requests.RequestException) -> str:
 
 def why_refused(url: str, status: int, text: str) -> str:
     """What to do about an answer with an error status; empty where the server's own words have to do."""
-    if status == 500 and "_weight_update" in text:  # rounds of updates that are begun and ended in turn are one trainer's
+    if status == 500 and "_weight_update" in text:  # another round of updates has begun or ended
         return " Is another trainer pushing to the same engine?"
     if status in (403, 404) and urlparse(url).path:  # a server started here closes what it does not know
         return f" engine_url is the server's base URL: without {urlparse(url).path}?"
