@@ -22,7 +22,7 @@ from edco_rl.runs.recorder import read_records
 
 from .fault import MissedError, expect
 
-PATIENCE = 180.0
+PATIENCE = 600.0
 """Seconds after which a run counts as hanging."""
 
 
