@@ -24,12 +24,14 @@ _ROOMS = (inputs, signals, checkpoints, numbers, rewards, security, weights, ans
 
 
 def chosen(names: list[str]) -> list[Fault]:
-    """The faults of these names and rooms; without any, all."""
+    """The faults of these names and rooms, in their order; without any, all."""
     faults = [fault for room in _ROOMS for fault in room.faults()]
     known = {fault.name for fault in faults} | {fault.name.partition(".")[0] for fault in faults}
     if unknown := sorted(set(names) - known):
         sys.exit(f"No fault or room {', '.join(unknown)}. Rooms and faults: {', '.join(sorted(known))}")
-    return [fault for fault in faults if not names or {fault.name, fault.name.partition(".")[0]} & set(names)]
+    if not names:
+        return faults
+    return [fault for name in names for fault in faults if name in (fault.name, fault.name.partition(".")[0])]
 
 
 def main() -> None:
