@@ -7,7 +7,7 @@ from pathlib import Path
 def make_tiny_model(path: Path, tokenizer: str, *, hidden_size: int = 32, vocabulary: int = 49152) -> str:
     """Save one with the first tokens of SmolLM2's tokenizer.
 
-    vLLM's CPU kernels take none with heads as small as those of the smallest: a `hidden_size` of 128 is enough for them.
+    vLLM's CPU kernels take none with heads as small as the default's: a `hidden_size` of 128 is enough for them.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
