@@ -6,12 +6,12 @@ from datasets import Dataset
 
 from edco_rl import CurriculumDistillationConfig, CurriculumDistillationTrainer
 
+from ..tiny_model import make_tiny_model
+
 pytestmark = pytest.mark.engine
 
 
-def test_the_engine_writes_the_completions_of_the_current_student(
-    model, model_path, tiny_model_path, server_url, tmp_path
-):
+def test_the_engine_writes_the_completions_of_the_current_student(model, model_path, server_url, tmp_path):
     prompts = ["Question: What is 2 + 3?\nAnswer:", "The capital of France is", "One, two, three,", "Roses are red,"]
     args = CurriculumDistillationConfig(
         output_dir=str(tmp_path),
@@ -31,7 +31,7 @@ def test_the_engine_writes_the_completions_of_the_current_student(
     )
     trainer = CurriculumDistillationTrainer(
         model_path,
-        tiny_model_path,
+        make_tiny_model(tmp_path / "teacher", model_path),
         args,
         Dataset.from_dict({"prompt": prompts}),
         curriculum="random",

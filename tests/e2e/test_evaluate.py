@@ -57,7 +57,7 @@ def test_accuracy_of_model_and_adapter_is_that_of_transformers(
     assert set(plain["subjects"]) == {"small", "large"} and plain["reward"] == "math"
     values = [plain["pass_at"][k]["value"] for k in ("1", "2", "4")]
     assert values == sorted(values) and values[0] < values[-1]
-    assert "greedy accuracy (95% interval)" in capsys.readouterr().out
+    assert "greedy accuracy (95%)" in capsys.readouterr().out
 
     torch.manual_seed(0)
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj"]))
