@@ -30,6 +30,7 @@ print(json.dumps([given_back, train()]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_memory_that_is_freed_is_used_again():
     """Its pages in place of new ones, each of which costs a fault; fragments cost some memory."""
