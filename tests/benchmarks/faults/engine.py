@@ -98,8 +98,9 @@ def _served(number: int, place: Place) -> str:
     own = {name: value for name, value in place.engine().items() if name.startswith("engine_") and "mode" not in name}
     flags = [word for name, value in own.items() for word in (f"--{name}", str(value))]
     serve = place.run("serve", "--model_name_or_path", place.served_model, "--engine_port", "0", *flags, folder=folder)
-    serve.wait_for(lambda: " serves " in (folder / "stdout").read_text(), "the server's address")
-    url = (folder / "stdout").read_text().split()[0]
+    said = folder / "stdout"
+    serve.wait_for(lambda: said.is_file() and " serves " in said.read_text(), "the server's address")
+    url = said.read_text().split()[0]
     train(place, url, before=_die_in_the_second_push).expect(-signal.SIGKILL)
     seen = train(place, url, max_steps=2).expect(0, "Removed 1 leftovers of killed runs")
     leader = serve.processes()[0].pid
