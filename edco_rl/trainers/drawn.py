@@ -50,7 +50,8 @@ class DrawWatch:
     def take(self) -> Drawn:
         """What was drawn since it was last asked."""
         visits = self._trainer.curriculum.pool.visits
-        index = np.repeat(np.arange(len(visits)), visits - self._visits)
+        new = np.flatnonzero(visits != self._visits)  # a batch of a pool that can be large
+        index = np.repeat(new, visits[new] - self._visits[new])
         score = self._scores[index]
         lower = np.searchsorted(self._ranked, score) / max(len(self._ranked), 1)
         drawn = Drawn(index, score, np.where(np.isfinite(score), lower, np.nan))
