@@ -115,6 +115,12 @@ class CurriculumBatchSampler:
         self.uses_left += back
         return passed_over
 
+    @property
+    def untouched(self) -> IndexArray:
+        """The generation batch if it was drawn for a step that did not use it, else nothing."""
+        drawn = self.uses_left == self.repeat_count
+        return self.curriculum.batch[: self.curriculum.batch_size if drawn else 0]
+
     def state_dict(self) -> dict[str, Any]:
         """What is left of the generation batch, and the settings it was made with."""
         return {"uses_left": self.uses_left, "settings": self.settings}

@@ -44,6 +44,7 @@ class DrawWatch:
         """Forget what was drawn so far: what is known now is what the next draws know."""
         curriculum = self._trainer.curriculum
         self._visits = curriculum.pool.visits.copy()
+        self._visits[self._trainer._batch_sampler.untouched] -= 1  # drawn for a step that failed: the next one's
         self._scores = curriculum.scores.scores.copy()
         self._ranked = np.sort(curriculum.scores.sample())
 

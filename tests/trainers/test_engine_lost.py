@@ -6,6 +6,7 @@ import requests
 from edco_rl import ConfigurationError, CurriculumConfig, EngineConfig, EngineLostError
 from edco_rl.engine import client as client_module
 from edco_rl.engine.supervisor import Supervisor
+from edco_rl.runs.recorder import RunRecorder, read_records
 
 from ..engine.own_server import StandInServer
 from .support import TRAINERS, length_reward, sums
@@ -32,11 +33,15 @@ def test_a_run_whose_engine_is_lost_leaves_a_checkpoint_and_passes_no_prompts_ov
     trainer.close()
 
     trainer = make("CopiedModel")
+    recorder = RunRecorder(trainer, tmp_path, {}, lambda: None)
+    recorder.begin(2)
     trained = []
     trainer.outcome_observers.append(lambda outcomes: trained.append([one.index for one in outcomes]))
     trainer.train(resume_from_checkpoint=str(checkpoint))
     trainer.close()
     assert trained == [batch] and trainer.curriculum.pool.visits.sum() == 3 * len(batch)
+    [step] = [line for line in read_records(recorder.path) if line["kind"] == "step"]
+    assert sorted(step["prompts"]) == sorted(batch)
 
 
 def test_so_does_one_that_has_no_room_for_its_weights(tiny_model_path, tmp_path):
