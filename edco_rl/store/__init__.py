@@ -20,9 +20,10 @@ from .fingerprint import (
 )
 from .model_folder import UNFINISHED_MODEL, begin_model, put_model_in_place
 from .parts import Parts
-from .state_files import read_state, write_state
+from .state_files import ARRAYS_SUFFIX, read_state, write_state
 
 __all__ = [
+    "ARRAYS_SUFFIX",
     "UNFINISHED_FOLDER",
     "UNFINISHED_MODEL",
     "Artefact",

@@ -1,4 +1,4 @@
-"""The state of something that goes on after a restart: JSON one can read, and its arrays beside it as safetensors."""
+"""The state of something that goes on after a restart: JSON one can read, and its arrays beside it."""
 
 import hashlib
 import json
@@ -14,14 +14,17 @@ from .files import read_json, write_text, write_whole
 
 _ARRAY, _BELONGS_TO = "array", "sha256_of_json"
 
+ARRAYS_SUFFIX = ".arrays"
+"""Ends the name of a safetensors file beside a model: an engine takes each `*.safetensors` of a folder for weights."""
+
 
 def write_state(path: Path, state: Any) -> None:
     """Write a state, whole or not at all: plain values as JSON, NumPy arrays beside it.
 
     Args:
         path (`Path`):
-            The JSON file. An array is named in it, and is under that name in the file of the same stem that ends in
-            `.safetensors`. It is written last: where it is new, its arrays are.
+            The JSON file. An array is named in it, and is under that name in a safetensors file of the same stem that
+            ends in `.arrays`. It is written last: where it is new, its arrays are.
         state (plain values and NumPy arrays):
             The state.
 
@@ -54,7 +57,7 @@ def read_state(path: Path) -> Any:
 
 
 def _arrays_of(path: Path) -> Path:
-    return path.with_suffix(".safetensors")
+    return path.with_suffix(ARRAYS_SUFFIX)
 
 
 def _hash(text: str) -> str:

@@ -18,11 +18,11 @@ from ..data.tokens import reference_text
 from ..engine.protocol import GenerationBackend, Sampling
 from ..errors import ConfigurationError
 from ..rewards import rouge_l
-from ..store import load, remove
+from ..store import ARRAYS_SUFFIX, load, remove
 from ..store import save_file as keep_file
 from .distillation_config import BEST_ROUGE_L
 
-BEST_FILE = "stage_best.safetensors"
+BEST_FILE = f"stage_best{ARRAYS_SUFFIX}"
 
 
 class BestOfStage:

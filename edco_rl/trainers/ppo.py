@@ -36,7 +36,7 @@ class CurriculumPPOTrainer(CurriculumGRPOTrainer):
     each token, and the value function is trained beside the policy. Generation, rewards, the clipped objective and
     everything of the curriculum are those of [`CurriculumGRPOTrainer`].
 
-    `save_model` and checkpoints write the policy as usual, and beside it `value_head.safetensors` or the folder
+    `save_model` and checkpoints write the policy as usual, and beside it `value_head.arrays` or the folder
     `value_model`.
 
     Args:

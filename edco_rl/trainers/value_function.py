@@ -12,9 +12,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForTokenClassification
 
 from ..errors import ConfigurationError
+from ..store import ARRAYS_SUFFIX
 from .ppo_config import CurriculumPPOConfig
 
-VALUE_HEAD_FILE = "value_head.safetensors"
+VALUE_HEAD_FILE = f"value_head{ARRAYS_SUFFIX}"
 VALUE_MODEL_FOLDER = "value_model"
 
 

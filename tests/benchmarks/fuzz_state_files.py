@@ -29,7 +29,7 @@ from tests.curriculum.drawing import make
 from .fuzz import search
 
 STEP = 5
-ARRAYS, STATE, MANIFEST = "curriculum.safetensors", "trainer_state.json", "manifest.json"
+ARRAYS, STATE, MANIFEST = "curriculum.arrays", "trainer_state.json", "manifest.json"
 _JUNK = (
     None,
     True,

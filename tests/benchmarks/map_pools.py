@@ -26,24 +26,30 @@ from edco_rl.rewards import get_rewards
 from edco_rl.runs.grading import grade
 from edco_rl.store import write_json, write_whole
 
+POOLS = ["0.2,0", "0.2,0.3", "0.2,0.6", "0.3,0.6", "0.5,0", "0.5,0.3", "0.8,0", "0.9,0"]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--recipe", type=Path, required=True, help="A recipe whose data set is a mixture.")
-    parser.add_argument("--pools", nargs="+", default=["0.8,0.0"], help="Shares of mastered and of hopeless prompts.")
-    parser.add_argument("--prompts", type=int, default=3000, help="Prompts that are answered.")
-    parser.add_argument("--size", type=int, default=480, help="Prompts of a pool.")
-    parser.add_argument("--held_out", type=int, default=240)
+    parser.add_argument("--pools", nargs="+", default=POOLS, help="Shares of mastered and of hopeless prompts.")
+    parser.add_argument("--prompts", type=int, default=4400, help="Prompts that are answered.")
+    parser.add_argument("--size", type=int, default=320, help="Prompts of a pool.")
+    parser.add_argument("--held_out", type=int, default=200)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--temperature", type=float, default=0.7)
-    parser.add_argument("--max_tokens", type=int, default=8)
+    parser.add_argument("--max_tokens", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     settings = yaml.safe_load(args.recipe.read_text())
     rows, rewards = answer(args, settings)
     args.folder.mkdir(parents=True, exist_ok=True)
+    judged = np.flatnonzero(np.isfinite(rewards).all(axis=1))
+    if len(judged) < len(rows):
+        print(f"{len(rows) - len(judged)} of {len(rows)} prompts have an answer that cannot be judged, and are left out.")
+        rows, rewards = rows.select(judged), rewards[judged]
     rates = rewards.mean(axis=1)
     kinds = np.where(rates == 1, 0, np.where(rates == 0, 2, 1))
     print("mastered, learnable, hopeless:", np.bincount(kinds, minlength=3).tolist())
@@ -76,7 +82,7 @@ def answer(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[Any, np.
     )
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     [reward] = get_rewards(["math"], {})
-    engine_config = EngineConfig(engine_mode="server", engine_max_model_len=256, engine_dtype="float32")
+    engine_config = EngineConfig(engine_mode="server", engine_dtype="float32")
     with scoring_engine(engine_config, args.model, log_path=args.folder / "engine.log") as engine:
         prompts = RowTokenizer(tokenizer).prompts(rows.to_list())
         answers = engine.generate(prompts, Sampling(args.max_tokens, args.samples, args.temperature))

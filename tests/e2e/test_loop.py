@@ -54,7 +54,14 @@ def step_of(version):
     return int(version.partition("-")[0])
 
 
-@pytest.mark.parametrize("kind", [(CurriculumGRPOTrainer, GRPOConfig), (CurriculumRLOOTrainer, RLOOConfig)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        (CurriculumGRPOTrainer, GRPOConfig),
+        pytest.param((CurriculumRLOOTrainer, RLOOConfig), marks=pytest.mark.slow),
+    ],
+    ids=["grpo", "rloo"],
+)
 def test_after_training_the_engine_serves_the_trainers_weights(
     model_path, tasks, tokenizer, server_url, base_weights, tmp_path, kind
 ):

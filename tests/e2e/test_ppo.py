@@ -42,6 +42,6 @@ def test_the_recipe_trains_a_policy_and_its_value_head(model_path, server_url, t
     assert 0 <= summary["accuracy_after"] <= 1 and summary["seconds"]["sync"] > 0
     logs = json.loads((tmp_path / "trainer_state.json").read_text())["log_history"]
     assert [entry["grad_norm"] > 0 for entry in logs if "loss" in entry] == [False, True]
-    assert load_file(tmp_path / "value_head.safetensors")["linear.weight"].any()
+    assert load_file(tmp_path / "value_head.arrays")["linear.weight"].any()
     _, loaded = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not loaded["missing_keys"] and not loaded["unexpected_keys"]

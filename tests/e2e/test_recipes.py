@@ -32,7 +32,6 @@ SMALL_OF_METHOD = {
 }
 
 OFTEN = {
-    "communication/grpo_edco",
     "communication/sft_edco_released",
     "instructions/distillation_pocl",
     "quickstart/grpo_learning_edge",

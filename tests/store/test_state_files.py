@@ -45,22 +45,22 @@ def test_the_json_can_be_read_and_the_arrays_are_beside_it(tmp_path):
         "scores": {"array": "scores", "type": "float64", "shape": [3]},
         "parts": [{"of": {"array": "parts.0.of", "type": "int32", "shape": [0, 2]}}],
     }
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["state.json", "state.safetensors"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["state.arrays", "state.json"]
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
-    path, arrays = tmp_path / "state.json", tmp_path / "state.safetensors"
+    path, arrays = tmp_path / "state.json", tmp_path / "state.arrays"
     write_state(path, {"step": 1, "scores": np.arange(3.0)})
     first = arrays.read_bytes()
     write_state(path, {"step": 2, "scores": np.arange(3.0)})
     arrays.write_bytes(first)
-    with pytest.raises(ConfigurationError, match=r"state.safetensors does not belong to .*state.json"):
+    with pytest.raises(ConfigurationError, match=r"state.arrays does not belong to .*state.json"):
         read_state(path)
     arrays.write_bytes(first[:-8])
-    with pytest.raises(ConfigurationError, match=r"state.json with state.safetensors cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"state.json with state.arrays cannot be read"):
         read_state(path)
     arrays.unlink()
-    with pytest.raises(ConfigurationError, match=r"state.json with state.safetensors cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"state.json with state.arrays cannot be read"):
         read_state(path)
     with pytest.raises(FileNotFoundError):
         read_state(tmp_path / "none.json")

@@ -318,8 +318,8 @@ def test_a_resumed_run_goes_on_exactly(tiny_model_path, tmp_path, separate):
 def test_a_checkpoint_without_a_value_function_is_refused(tiny_model_path, tmp_path):
     trainer = make_trainer(tiny_model_path, tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
     trainer.train()
-    (tmp_path / "checkpoint-1" / "value_head.safetensors").unlink()
-    with pytest.raises(ConfigurationError, match=r"checkpoint-1/value_head\.safetensors is missing"):
+    (tmp_path / "checkpoint-1" / "value_head.arrays").unlink()
+    with pytest.raises(ConfigurationError, match=r"checkpoint-1/value_head\.arrays is missing"):
         make_trainer(tiny_model_path, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 
@@ -330,7 +330,7 @@ def test_the_saved_policy_loads_alone_with_its_value_head_beside_it(tiny_model_p
     policy, loaded = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not loaded["missing_keys"] and not loaded["unexpected_keys"]
     assert not changed(weights(trainer.model), policy)
-    head = load_file(tmp_path / "value_head.safetensors")
+    head = load_file(tmp_path / "value_head.arrays")
     assert head.keys() == {"linear.weight", "linear.bias"}
     torch.testing.assert_close(head["linear.weight"], trainer.value_function.linear.weight.detach(), rtol=0, atol=0)
     assert head["linear.weight"].abs().sum() > 0
@@ -434,7 +434,7 @@ def test_lora_trains_the_adapter_and_the_value_head(tiny_model_path, tmp_path):
     assert kl[0] == 0 != kl[-1]  # the initial policy is the one without the adapter
     trainer.save_model()
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"adapter_model.safetensors", "value_head.safetensors"} <= names and "model.safetensors" not in names
+    assert {"adapter_model.safetensors", "value_head.arrays"} <= names and "model.safetensors" not in names
     assert not any("linear" in name for name in load_file(tmp_path / "adapter_model.safetensors"))
 
 
