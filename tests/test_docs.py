@@ -120,7 +120,7 @@ def check_pytest(words):
 
 @pages
 def test_every_command_of_a_page_exists(page, flags_of, capsys):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for words in commands(page.read_text()):
         program = Path(words[0]).name if words else ""
         if "edco_rl" in words and "-m" in words:  # accelerate launch, or python -m

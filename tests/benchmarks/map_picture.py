@@ -1,6 +1,6 @@
 """The picture of the map: held-out accuracy on each pool against optimizer steps, mean and range over seeds.
 
-    python -m tests.benchmarks.map_picture runs/map docs/images/map.svg [--curricula random edco learning_edge]
+python -m tests.benchmarks.map_picture runs/map docs/images/map.svg [--curricula random edco learning_edge]
 """
 
 import argparse
@@ -15,7 +15,6 @@ from edco_rl.report.load import load
 _COLORS = {
     "random": "#6b7280",
     "edco": "#c2410c",
-    "edco_in_reach": "#a16207",
     "learning_edge": "#0b63ce",
     "random+equal_rewards": "#9333ab",
     "learning_edge+equal_rewards": "#0f7b5f",
@@ -47,8 +46,8 @@ def main() -> None:
             axis.spines[["top", "right"]].set_visible(False)
         figure.supxlabel("optimizer steps")
         figure.supylabel("held-out accuracy, learnable prompts")
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+        lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+        figure.legend(list(lines.values()), list(lines), loc="outside upper center", ncols=len(lines), frameon=False)
         figure.savefig(args.picture, metadata={"Date": None} if args.picture.suffix == ".svg" else None)
 
 
@@ -57,7 +56,8 @@ def read(folder: Path) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
     found: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for run in load([str(folder)]).runs:
         if run.status == "done" and (learned := run.learning()) is not None:
-            found.setdefault((run.task, run.curriculum), []).append((learned.costs["steps"], learned.right.mean(axis=1)))
+            measured = learned.costs["steps"], learned.right.mean(axis=1)
+            found.setdefault((run.task, run.curriculum), []).append(measured)
     return {key: (runs[0][0], np.array([values for _, values in runs])) for key, runs in found.items()}
 
 

@@ -48,7 +48,7 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     judged = np.flatnonzero(np.isfinite(rewards).all(axis=1))
     if len(judged) < len(rows):
-        print(f"{len(rows) - len(judged)} of {len(rows)} prompts have an answer that cannot be judged, and are left out.")
+        print(f"{len(rows) - len(judged)} of {len(rows)} prompts are left out: their answers cannot be judged.")
         rows, rewards = rows.select(judged), rewards[judged]
     rates = rewards.mean(axis=1)
     kinds = np.where(rates == 1, 0, np.where(rates == 0, 2, 1))
