@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM ?= false
 .DELETE_ON_ERROR:
 
 quickstart: install model
-	$(BIN)/edco-rl train grpo --config recipes/quickstart/grpo_edco.yaml --model_name_or_path "$(MODEL)"
+	$(BIN)/edco-rl train grpo --config recipes/quickstart/grpo_learning_edge.yaml --model_name_or_path "$(MODEL)"
 
 # First the tests of small models, side by side, then those that share one vLLM server and all cores.
 test: install model browser check
