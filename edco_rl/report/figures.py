@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 # The page's colours and dashes, so that a series looks the same in both.
-_COLORS = (
+COLORS = (
     "#6b7280",
     "#0b63ce",
     "#c2410c",
@@ -48,11 +48,12 @@ def save_figures(data: dict[str, Any], folder: Path) -> list[str]:
             "time": lambda figure, series=series: _time(figure, data, series),  # type: ignore[misc]
         }
         for name, draw in plots.items():
-            made += _save(f"{task}_{name}", draw, task, folder)
+            made += save_figure(f"{task}_{name}", draw, task, folder)
     return made
 
 
-def _save(name: str, draw: Callable[[Figure], bool], title: str, folder: Path) -> list[str]:
+def save_figure(name: str, draw: Callable[[Figure], bool], title: str, folder: Path) -> list[str]:
+    """Write a plot as PNG and SVG, and return its name; nothing where `draw` says that there is nothing to draw."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure as New
 
@@ -69,8 +70,8 @@ def _save(name: str, draw: Callable[[Figure], bool], title: str, folder: Path) -
 
 def _style(data: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
     number = data["curricula"].index(one["curriculum"])
-    dash = (data["methods"].index(one["method"]) + number // len(_COLORS)) % len(_DASHES)
-    return {"color": _COLORS[number % len(_COLORS)], "linestyle": _DASHES[dash]}
+    dash = (data["methods"].index(one["method"]) + number // len(COLORS)) % len(_DASHES)
+    return {"color": COLORS[number % len(COLORS)], "linestyle": _DASHES[dash]}
 
 
 def _label(one: dict[str, Any]) -> str:

@@ -16,13 +16,13 @@ from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.cli_args import FrontendArgs
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, UnquantizedEmbeddingMethod
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from edco_rl.config import EngineConfig
 from edco_rl.engine.client import EngineClient
 from edco_rl.engine.colocate import ColocatedEngine
-from edco_rl.engine.server_arguments import llm_arguments
+from edco_rl.engine.server_arguments import llm_arguments, server_command
 from edco_rl.engine.vllm_file_backend import FileWeightTransferEngine
 from edco_rl.engine.vllm_gate import OPEN_ROUTES
 from edco_rl.engine.vllm_plugin import FILE_BACKEND, register
@@ -50,7 +50,7 @@ def test_its_methods_take_what_vllms_take(name):
 def test_a_whole_checkpoint_is_reloaded_layer_by_layer():
     assert parameters(initialize_layerwise_reload)[0] == "model"
     inspect.signature(finalize_layerwise_reload).bind(object(), object())
-    assert issubclass(ParallelLMHead, object)
+    inspect.signature(UnquantizedEmbeddingMethod.process_weights_after_loading).bind(object(), ParallelLMHead)
 
 
 @pytest.mark.parametrize("transport", ["ipc", "nccl"])
@@ -77,8 +77,9 @@ def test_repairs_for_a_cpu_find_what_they_repair():
 def test_every_argument_of_a_server_is_one_of_vllms():
     config = EngineConfig(engine_max_lora_rank=8, engine_max_model_len=64, engine_max_num_seqs=4)
     known = {field.name for field in fields(AsyncEngineArgs)} | {field.name for field in fields(FrontendArgs)}
-    front = {"host", "port", "served_model_name", "middleware", "disable_access_log_for_endpoints"}
-    assert {*llm_arguments("model", config, cuda=True, avx512=True), *front} <= known
+    command = server_command(llm_arguments("model", config, cuda=True, avx512=True), config, 8000)
+    given = {word[2:].replace("-", "_") for word in command if word.startswith("--")}
+    assert {"max_lora_rank", "middleware", "port"} <= given <= known
 
 
 def test_every_open_route_is_one_of_vllms():
