@@ -140,7 +140,7 @@ class Reached(BaseException):
 
 
 @pytest.fixture
-def read_only(monkeypatch, tmp_path):
+def read_only(monkeypatch, tmp_path, model_path):
     """Commands end where their work would begin, in a folder with the repository's files and the runs of its pages."""
     resolve = pkgutil.resolve_name
 
@@ -164,6 +164,12 @@ def read_only(monkeypatch, tmp_path):
     ):  # as a training run leaves it, to those who look for a model there
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "config.json").write_text("{}")
+    home = tmp_path / "home" / ".cache" / "edco_rl"
+    home.mkdir(parents=True)
+    (home / Path(model_path).name).symlink_to(model_path)
+    (home / "map-model").mkdir()
+    (home / "map-model" / "config.json").write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for path in re.findall(r"runs/\S+\.jsonl", (ROOT / "recipes/benchmark/map.yaml").read_text()):  # drawn beforehand
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("{}\n")

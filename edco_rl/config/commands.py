@@ -47,6 +47,13 @@ class RunConfig(Checked):
         default=None,
         metadata={"help": "Optimizer steps between two measurements of held-out accuracy. By default start and end."},
     )
+    held_out_samples: Count = field(
+        default=1,
+        metadata={"help": "Answers to each held-out prompt; what they earn is averaged (avg@k)."},
+    )
+    held_out_temperature: NotNegative = field(
+        default=0.0, metadata={"help": "Temperature of held-out answers; 0 is greedy."}
+    )
     stop_after_tokens: Positive | None = field(
         default=None,
         metadata={"help": "End training once so many tokens were generated, scored and trained on."},
@@ -70,6 +77,14 @@ class RunConfig(Checked):
             "and end there: no weights are loaded, nothing is started."
         },
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.held_out_samples > 1 and self.held_out_temperature == 0:
+            raise ConfigurationError(
+                f"held_out_samples is {self.held_out_samples} but held_out_temperature is 0: greedy answers are all "
+                "the same. Set held_out_temperature above 0, or held_out_samples to 1."
+            )
 
 
 @dataclass

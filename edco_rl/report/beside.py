@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..benchmark.learning import UNITS, cost_of_target
 from ..runs.held_out import METRICS
-from ..statistics import wilson_interval
+from ..statistics import over_prompts
 from .compared import TARGET_SHARE
 from .load import Run
 
@@ -30,12 +30,13 @@ def print_beside(runs: Sequence[Run]) -> None:
         if any(value is not None for value in values):
             table.add_row(label, *("-" if value is None else show(value) for value in values))
 
-    prompts, name = summaries[0]["held_out_prompts"], METRICS[metric]
-    row(f"held-out {name} before ({prompts} prompts)", [summary[f"{metric}_before"] for summary in summaries])
+    name, how = METRICS[metric], f"{summaries[0]['held_out_prompts']} prompts, {summaries[0]['held_out_answers']}"
+    row(f"held-out {name} before ({how})", [summary[f"{metric}_before"] for summary in summaries])
     row(f"held-out {name} after", [summary[f"{metric}_after"] for summary in summaries])
     learned = [run.learning() for run in runs]
     if metric == "accuracy" and all(one is not None for one in learned):
-        table.add_row("  95 % interval over prompts", *(_interval(one.right[-1]) for one in learned))  # type: ignore[union-attr]
+        intervals = [over_prompts(one.right[-1]) for one in learned]  # type: ignore[union-attr]
+        table.add_row("  95 % interval over prompts", *(f"{one.low:.3f} to {one.high:.3f}" for one in intervals))
     for subject, first in summaries[0]["subjects"].items():
         found = [summary["subjects"][subject][f"{metric}_after"] for summary in summaries]
         row(f"  {subject}, from {first[f'{metric}_before']:.3f}", found)
@@ -45,11 +46,6 @@ def print_beside(runs: Sequence[Run]) -> None:
     row("prompts trained on", [summary["prompts_trained_on"] for summary in summaries], "{:.0f}".format)
     row("training, s", [summary["seconds"]["training"] for summary in summaries], "{:.0f}".format)
     Console().print(table)
-
-
-def _interval(right: Any) -> str:
-    low, high = wilson_interval(int(right.sum()), len(right))
-    return f"{low:.3f} to {high:.3f}"
 
 
 def _add_costs(row: Callable[..., None], learned: Sequence[Any]) -> None:

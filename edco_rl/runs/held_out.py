@@ -1,6 +1,6 @@
 """Held-out prompts of a run, and how the answers to them are judged."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -20,29 +20,42 @@ METRICS = {"accuracy": "accuracy", "rouge_l": "ROUGE-L"}
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out prompts, answered greedily.
+    """Held-out prompts, and how they are answered.
 
     Args:
         rows (`datasets.Dataset`, *optional*), reward (`RewardFunction`, *optional*):
             The prompts, and what judges the answers; without either nothing is measured.
-        max_tokens (`int`, *optional*, defaults to `1`):
-            Most tokens of an answer.
+        sampling (`Sampling`, *optional*):
+            How prompts are answered, by default greedily with one token; what several answers earn is averaged.
         metric (`str`, *optional*, defaults to `"accuracy"`):
             One of `METRICS`.
     """
 
     rows: Dataset | None
     reward: RewardFunction | None = None
-    max_tokens: int = 1
+    sampling: Sampling = field(default_factory=lambda: Sampling(1, temperature=0.0))
     metric: str = "accuracy"
 
     @classmethod
-    def judged_by(cls, name: str | None, rows: Dataset | None, max_tokens: int, run: RunConfig) -> Self:
-        """Held-out prompts whose answers a reward of that name judges, with its `reward_kwargs`."""
-        if rows is None or name is None:
+    def judged_by(
+        cls, reward: RewardFunction | str | None, rows: Dataset | None, max_tokens: int, run: RunConfig
+    ) -> Self:
+        """Held-out prompts whose answers a reward judges, one of that name with its `reward_kwargs`."""
+        if rows is None or reward is None:
             return cls(rows)
-        metric = name if name in METRICS else "accuracy"
-        return cls(rows, get_reward(name, **reward_kwargs(run).get(name, {})), max_tokens, metric)
+        metric = "accuracy"
+        if isinstance(reward, str):
+            metric = reward if reward in METRICS else metric
+            reward = get_reward(reward, **reward_kwargs(run).get(reward, {}))
+        sampling = Sampling(max_tokens, run.held_out_samples, run.held_out_temperature)
+        return cls(rows, reward, sampling, metric)
+
+    @property
+    def answers(self) -> str:
+        """How prompts are answered, as a table says it."""
+        if self.sampling.temperature == 0:
+            return "greedy"
+        return f"mean of {self.sampling.n} at temperature {self.sampling.temperature:g}"
 
     def __len__(self) -> int:
         return 0 if self.rows is None else len(self.rows)
@@ -64,7 +77,7 @@ class HeldOut:
 
         Args:
             before (`NDArray[np.float64]`), after (`NDArray[np.float64]`):
-                What the answer to each prompt earned, NaN where it cannot be judged, shape (P,).
+                What the answers to each prompt earned, NaN where it cannot be judged, shape (P,).
         """
         subjects = np.array(self.subjects() or [""] * len(self))
         judged = ~np.isnan(before) & ~np.isnan(after)
@@ -101,10 +114,10 @@ class HeldOut:
                     trainer.row_tokenizer,
                     self.rows,
                     self.reward,
-                    sampling=Sampling(self.max_tokens, temperature=0.0),
+                    sampling=self.sampling,
                     timeout=timeout,
                 )
-        return (graded.right if self.metric == "accuracy" else graded.rewards)[:, 0]
+        return (graded.right if self.metric == "accuracy" else graded.rewards).mean(axis=1)
 
 
 def training_rewards(script: Any, run: RunConfig) -> list[RewardFunction]:

@@ -31,9 +31,6 @@ def run_with_rewards(settings: RunSettings) -> dict[str, Any]:
         share_prompts=run.share_prompts,
     )
     max_tokens = run.held_out_max_tokens or settings.training.max_completion_length
-    if run.held_out_reward is not None:
-        held_out = HeldOut.judged_by(run.held_out_reward, rows, max_tokens, run)
-    else:
-        accuracy = next((function for function in rewards if getattr(function, "is_accuracy", False)), None)
-        held_out = HeldOut(rows, accuracy, max_tokens)
+    accuracy = next((function for function in rewards if getattr(function, "is_accuracy", False)), None)
+    held_out = HeldOut.judged_by(run.held_out_reward or accuracy, rows, max_tokens, run)
     return train_and_measure(trainer, settings, held_out, described)

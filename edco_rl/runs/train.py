@@ -45,6 +45,7 @@ def train_and_measure(
         "metric": metric,
         "held_out_prompts": len(held_out),
         "held_out_fingerprint": held_out.fingerprint,
+        "held_out_answers": held_out.answers,
         "prompts_in_pool": len(pool),
         "pool_fingerprint": fingerprint(pool.ids),
         "versions": versions(),
@@ -107,9 +108,9 @@ def _on_hub(dataset_name: str) -> str | None:
 
 def _measured(summary: dict[str, Any]) -> dict[str, str]:
     """What came of a run, for its model card."""
-    metric, prompts = summary["metric"], summary["held_out_prompts"]
+    metric, prompts = summary["metric"], f"{summary['held_out_prompts']} held-out prompts"
     values = {
-        f"{METRICS[metric]} {when} training, {prompts} held-out prompts, greedy": summary[f"{metric}_{when}"]
+        f"{METRICS[metric]} {when} training, {prompts}, {summary['held_out_answers']}": summary[f"{metric}_{when}"]
         for when in ("before", "after")
     }
     return {
@@ -132,7 +133,8 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     table = Table(title=f"{folder}", show_header=False)
     for when in ("before", "after"):
         value = summary[f"{summary['metric']}_{when}"]
-        label = f"held-out {METRICS[summary['metric']]} {when} ({summary['held_out_prompts']} prompts, greedy)"
+        how = f"{summary['held_out_prompts']} prompts, {summary['held_out_answers']}"
+        label = f"held-out {METRICS[summary['metric']]} {when} ({how})"
         table.add_row(label, "not measured" if value is None else f"{value:.3f}")
     table.add_row("optimizer steps", str(summary["steps"]))
     table.add_row("prompts trained on", f"{summary['prompts_trained_on']} of {summary['prompts_in_pool']}")

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edco_rl.cli import main
+from edco_rl.runs.recorder import decode
 from edco_rl.runs.shared_server import SharedServer
 
 
@@ -65,3 +67,31 @@ def test_the_server_of_both_gets_a_model_of_the_home_folder(tiny_model_path, tmp
     with pytest.raises(ZeroDivisionError):
         train(f"~/{path.name}", tmp_path, compare_with="random")
     assert asked[0].model.model_name_or_path == tiny_model_path
+
+
+def test_of_several_answers_to_a_held_out_prompt_the_mean_is_measured(tiny_model_path, tmp_path, monkeypatch, capsys):
+    (tmp_path / "even.py").write_text(
+        "import json, pathlib\n"
+        "def judge(completions, **kwargs):\n"
+        "    rewards = [float(len(text) % 2 == 0) for text in completions]\n"
+        "    with pathlib.Path('judged.jsonl').open('a') as file:\n"
+        "        file.write(json.dumps(rewards) + '\\n')\n"
+        "    return rewards\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = {"held_out_reward": "even:judge", "held_out_samples": 5, "held_out_temperature": 1.0}
+    folder = train(tiny_model_path, tmp_path, **settings)
+    judged = np.array([json.loads(line) for line in Path("judged.jsonl").open()]).reshape(3, 4, 5)  # 4 prompts each time
+    lines = [line for line in map(json.loads, (folder / "records.jsonl").open()) if line["kind"] == "evaluation"]
+    assert [decode(line).tolist() for line in lines] == judged.mean(axis=2).tolist()
+    assert len(set(judged.mean(axis=2).ravel().tolist()) - {0.0, 1.0}) > 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["accuracy_after"] == pytest.approx(judged[-1].mean())
+    assert "mean of 5 at temperature 1" in " ".join(capsys.readouterr().out.split())
+
+
+def test_several_greedy_answers_are_refused(tiny_model_path, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(tiny_model_path, tmp_path, held_out_samples=5)
+    assert "held_out_samples is 5 but held_out_temperature is 0" in capsys.readouterr().err

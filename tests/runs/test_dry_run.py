@@ -201,7 +201,8 @@ def test_the_runs_of_a_benchmark_pass(name, files, model_path, tmp_path, capsys)
         if cell.values["dataset_name"].startswith("reasoning_gym:"):
             cell.values["train_prompts"] = 64
         else:
-            cell.values["dataset_name"] = files["instructions"]
+            for key in cell.values.keys() & {"dataset_name", "eval_dataset_name"}:
+                cell.values[key] = files["instructions"]
         dry_run(cell.settings(tmp_path / cell.name))
         assert "not looked at" not in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
