@@ -82,7 +82,8 @@ def test_of_several_answers_to_a_held_out_prompt_the_mean_is_measured(tiny_model
     monkeypatch.syspath_prepend(tmp_path)
     settings = {"held_out_reward": "even:judge", "held_out_samples": 5, "held_out_temperature": 1.0}
     folder = train(tiny_model_path, tmp_path, **settings)
-    judged = np.array([json.loads(line) for line in Path("judged.jsonl").open()]).reshape(3, 4, 5)  # 4 prompts each time
+    calls = [json.loads(line) for line in Path("judged.jsonl").read_text().splitlines()]
+    judged = np.array(calls).reshape(3, 4, 5)  # measured three times, 4 prompts
     lines = [line for line in map(json.loads, (folder / "records.jsonl").open()) if line["kind"] == "evaluation"]
     assert [decode(line).tolist() for line in lines] == judged.mean(axis=2).tolist()
     assert len(set(judged.mean(axis=2).ravel().tolist()) - {0.0, 1.0}) > 0
