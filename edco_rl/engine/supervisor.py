@@ -18,8 +18,6 @@ from .server_arguments import LOOKED_AT
 
 logger = logging.getLogger(__name__)
 
-# Seconds in which a process that was killed has ended.
-_MOMENT = 5.0
 # Looks in a row that must find a process stopped: it may be only for a moment.
 _LOOKS_STOPPED = 3
 
@@ -51,6 +49,8 @@ class Supervisor:
     """Seconds between two looks."""
     patience = 5.0
     """Seconds it has for an answer to a look; how long it may give none is its health's to say."""
+    moment = 5.0
+    """Seconds in which a server whose engine core or worker has died says so."""
 
     def __init__(
         self,
@@ -83,9 +83,10 @@ class Supervisor:
             self._updates -= 1
 
     def find_out(self) -> None:
-        """Look at it until it has answered or is lost, for some seconds at most: one that dies takes a moment."""
-        deadline = time.monotonic() + _MOMENT
-        while not self.look() and time.monotonic() < deadline:
+        """Look at it after a request has failed, for a moment: one that dies may answer looks for some of that."""
+        deadline = time.monotonic() + self.moment
+        while self.health.condition in (Condition.SERVING, Condition.STALE) and time.monotonic() < deadline:
+            self.look()
             time.sleep(0.1)
 
     def look(self) -> bool:

@@ -126,6 +126,10 @@ class Handler(BaseHTTPRequestHandler):
             Handler.core.kill()
             Handler.core.wait()
             self.answer({"error": "EngineCore encountered an issue."}, 500)
+        elif fault == "core is dying":  # as vLLM answers what waits for a core or worker that has been killed
+            assert Handler.core is not None
+            threading.Timer(values[0], Handler.core.kill).start()
+            self.answer({"error": "Call to collective_rpc method failed: cancelled"}, 500)
         return True
 
     def log_message(self, *arguments):

@@ -29,6 +29,7 @@ from .stand_in_server import TOP
 def fast(monkeypatch):
     monkeypatch.setattr(Supervisor, "interval", 0.05)
     monkeypatch.setattr(Supervisor, "patience", 0.5)
+    monkeypatch.setattr(Supervisor, "moment", 2.0)
     monkeypatch.setattr(client_module, "VLLMServer", StandInServer)
 
 
@@ -163,10 +164,11 @@ def test_a_stopped_engine_core_behind_a_server_that_answers_is_noticed(started):
     assert not session_of(first)
 
 
-def test_a_server_that_is_lost_in_a_push_gets_it_again(started):
+@pytest.mark.parametrize("how", [["die"], ["core dies"], ["core is dying", 0.5]])
+def test_a_server_that_is_lost_in_a_push_gets_it_again(started, how):
     client = started()
     pushes(client, "5")
-    fault(client, ["die"])
+    fault(client, how)
     pushed = pushes(client, "6")
     assert client.weight_version() == "6" and pushed[-1] == "6"
 
