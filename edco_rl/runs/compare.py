@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from ..store import write_json
+from .recorder import RECORDS_FILE, decode, read_records
 from .settings import RunSettings, check_model_and_data
 from .shared_server import SharedServer
 from .train import SUMMARY_FILE
@@ -44,11 +47,12 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
     other.training.output_dir = str(folder / name.replace(":", "."))
     run, both = settings.method.load("run"), (settings, other)
     with SharedServer(folder / "engine.log") as server:
-        summaries = []
+        summaries: list[dict[str, Any]] = []
         for one in both:
             # With several processes the trainer starts a server on the first of them, each run its own.
             engine = server.prepare(one, both) if _one_process() else one.engine
-            summaries.append(run(dataclasses.replace(one, engine=engine)))
+            start = _start_of(folder) if summaries else None
+            summaries.append(run(dataclasses.replace(one, engine=engine, measured_at_start=start)))
             gc.collect()  # trainers hold cycles, and two models at once may be too much
     summary, beside = summaries
     if not PartialState().is_main_process:
@@ -58,6 +62,12 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
     summary[name] = {key: beside[key] for key in kept}
     write_json(folder / SUMMARY_FILE, summary)
     return summary
+
+
+def _start_of(folder: Path) -> NDArray[np.float64] | None:
+    """What a run has measured before its first step."""
+    lines = (line for line in read_records(folder / RECORDS_FILE) if line["kind"] == "evaluation")
+    return next((decode(line) for line in lines), None)
 
 
 def _one_process() -> bool:

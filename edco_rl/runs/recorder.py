@@ -92,7 +92,12 @@ class RunRecorder(TrainerCallback):
         trainer.outcome_observers.append(self._observe)
         trainer.add_callback(self)
 
-    def begin(self, resumed_from: int | None, spent: Spent | None = None) -> None:
+    def begin(
+        self,
+        resumed_from: int | None,
+        spent: Spent | None = None,
+        measured_at_start: NDArray[np.float64] | None = None,
+    ) -> None:
         """Begin a run, or take up the records of an interrupted one as they were at a checkpoint's step.
 
         Args:
@@ -100,6 +105,8 @@ class RunRecorder(TrainerCallback):
                 The checkpoint's step.
             spent (`Spent`, *optional*):
                 What was spent before; records that are taken up hold it.
+            measured_at_start (`NDArray[np.float64]`, *optional*):
+                What `evaluate` has given for the start weights, where that is known; it is not asked again.
         """
         accelerator = self.trainer.accelerator
         kept: list[dict[str, Any]] = []
@@ -123,7 +130,7 @@ class RunRecorder(TrainerCallback):
             self._write({"kind": "run", "step": 0, **plain(self.about)})
         self._total = self._all_tokens()
         if 0 not in self.measured:
-            self.measure(0)
+            self.measure(0, measured_at_start)
         self._started = time.perf_counter()
         self._paused = 0.0
 
@@ -175,13 +182,13 @@ class RunRecorder(TrainerCallback):
         """Seconds of training so far, evaluation left out."""
         return self._seconds_before + time.perf_counter() - self._started - self._paused
 
-    def measure(self, step: int) -> None:
-        """Measure held-out accuracy, on a clock that stands still."""
+    def measure(self, step: int, known: NDArray[np.float64] | None = None) -> None:
+        """Measure held-out accuracy, on a clock that stands still; what is known of it is not measured again."""
         seconds, began = self.seconds(), time.perf_counter()
         prompts = self.about.get("held_out_prompts")
-        if prompts:
+        if prompts and known is None:
             tell(f"Optimizer step {step}: answering {prompts} held-out prompts ...")
-        right = self.evaluate()
+        right = self.evaluate() if known is None else known
         self.measured[step] = None
         if right is not None:
             line = {"kind": "evaluation", "step": step, "seconds": seconds if step else self._seconds_before}

@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
 
@@ -38,6 +40,8 @@ class RunSettings:
             TRL's, of the method.
         curriculum (`CurriculumConfig`), engine (`EngineConfig`), data (`DataConfig`), run (`RunConfig`):
             Of this package.
+        measured_at_start (`NDArray[np.float64]`, *optional*):
+            What the start weights earn on each held-out prompt, where a run from the same start has measured it.
     """
 
     method: Method
@@ -48,6 +52,7 @@ class RunSettings:
     engine: EngineConfig
     data: DataConfig
     run: RunConfig
+    measured_at_start: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curriculum", self.curriculum.for_prompts_with(self.data.system_prompt))
@@ -65,7 +70,8 @@ class RunSettings:
 
     def describe(self) -> dict[str, Any]:
         """All settings as plain values."""
-        return {one.name: plain_values(getattr(self, one.name)) for one in fields(self) if one.name != "method"}
+        names = [one.name for one in fields(self) if one.name not in ("method", "measured_at_start")]
+        return {name: plain_values(getattr(self, name)) for name in names}
 
     def of_trainer(self) -> dict[str, Any]:
         """Arguments that every trainer with a curriculum takes by name."""

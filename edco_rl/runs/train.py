@@ -64,7 +64,8 @@ def train_and_measure(
             stop_after_seconds=run.stop_after_seconds,
         )
         checkpoint = args.resume_from_checkpoint
-        recorder.begin(None if checkpoint is None else read_trainer_state(checkpoint).global_step, spent)
+        done = None if checkpoint is None else read_trainer_state(checkpoint).global_step
+        recorder.begin(done, spent, settings.measured_at_start)
         trainer.train(resume_from_checkpoint=checkpoint)
         seconds = recorder.seconds()
         if run.keep_model:  # before what comes takes time, in which a run may be stopped

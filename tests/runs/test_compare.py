@@ -30,8 +30,25 @@ def train(tiny_model_path, folder, **settings):
     return folder / "run"
 
 
-def test_the_other_run_begins_alike_and_stands_in_the_summary(tiny_model_path, tmp_path, capsys):
-    folder = train(tiny_model_path, tmp_path, compare_with="random")
+@pytest.fixture
+def sampled(tmp_path, monkeypatch):
+    """Settings for five sampled answers to each held-out prompt; what they earn goes to `judged.jsonl`."""
+    (tmp_path / "even.py").write_text(
+        "import json, pathlib\n"
+        "def judge(completions, **kwargs):\n"
+        "    rewards = [float(len(text) % 2 == 0) for text in completions]\n"
+        "    with pathlib.Path('judged.jsonl').open('a') as file:\n"
+        "        file.write(json.dumps(rewards) + '\\n')\n"
+        "    return rewards\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return {"held_out_reward": "even:judge", "held_out_samples": 5, "held_out_temperature": 1.0}
+
+
+def test_the_other_run_begins_alike_and_stands_in_the_summary(tiny_model_path, tmp_path, sampled, capsys):
+    folder = train(tiny_model_path, tmp_path, compare_with="random", **sampled)
+    assert len(Path("judged.jsonl").read_text().splitlines()) == 5  # the start is measured once
     both = json.loads((folder / "summary.json").read_text())
     other = json.loads((folder / "random" / "summary.json").read_text())
     assert other["accuracy_before"] == both["accuracy_before"] and other["steps"] == both["steps"] == 2
@@ -69,19 +86,8 @@ def test_the_server_of_both_gets_a_model_of_the_home_folder(tiny_model_path, tmp
     assert asked[0].model.model_name_or_path == tiny_model_path
 
 
-def test_of_several_answers_to_a_held_out_prompt_the_mean_is_measured(tiny_model_path, tmp_path, monkeypatch, capsys):
-    (tmp_path / "even.py").write_text(
-        "import json, pathlib\n"
-        "def judge(completions, **kwargs):\n"
-        "    rewards = [float(len(text) % 2 == 0) for text in completions]\n"
-        "    with pathlib.Path('judged.jsonl').open('a') as file:\n"
-        "        file.write(json.dumps(rewards) + '\\n')\n"
-        "    return rewards\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    settings = {"held_out_reward": "even:judge", "held_out_samples": 5, "held_out_temperature": 1.0}
-    folder = train(tiny_model_path, tmp_path, **settings)
+def test_of_several_answers_to_a_held_out_prompt_the_mean_is_measured(tiny_model_path, tmp_path, sampled, capsys):
+    folder = train(tiny_model_path, tmp_path, **sampled)
     calls = [json.loads(line) for line in Path("judged.jsonl").read_text().splitlines()]
     judged = np.array(calls).reshape(3, 4, 5)  # measured three times, 4 prompts
     lines = [line for line in map(json.loads, (folder / "records.jsonl").open()) if line["kind"] == "evaluation"]
