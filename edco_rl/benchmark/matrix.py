@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from ..config import BenchmarkConfig
+from ..config import BenchmarkConfig, CurriculumConfig
 from ..errors import ConfigurationError
 from ..runs.provenance import commit, describe_hardware, versions
+from ..runs.recorder import start_of
 from ..runs.settings import RunSettings, check_model_and_data, plain_values
 from ..runs.shared_server import SharedServer
 from ..store import UNFINISHED_FOLDER, Artefact, check_same, load, newest_checkpoint, save_value, write_text
@@ -113,7 +116,8 @@ def _run_cell(
     save_value(path / CELL, cell.made_from, {**cell.describe(), "status": "unfinished"})
     outcome: dict[str, Any] = {"status": "done"}
     try:
-        ready = dataclasses.replace(settings, engine=server.prepare(settings, everyone))
+        engine, start = server.prepare(settings, everyone), _start(cell, path.parent)
+        ready = dataclasses.replace(settings, engine=engine, measured_at_start=start)
         keep_difficulty(path.parent.parent, cell, ready)
         newest, passed_over = newest_checkpoint(path)
         for reason in passed_over:
@@ -130,3 +134,17 @@ def _run_cell(
     made = save_value(path / CELL, cell.made_from, outcome, outcome["ended"] - began)
     gc.collect()  # trainers hold cycles, and two models at once may be too much
     return made
+
+
+def _start(cell: Cell, folder: Path) -> NDArray[np.float64] | None:
+    """What a cell that differs in its curriculum alone has measured before its first step."""
+    for path in sorted(folder.iterdir()):
+        kept = load(path / CELL)
+        if kept is not None and kept.value["status"] == "done" and _but_curriculum(kept) == _but_curriculum(cell):
+            return start_of(path)
+    return None
+
+
+def _but_curriculum(of: Cell | Artefact) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(CurriculumConfig)}
+    return {name: value for name, value in of.made_from.items() if name not in names}

@@ -7,13 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import PartialState
-from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from ..store import write_json
-from .recorder import RECORDS_FILE, decode, read_records
+from .recorder import start_of
 from .settings import RunSettings, check_model_and_data
 from .shared_server import SharedServer
 from .train import SUMMARY_FILE
@@ -51,7 +49,7 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
         for one in both:
             # With several processes the trainer starts a server on the first of them, each run its own.
             engine = server.prepare(one, both) if _one_process() else one.engine
-            start = _start_of(folder) if summaries else None
+            start = start_of(folder) if summaries else None
             summaries.append(run(dataclasses.replace(one, engine=engine, measured_at_start=start)))
             gc.collect()  # trainers hold cycles, and two models at once may be too much
     summary, beside = summaries
@@ -62,12 +60,6 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
     summary[name] = {key: beside[key] for key in kept}
     write_json(folder / SUMMARY_FILE, summary)
     return summary
-
-
-def _start_of(folder: Path) -> NDArray[np.float64] | None:
-    """What a run has measured before its first step."""
-    lines = (line for line in read_records(folder / RECORDS_FILE) if line["kind"] == "evaluation")
-    return next((decode(line) for line in lines), None)
 
 
 def _one_process() -> bool:

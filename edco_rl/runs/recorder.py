@@ -278,3 +278,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """The lines of a `records.jsonl`. A last line that a killed run left unfinished is left out."""
     lines = path.read_text().split("\n")
     return [json.loads(line) for line in lines[:-1]]
+
+
+def start_of(folder: Path) -> NDArray[np.float64] | None:
+    """What a run in a folder has measured before its first step; `None` where it has not."""
+    lines = (line for line in read_records(folder / RECORDS_FILE) if line["kind"] == "evaluation")
+    return next((decode(line) for line in lines), None)

@@ -249,6 +249,14 @@ def test_a_matrix_takes_more_curricula_and_seeds_and_refuses_other_settings_of_t
     assert error.value.code == 2 and "chain_sum_sft_baby_2 was made with strategy 'baby_step'" in told
 
 
+judged = []
+
+
+def even(completions, **columns):
+    judged.append([float(len(message["content"]) % 2 == 0) for [message] in completions])
+    return judged[-1]
+
+
 def at_least(completions, score=0.0, **kwargs):
     """What it is told to give."""
     return [score] * len(completions)
@@ -267,6 +275,23 @@ def test_settings_of_a_reward_count_where_it_judges_held_out_answers(recipe, tmp
         ]
         config = json.loads((cell / "summary.json").read_text())["config"]
         assert config["training"]["learning_rate"] == 2e-5 and config["run"]["reward_kwargs"][name] == {"score": 1.0}
+
+
+def test_cells_that_differ_in_their_curriculum_alone_share_what_was_measured_at_their_start(recipe, tmp_path, capsys):
+    settings = {"held_out_reward": f"{__name__}:even", "held_out_samples": 7, "held_out_temperature": 1.0}
+    curricula = {"random": {}, "edco": {"scoring_prefix_tokens": 1}}
+    judged.clear()
+    matrix = recipe(curricula=curricula, seeds=[1, 2], evaluate_every=4, settings=settings)
+    main(["benchmark", "--config", str(matrix)])
+    assert [len(answers) for answers in judged] == [3 * 7] * 6  # two starts and four ends
+    starts = [
+        next(line for line in read_records(path) if line["kind"] == "evaluation")
+        for path in sorted((tmp_path / "matrix" / "cells").glob("*/records.jsonl"))
+    ]
+    assert len(starts) == 4 and starts[0] == starts[2] and starts[1] == starts[3]
+    assert [sum(judged[number]) / 21 for number in (0, 3)] == [
+        pytest.approx(sum(start["values"]) / 3, abs=1e-3) for start in starts[:2]
+    ]
 
 
 def test_a_budget_of_tokens_counts_what_is_generated_and_trained_on(recipe, tmp_path, capsys):
