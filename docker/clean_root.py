@@ -96,7 +96,8 @@ class Image:
         print("+", shlex.join(words), flush=True)
         # What is mounted is gone with the namespace, and what is started with its first process.
         mounts = [f"mount --bind --read-only {path} {self.root}{path}" for path in map(shlex.quote, self.bound)]
-        mounts += [f"mount -t proc proc {self.root}/proc", f"mount --rbind /dev {self.root}/dev"]
+        mounts += [f"mount -t proc proc {self.root}/proc", f"mount -t sysfs -o ro sysfs {self.root}/sys"]
+        mounts += [f"mount --rbind /dev {self.root}/dev"]
         inside = f"cd {self.folder} && exec {shlex.join(words)}"
         enter = ["chroot", f"--userspec={self.user}", str(self.root), "/bin/bash", "-c", inside]
         script = " && ".join([*mounts, f"exec {shlex.join(enter)}"])
