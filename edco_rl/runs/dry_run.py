@@ -82,12 +82,8 @@ class DryRun:
         yield "Memory a process, without activations and sharding", self.memory
 
     def given(self) -> list[str]:
-        lines = []
-        for part in fields(self.settings):
-            config = getattr(self.settings, part.name)
-            if part.name == "method":
-                lines.append(f"method: {config.name}")
-                continue
+        lines = [f"method: {self.settings.method.name}"]
+        for config in self.settings.parts().values():
             for field in fields(config):
                 value = getattr(config, field.name)
                 default = field.default if field.default_factory is MISSING else field.default_factory()

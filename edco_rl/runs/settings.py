@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,12 @@ class RunSettings:
 
     def describe(self) -> dict[str, Any]:
         """All settings as plain values."""
-        names = [one.name for one in fields(self) if one.name not in ("method", "measured_at_start")]
-        return {name: plain_values(getattr(self, name)) for name in names}
+        return {name: plain_values(part) for name, part in self.parts().items()}
+
+    def parts(self) -> dict[str, Any]:
+        """The dataclasses that settings are fields of, by name, in the order of the method's parser."""
+        parts = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: part for name, part in parts.items() if is_dataclass(part) and name != "method"}
 
     def of_trainer(self) -> dict[str, Any]:
         """Arguments that every trainer with a curriculum takes by name."""
