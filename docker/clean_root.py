@@ -97,7 +97,8 @@ class Image:
         # What is mounted is gone with the namespace, and what is started with its first process.
         mounts = [f"mount --bind --read-only {path} {self.root}{path}" for path in map(shlex.quote, self.bound)]
         mounts += [f"mount -t proc proc {self.root}/proc", f"mount -t sysfs -o ro sysfs {self.root}/sys"]
-        mounts += [f"mount --rbind /dev {self.root}/dev"]
+        # Shared memory of its own, as a container has: nothing of it is left on this machine.
+        mounts += [f"mount --rbind /dev {self.root}/dev", f"mount -t tmpfs tmpfs {self.root}/dev/shm"]
         inside = f"cd {self.folder} && exec {shlex.join(words)}"
         enter = ["chroot", f"--userspec={self.user}", str(self.root), "/bin/bash", "-c", inside]
         script = " && ".join([*mounts, f"exec {shlex.join(enter)}"])
