@@ -1,8 +1,8 @@
 """Pools with a known share of mastered and hopeless prompts, as sampling at a temperature says.
 
-    python -m tests.benchmarks.map_pools MODEL FOLDER --recipe RECIPE.yaml [--pools 0.8,0.0 0.5,0.3]
+    python -m tests.benchmarks.map_pools MODEL FOLDER [--recipe RECIPE.yaml] [--pools 0.8,0.0 0.5,0.3]
 
-Answers each prompt of a recipe's mixture of generated tasks `--samples` times, and draws from those that are always
+Answers each prompt of a recipe's mixture of generated tasks, or else of the map's model, `--samples` times, and draws from those that are always
 answered right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is to have. Each pool is a
 folder `m<mastered>_h<hopeless>` with `train.jsonl`; its `test.jsonl` has other prompts, learnable ones alone, since
 these are what a curriculum can make a difference to.
@@ -25,6 +25,7 @@ from edco_rl.engine.launch import scoring_engine
 from edco_rl.rewards import get_rewards
 from edco_rl.runs.grading import grade
 from edco_rl.store import write_json, write_whole
+from tests.benchmarks.map_model import families
 
 POOLS = ["0.2,0", "0.2,0.3", "0.2,0.6", "0.3,0.6", "0.5,0", "0.5,0.3", "0.8,0", "0.9,0"]
 
@@ -33,17 +34,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--recipe", type=Path, required=True, help="A recipe whose data set is a mixture.")
+    parser.add_argument("--recipe", type=Path, help="A recipe whose data set is a mixture.")
     parser.add_argument("--pools", nargs="+", default=POOLS, help="Shares of mastered and of hopeless prompts.")
-    parser.add_argument("--prompts", type=int, default=4400, help="Prompts that are answered.")
-    parser.add_argument("--size", type=int, default=320, help="Prompts of a pool.")
+    parser.add_argument("--prompts", type=int, default=5400, help="Prompts that are answered.")
+    parser.add_argument("--size", type=int, default=480, help="Prompts of a pool.")
     parser.add_argument("--held_out", type=int, default=200)
     parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--max_tokens", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    settings = yaml.safe_load(args.recipe.read_text())
+    settings = yaml.safe_load(args.recipe.read_text()) if args.recipe else {"task_kwargs": {"tasks": families()}}
     rows, rewards = answer(args, settings)
     args.folder.mkdir(parents=True, exist_ok=True)
     judged = np.flatnonzero(np.isfinite(rewards).all(axis=1))
