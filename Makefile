@@ -20,7 +20,8 @@ quickstart: install model
 	$(BIN)/edco-rl train grpo --config recipes/quickstart/grpo_learning_edge.yaml --model_name_or_path "$(MODEL)"
 
 # First the tests of small models, side by side, then those that share one vLLM server and all cores.
-test: install model browser check
+test: install
+	$(MAKE) --jobs=2 --output-sync=target model browser check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine and not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m "engine and not slow"
 
