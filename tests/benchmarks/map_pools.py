@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.map_pools MODEL FOLDER [--recipe RECIPE.yaml] [--pools 0.8,0.0 0.5,0.3]
 
-Answers each prompt of a recipe's mixture of generated tasks, or else of the map's model, `--samples` times, and draws from those that are always
-answered right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is to have. Each pool is a
-folder `m<mastered>_h<hopeless>` with `train.jsonl`; its `test.jsonl` has other prompts, learnable ones alone, since
-these are what a curriculum can make a difference to.
+Answers each prompt of a recipe's mixture of generated tasks, or else of the map's model, `--samples` times, and draws
+from those that are always answered right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is
+to have. Each pool is a folder `m<mastered>_h<hopeless>` with `train.jsonl`; its `test.jsonl` has other prompts,
+learnable ones alone, since these are what a curriculum can make a difference to.
 """
 
 import argparse
