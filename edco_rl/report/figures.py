@@ -22,6 +22,7 @@ COLORS = (
 _PART_COLORS = ("#0b63ce", "#c2410c", "#a16207", "#9333ab", "#0f7b5f", "#be185d", "#0e7490")
 _DASHES = ("-", "--", ":", "-.")
 _MOST_IN_LEGEND = 24
+_FEWEST_TASKS = 3  # of a map
 Figure = Any
 
 
@@ -37,7 +38,7 @@ def save_figures(data: dict[str, Any], folder: Path) -> list[str]:
     Returns:
         `list[str]`: their names without suffix.
     """
-    made = []
+    made = save_figure("map", lambda figure: _map(figure, data), f"{data['unit']} for the same learning", folder)
     for task in data["tasks"]:
         series = [one for one in data["series"] if one["task"] == task]
         plots: dict[str, Callable[[Figure], bool]] = {
@@ -131,6 +132,42 @@ def _cost(figure: Figure, data: dict[str, Any], task: str) -> bool:
     names = [f"{_label(entry)} / {' '.join(entry['against'])}" for entry in entries]
     axes[0].set_yticks(range(len(entries)), names)
     axes[0].invert_yaxis()
+    return True
+
+
+def _map(figure: Figure, data: dict[str, Any]) -> bool:
+    """Curricula against tasks; nothing of less than three tasks."""
+    told = {
+        (_label(entry), entry["task"]): entry
+        for entry in data["comparisons"]
+        if entry["units"] and entry["curriculum"] != entry["against"][1]
+    }
+    names = list(dict.fromkeys(name for name, _ in told))
+    if len(data["tasks"]) < _FEWEST_TASKS or not names:
+        return False
+    figure.set_size_inches(2.6 + 0.95 * len(data["tasks"]), 1.2 + 0.34 * len(names))
+    axes = figure.subplots()
+    doublings = np.full((len(names), len(data["tasks"])), np.nan)
+    for row, name in enumerate(names):
+        for column, task in enumerate(data["tasks"]):
+            entry = told.get((name, task))
+            result = entry and entry["units"][data["unit"]]
+            if not result or (result["ratio"] is None and not result["never"]):
+                continue
+            ratio = 8.0 if result["never"] else result["ratio"]
+            doublings[row, column] = np.log2(max(ratio, 1 / 16))
+            weight = "bold" if entry["verdict"] else "normal"
+            text = "never" if result["never"] else f"{ratio:.2g}"
+            dark = abs(doublings[row, column]) >= 2  # the colour map ends at a factor of eight
+            axes.text(column, row, text, ha="center", va="center", weight=weight, color="white" if dark else "black")
+    axes.imshow(doublings, cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto")
+    axes.set_xticks(range(len(data["tasks"])), data["tasks"])
+    axes.set_yticks(
+        range(len(names)), [name if len(data["methods"]) > 1 else name.partition(" ")[2] for name in names]
+    )
+    axes.set_xlabel(
+        f"{data['unit']} in parts of those of {data['baseline']}; bold: told from chance", fontsize="small"
+    )
     return True
 
 

@@ -59,6 +59,26 @@ function drawCost() {
   }), { xLabel: `${state.unit}, ratio to the baseline (left of 1 is cheaper)`, label: `Ratio of ${state.unit} for the same learning, ${state.task}` });
 }
 
+/** Curricula against tasks: what the same learning costs, in parts of the baseline's. */
+function drawMap() {
+  const told = data.comparisons.filter((c) => c.units[state.unit] && c.curriculum !== c.against[1]);
+  if (!show("map", data.tasks.length > 2 && told.length)) return;
+  const names = [...new Set(told.map(seriesName))];
+  const cell = (name, task) => {
+    const label = `data-label="${escapeText(task)}"`;
+    const found = told.find((c) => seriesName(c) === name && c.task === task);
+    const result = found?.units[state.unit];
+    if (!result || (result.ratio === null && !result.never)) return `<td ${label}>${result ? "open" : ""}</td>`;
+    const [doublings, text] = result.never ? [2, "never"] : [Math.log2(Math.max(result.ratio, 1 / 16)), short(result.ratio)];
+    const fill = `rgba(var(${doublings < 0 ? "--heat" : "--dear"}), ${(0.6 * Math.min(Math.abs(doublings) / 2, 1)).toFixed(2)})`;
+    const interval = `[${short(result.low)}, ${result.high === null ? "∞" : short(result.high)}], ${result.seeds} seed${result.seeds > 1 ? "s" : ""}`;
+    return `<td ${label} style="background:${fill}" title="${interval}">${found.verdict ? `<b>${text}</b>` : text}</td>`;
+  };
+  const head = data.tasks.map((task) => `<th scope="col">${escapeText(task)}</th>`).join("");
+  const rows = names.map((name) => `<tr><th scope="row">${escapeText(name)}</th>${data.tasks.map((task) => cell(name, task)).join("")}</tr>`);
+  byId("map-table").innerHTML = `<thead><tr><th scope="col">${state.unit}</th>${head}</tr></thead><tbody>${rows.join("")}</tbody>`;
+}
+
 function drawGrid(section, names, linesOf, options) {
   const found = names.map((name) => [name, linesOf(name).filter((line) => line.x.length)]).filter(([, lines]) => lines.length);
   if (!show(section, found.length)) return;
@@ -75,6 +95,7 @@ function drawTime() {
 function draw() {
   drawAccuracy();
   drawCost();
+  drawMap();
   drawGrid("subjects", subjectsOf(inTask()), (name) => visible().map((s) => lineOf(s, s.subjects[name]?.[state.unit])), (name) => ({ title: name, xLabel: state.unit, whole: state.unit !== "seconds", share: true, label: `Held-out accuracy, ${name}, ${state.task}` }));
   drawGrid("traces", Object.keys(data.traces), (name) => visible().map((s) => lineOf(s, s.traces[name])), (name) => {
     const { title, axis } = data.traces[name];

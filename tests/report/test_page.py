@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from edco_rl.config import ReportConfig
+from edco_rl.report import figures
 from edco_rl.report.build import build
 from edco_rl.report.load import load
 from edco_rl.report.page import write_page
@@ -54,6 +55,14 @@ def single(tmp_path_factory):
     write_run(folder)
     (folder / "summary.json").unlink()
     return make_page(folder, watch=1000)
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    """A report of three tasks."""
+    shape = {"tasks": ("easy", "mixed", "hard"), "methods": ("grpo",), "seeds": (1, 2, 3)}
+    speeds = {"random": 1.0, "edco": 2.0}
+    return make_page(write_matrix(tmp_path_factory.mktemp("map") / "matrix", speeds=speeds, **shape))
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +253,24 @@ def test_series_units_and_tasks_are_switched(open_page, small):
 
     plot = page.locator("svg[data-plot=accuracy]")
     expect(plot).to_have_attribute("viewBox", re.compile(r"0 0 [1-4]\d\d(\.\d+)? "))
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_map_has_what_each_curriculum_takes_on_each_task(open_page, mapped, small, width):
+    page = open_page(mapped, width=width)
+    told = json.loads(page.eval_on_selector("#data", "data => data.textContent"))["comparisons"]
+    told = [entry["units"]["steps"]["ratio"] for entry in told]
+    shown = page.eval_on_selector_all("#map-table td", "cells => cells.map(cell => cell.textContent)")
+    assert list(map(float, shown)) == pytest.approx(told, rel=0.01) and len(told) == 3  # the baseline has no row
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert open_page(small).locator("#map").is_hidden()  # two tasks are no map
+
+
+def test_the_map_is_a_plot_too(mapped, monkeypatch):
+    save = figures.save_figure
+    monkeypatch.setattr(figures, "save_figure", lambda name, *rest: save(name, *rest) if name == "map" else [])
+    assert figures.save_figures(build(load([str(mapped.parent)]), ReportConfig()), mapped.parent) == ["map"]
+    assert all(f">{task}</text>" in (mapped.parent / "map.svg").read_text() for task in ("easy", "mixed", "hard"))
 
 
 def test_a_failed_cell_is_shown_as_text_with_its_error(open_page, small):
