@@ -63,7 +63,7 @@ function drawCost() {
 function drawMap() {
   const told = data.comparisons.filter((c) => c.units[state.unit] && c.curriculum !== c.against[1]);
   if (!show("map", data.tasks.length > 2 && told.length)) return;
-  const names = [...new Set(told.map(seriesName))];
+  const rows = new Map(told.map((c) => [seriesName(c), shortName(c)]));
   const cell = (name, task) => {
     const label = `data-label="${escapeText(task)}"`;
     const found = told.find((c) => seriesName(c) === name && c.task === task);
@@ -75,8 +75,8 @@ function drawMap() {
     return `<td ${label} style="background:${fill}" title="${interval}">${found.verdict ? `<b>${text}</b>` : text}</td>`;
   };
   const head = data.tasks.map((task) => `<th scope="col">${escapeText(task)}</th>`).join("");
-  const rows = names.map((name) => `<tr><th scope="row">${escapeText(name)}</th>${data.tasks.map((task) => cell(name, task)).join("")}</tr>`);
-  byId("map-table").innerHTML = `<thead><tr><th scope="col">${state.unit}</th>${head}</tr></thead><tbody>${rows.join("")}</tbody>`;
+  const lines = [...rows].map(([name, shown]) => `<tr><th scope="row">${escapeText(shown)}</th>${data.tasks.map((task) => cell(name, task)).join("")}</tr>`);
+  byId("map-table").innerHTML = `<thead><tr><th scope="col">${state.unit}</th>${head}</tr></thead><tbody>${lines.join("")}</tbody>`;
 }
 
 function drawGrid(section, names, linesOf, options) {
