@@ -76,9 +76,9 @@ def write_weights(
 def _pieces(tensor: torch.Tensor, scratch: torch.Tensor) -> Iterator[memoryview]:
     """The bytes of a tensor in the data type of `scratch`. Each piece is good until the next is asked for."""
     for piece in tensor.reshape(-1).split(len(scratch)):
-        if piece.dtype != scratch.dtype or piece.device.type != "cpu" or piece.stride() != (1,):
-            piece = scratch[: len(piece)].copy_(piece)
-        yield piece.view(torch.uint8).numpy().data
+        as_it_is = piece.dtype == scratch.dtype and piece.device.type == "cpu" and piece.stride() == (1,)
+        written = piece if as_it_is else scratch[: len(piece)].copy_(piece)
+        yield written.view(torch.uint8).numpy().data
 
 
 def read_weights(

@@ -1,10 +1,10 @@
 """A push of the policy to a real vLLM server, beside one write and one read of the same bytes.
 
-A size is so many layers of SmolLM2-135M-Instruct, which has 30. Parts are the data types of trainer and engine, and a LoRA
-adapter of rank 16 on all linear layers. A push is a whole `EngineGeneration.sync_weights`: weights are finite, they are
-written, checked and loaded, the cache is reset and the version is read back. The floor is a write to shared memory, and
-reading that into tensors that are there, in this process. What is left of a push without its requests is
-casting, writing and checksums.
+A size is so many layers of SmolLM2-135M-Instruct, which has 30. Parts are the data types of trainer and engine, and a
+LoRA adapter of rank 16 on all linear layers. A push is a whole `EngineGeneration.sync_weights`: weights are looked at,
+written, checked and loaded, the cache is reset and the version is read back. The floor is a write to new pages of
+shared memory, and reading them into memory that is there, in this process. Where other work runs beside it, the time
+of the processor says more.
 """
 
 import os

@@ -1,5 +1,6 @@
 """How weights reach an engine in a file: what is written, and what becomes of the file from push to push."""
 
+import errno
 import os
 import shutil
 import stat
@@ -9,7 +10,7 @@ import torch
 import xxhash
 from safetensors.torch import load_file
 
-from edco_rl import EngineConfig
+from edco_rl import ConfigurationError, EngineConfig
 from edco_rl.engine.exchange import exchange_folder, open_exchanged
 from edco_rl.engine.protocol import EngineError, VLLMEngine
 from edco_rl.engine.vllm_plugin import FILE_BACKEND
@@ -143,3 +144,15 @@ def test_a_file_that_was_removed_is_made_again(pushes, weights):
         weights = {name: 2 * tensor for name, tensor in weights.items()}
         transport.push(list(weights.items()), 2)
         expect(engine, weights)
+
+
+def test_a_full_folder_is_named_and_left_empty(pushes, weights):
+    engine, transport = pushes
+
+    def gathered():
+        yield from list(weights.items())[:3]
+        raise OSError(errno.ENOSPC, "No space left on device")  # as of a write
+
+    with pytest.raises(ConfigurationError, match=r"is full: the weights cannot be written.*--shm-size"):
+        transport.push(gathered(), 1)
+    assert not os.listdir(engine.folder) and engine.version == "default"
