@@ -162,9 +162,9 @@ def give_base(
     if untouched:
         connection.transport.base_version = FIRST_VERSION
         return
-    transport = file(engine, config)
-    transport.connect()
-    transport.push(named_parameters, 0)
+    with closing(file(engine, config)) as transport:
+        transport.connect()
+        transport.push(named_parameters, 0)
     connection.transport.base_version = transport.pushed
 
 

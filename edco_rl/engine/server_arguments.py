@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import EngineConfig
 from .exchange import exchange_folder
-from .hardware import resolve_dtype
+from .hardware import has_cuda, resolve_dtype
 from .processes import SERVER_VARIABLE
 from .vllm_plugin import ALL_ROUTES, EXCHANGE_FOLDER, FILE_BACKEND
 from .weights import TRANSPORTS
@@ -15,6 +15,8 @@ from .weights import TRANSPORTS
 SERVED_MODEL_NAME = "policy"
 LOOKED_AT = ("/health", "/weight_info")
 """Routes that are asked once a second whether the server answers, and whether its engine does."""
+# glibc keeps what is given back: on a CPU each push repacks the weights, a third of which went to new pages of memory.
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
 def llm_arguments(model: str, config: EngineConfig, *, cuda: bool, avx512: bool) -> dict[str, Any]:
@@ -86,6 +88,7 @@ def server_environment(config: EngineConfig) -> dict[str, str]:
         # All cores serve while the optimizer waits for rollouts; by default vLLM keeps one for itself.
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(config.engine_cpu_kv_cache_gib),
+        **({} if has_cuda() else _KEEP_MEMORY),
         **os.environ,
         SERVER_VARIABLE: "1",
         "PYTHONSAFEPATH": "1",  # what lies in the folder it is started in is not imported

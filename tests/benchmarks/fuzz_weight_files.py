@@ -3,14 +3,14 @@
 import os
 import tempfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
-from safetensors.torch import save
 
 from edco_rl.engine.exchange import ExchangeError, exchange_folder, open_exchange_folder, open_exchanged
-from edco_rl.engine.weight_file import WeightsRefusedError, checksums, read_weights
+from edco_rl.engine.weight_file import WeightsRefusedError, read_weights, write_weights
 
 from .fuzz import search
 
@@ -130,10 +130,11 @@ def put(case, folder, content):
 def outcome(case):
     tensors = tensors_of(case)
     sent, right = make_mistake(case, tensors)
-    with checksums(sent) as sums:
-        content = save(sent)
-    arrived, named = have_accident(case, content, dict(sums))
     with tempfile.TemporaryDirectory() as parent:
+        written = Path(parent) / "written"
+        sums = write_weights(written, sent.items(), next(iter(sent.values()), torch.empty(0)).dtype)
+        content = written.read_bytes()
+        arrived, named = have_accident(case, content, dict(sums))
         folder = exchange_folder(parent)
         os.close(open_exchange_folder(folder))
         name = put(case, folder, arrived)

@@ -63,10 +63,12 @@ def test_the_command_line_holds_every_argument():
 
 def test_the_environment_keeps_what_the_user_set_and_drops_the_launchers(monkeypatch):
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     monkeypatch.setenv("WORLD_SIZE", "2")
     environment = server_environment(EngineConfig())
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert environment["VLLM_SERVER_DEV_MODE"] == "1"
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == "131072"
     assert "WORLD_SIZE" not in environment
 
 

@@ -1,26 +1,32 @@
 """Weights as one safetensors file in shared memory or a shared folder. Works on every device."""
 
-import shutil
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from ..leftovers import NoRoomError, push_folder
+from ..leftovers import push_folder
 from ..protocol import VLLMEngine
 from ..vllm_plugin import FILE_BACKEND
-from ..weight_file import checksums
+from ..weight_file import write_weights
 from .base import LOADING, WEIGHTS, NamedParameters, WeightTransport, agree
 
 
 class FileTransport(WeightTransport[VLLMEngine]):
-    """The file lies in a folder of the user's own, by default in shared memory, and is removed after each push."""
+    """The file lies in a folder of the user's own, by default in shared memory, and is written over by each push."""
 
     backend = FILE_BACKEND
     engine_class = VLLMEngine
-    _dtype: torch.dtype | None = None
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._dtype: torch.dtype | None = None
+        self._own: Path | None = None
+        self._held = ExitStack()
 
     def connect(self) -> None:
+        self.close()
         if self.engine is not None:
             self._folder = agree(self.engine, self.config, self.model, weights=False)
             self._dtype = getattr(torch, self.engine.dtype())
@@ -30,23 +36,21 @@ class FileTransport(WeightTransport[VLLMEngine]):
             for _ in named_parameters:  # take part in the gathering
                 pass
             return
-        # In the engine's data type: it would cast anyway, and the file is half as large where that is bfloat16.
-        tensors = {name: p.detach().to("cpu", self._dtype).contiguous() for name, p in named_parameters}
-        with push_folder(self._folder) as folder:
-            _check_space(folder, sum(t.nbytes for t in tensors.values()))
-            with checksums(tensors) as made:
-                save_file(tensors, folder / WEIGHTS)
+        assert self._dtype is not None
+        own, self._own = self._own, None
+        with self._held as held:  # the engine may still read the file of a push that fails: it is not written to again
+            if own is None or not own.is_dir():
+                own = held.enter_context(push_folder(self._folder))
+            # In the engine's data type: it would cast anyway, and the file is half as large where that is bfloat16.
+            checksums = write_weights(own / WEIGHTS, named_parameters, self._dtype)
             self.engine.start_weight_update()
             # The engine checks the whole file; up to here nothing has changed.
-            self.engine.update_weights({"file": f"{folder.name}/{WEIGHTS}", "checksums": made})
+            self.engine.update_weights({"file": f"{own.name}/{WEIGHTS}", "checksums": checksums})
             self.engine.update_weight_version(LOADING)
             self.engine.finish_weight_update(version)
+            self._own, self._held = own, held.pop_all()
 
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise NoRoomError(
-            f"{folder.parent} has {free / 2**20:.0f} MiB free, but the weights take {needed / 2**20:.0f} MiB. Set "
-            "engine_transport_dir to a folder with more room (Docker: --shm-size)."
-        )
+    def close(self) -> None:
+        """Remove the file."""
+        self._own = None
+        self._held.close()
