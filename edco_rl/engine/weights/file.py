@@ -2,15 +2,15 @@
 
 import shutil
 from pathlib import Path
-
-import torch
-from safetensors.torch import save_file
+from typing import TYPE_CHECKING
 
 from ..leftovers import NoRoomError, push_folder
 from ..protocol import VLLMEngine
 from ..vllm_plugin import FILE_BACKEND
-from ..weight_file import checksums
 from .base import LOADING, WEIGHTS, NamedParameters, WeightTransport, agree
+
+if TYPE_CHECKING:
+    import torch
 
 
 class FileTransport(WeightTransport[VLLMEngine]):
@@ -18,14 +18,20 @@ class FileTransport(WeightTransport[VLLMEngine]):
 
     backend = FILE_BACKEND
     engine_class = VLLMEngine
-    _dtype: torch.dtype | None = None
+    _dtype: "torch.dtype | None" = None
 
     def connect(self) -> None:
+        import torch
+
         if self.engine is not None:
             self._folder = agree(self.engine, self.config, self.model, weights=False)
             self._dtype = getattr(torch, self.engine.dtype())
 
     def send(self, named_parameters: NamedParameters, version: str) -> None:
+        from safetensors.torch import save_file
+
+        from ..weight_file import checksums
+
         if self.engine is None:
             for _ in named_parameters:  # take part in the gathering
                 pass
