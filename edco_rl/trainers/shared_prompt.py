@@ -75,8 +75,8 @@ def completion_logprobs(
         )
         hidden = torch.cat([hidden, completion_output.last_hidden_state], dim=1)
     is_token = attention_mask[:, prompt_length:].bool()
-    logits = head(hidden[is_token]).float().div_(temperature)  # of padding nobody asks
-    logprobs, entropies = TokenLogprobs.apply(logits, completion_ids[is_token])
+    logits = head(hidden[is_token])  # of padding nobody asks
+    logprobs, entropies = TokenLogprobs.apply(logits.float(), completion_ids[is_token], temperature)
     padded = torch.zeros_like(is_token, dtype=torch.float32)
     return CompletionOutput(
         padded.masked_scatter(is_token, logprobs), padded.masked_scatter(is_token, entropies), hidden
@@ -86,21 +86,22 @@ def completion_logprobs(
 class TokenLogprobs(torch.autograd.Function):
     """Log-probabilities of N tokens in nats, differentiable, and entropies of their distributions, both of shape (N,).
 
-    Beside the logits, shape (N, V), one tensor of their size is made: it becomes their gradient. As single operations
-    on them, forward and backward would make seven. It goes backward once.
+    Of the size of the logits, shape (N, V), one tensor is kept, and becomes their gradient: it goes backward once.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logprobs = logits.log_softmax(-1)
+    def forward(
+        ctx: Any, logits: torch.Tensor, token_ids: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logprobs = (logits / temperature).log_softmax(-1)
         parts = logprobs.split(_ROWS_AT_A_TIME)
         entropies = torch.cat([-torch.linalg.vecdot(rows.exp(), rows) for rows in parts])
-        ctx.logprobs, ctx.token_ids = logprobs, token_ids.unsqueeze(-1)
+        ctx.logprobs, ctx.token_ids, ctx.temperature = logprobs, token_ids.unsqueeze(-1), temperature
         ctx.mark_non_differentiable(entropies)
         return logprobs.gather(-1, ctx.token_ids).squeeze(-1), entropies
 
     @staticmethod
-    def backward(ctx: Any, of_logprobs: torch.Tensor, _: Any) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, of_logprobs: torch.Tensor, _: Any) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
         gradient, ctx.logprobs = ctx.logprobs.exp_(), None
-        scale = of_logprobs.unsqueeze(-1)
-        return gradient.mul_(-scale).scatter_add_(-1, ctx.token_ids, scale), None
+        scale = of_logprobs.unsqueeze(-1) / ctx.temperature
+        return gradient.mul_(-scale).scatter_add_(-1, ctx.token_ids, scale), None, None
