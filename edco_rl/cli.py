@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__, config
 from .errors import ConfigurationError, EdcoRLError, nearest
@@ -17,6 +18,10 @@ from .methods import METHODS
 from .parsing import Group, Parser
 from .plugins import search_in
 from .runs.options import method_parser
+from .yaml_file import Settings
+
+if TYPE_CHECKING:
+    from .runs.settings import RunSettings
 
 _HELP = {"-h", "--help", "--help-all", "--help_all"}
 Command = Callable[[str, list[str]], None]
@@ -63,8 +68,8 @@ def _choose(prog: str, about: str, what: str, summaries: dict[str, str], argumen
     return word
 
 
-def _make(parser: Parser, arguments: list[str]) -> tuple[Any, ...]:
-    """The parser's dataclasses. What is wrong with settings is told before torch and TRL are imported."""
+def _read(parser: Parser, arguments: list[str]) -> Settings:
+    """The settings. What is wrong with them is told before torch and TRL are imported."""
     from .runs.names import NAMES, check_names
 
     if asked := _HELP & set(arguments):
@@ -72,7 +77,12 @@ def _make(parser: Parser, arguments: list[str]) -> tuple[Any, ...]:
         raise SystemExit(0)
     settings = parser.read(arguments)
     check_names(settings)
-    return parser.make(settings)
+    return settings
+
+
+def _make(parser: Parser, arguments: list[str]) -> tuple[Any, ...]:
+    """The parser's dataclasses."""
+    return parser.make(_read(parser, arguments))
 
 
 def _say_what_takes_seconds() -> None:
@@ -108,13 +118,22 @@ def _runs(path: str) -> Command:
 def _train(prog: str, arguments: list[str]) -> None:
     about = "Train with a curriculum: METHOD --help lists the settings, which come from --config FILE.yaml and flags."
     method = METHODS[_choose(prog, about, "method", {one.name: one.summary for one in METHODS.values()}, arguments)]
-    parsed = _make(method_parser(method, f"{prog} {method.name}"), arguments[1:])
+    parser = method_parser(method, f"{prog} {method.name}")
+    given = _read(parser, arguments[1:])
 
-    _say_what_takes_seconds()
+    from .runs.early_server import early_server
 
-    from .runs.settings import RunSettings
+    with early_server(parser, given) as server:
+        _say_what_takes_seconds()
+        parsed = parser.make(given)
 
-    settings = RunSettings(method, *parsed)
+        from .runs.settings import RunSettings
+
+        _run(replace(RunSettings(method, *parsed), server=server))
+
+
+def _run(settings: "RunSettings") -> None:
+    method = settings.method
     if settings.run.dry_run:
         pkgutil.resolve_name("edco_rl.runs.dry_run:dry_run")(settings)
     elif settings.run.compare_with is None:

@@ -120,17 +120,25 @@ class Parser:
                 values[name] = checked(name, hint, _as_meant(hint, value))
         return Settings(values, settings.lines, settings.name)
 
-    def make(self, settings: Settings) -> tuple[Any, ...]:
-        """The dataclasses of the groups, in their order. Those of this package are made first: TRL's take seconds.
+    def make_own(self, settings: Settings) -> tuple[Any, ...]:
+        """The dataclasses of this package alone, in the order of their groups: TRL's take seconds.
 
         Raises:
             ConfigurationError: One refuses a value, or two that contradict each other.
         """
-        made = {group: group.make(settings.values, settings.name) for group in self.groups if group.ours}
-        if len(made) < len(self.groups):
-            values = self._complete(settings.values)
-            made |= {group: group.make(values, settings.name) for group in self.groups if not group.ours}
-        return tuple(made[group] for group in self.groups)
+        return tuple(group.make(settings.values, settings.name) for group in self.groups if group.ours)
+
+    def make(self, settings: Settings) -> tuple[Any, ...]:
+        """The dataclasses of the groups, in their order. Those of this package are made first.
+
+        Raises:
+            ConfigurationError: One refuses a value, or two that contradict each other.
+        """
+        own = self.make_own(settings)
+        if len(own) == len(self.groups):
+            return own
+        mine, values = iter(own), self._complete(settings.values)
+        return tuple(next(mine) if group.ours else group.make(values, settings.name) for group in self.groups)
 
     def flags(self, names: Names | None = None, *, everything: bool = False) -> Flags:
         """The flags of the settings; names that they can have are only needed to list or complete them."""

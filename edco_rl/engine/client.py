@@ -87,7 +87,21 @@ class EngineClient(VLLMEngine):
             return None
         if config.engine_url is not None:
             return cls._supervised(config.engine_url, config, model, None)
-        server = VLLMServer(model, config, config.engine_log or log_path)
+        return cls.started(VLLMServer(model, config, config.engine_log or log_path), model, config)
+
+    @classmethod
+    def started(cls, server: VLLMServer, model: str, config: EngineConfig) -> Self:
+        """A client of a server that is started, or waited for where it was launched, and stopped with the client.
+
+        Args:
+            server (`VLLMServer`):
+                The server.
+            model (`str`), config (`EngineConfig`):
+                As of [`~edco_rl.engine.Engine.open`].
+
+        Raises:
+            EngineStartError: It did not start.
+        """
         server.start()
         try:
             return cls._supervised(server.url, config, model, server)

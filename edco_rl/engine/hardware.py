@@ -1,5 +1,6 @@
 """What the engine needs to know about the machine it starts on."""
 
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def resolve_dtype(dtype: str | None, *, cuda: bool, avx512: bool) -> str | None:
 
 
 def has_cuda() -> bool:
-    """Whether torch sees a CUDA device."""
+    """Whether torch sees a CUDA device. A build for CPUs need not be imported, which takes seconds, to know."""
+    if version("torch").endswith("+cpu"):
+        return False
     import torch
 
     return torch.cuda.is_available()

@@ -13,9 +13,11 @@ from typing import Any
 from ..config import ENGINE_CLASSES, EngineConfig
 from ..errors import ConfigurationError, EdcoRLError
 from ..plugins import Registry
+from .client import EngineClient
 from .hardware import check_vllm_installed
 from .policy import check_adapter, needs_merging
 from .protocol import Engine, VLLMEngine
+from .server import VLLMServer
 from .weights import TRANSPORTS, WeightTransport, WeightVersionError
 from .weights.base import FIRST_VERSION, NamedParameters, agree
 
@@ -88,6 +90,7 @@ def open_engine(
     cuda: bool = False,
     peft_config: Any = None,
     log_path: str | Path = "engine.log",
+    server: VLLMServer | None = None,
 ) -> EngineConnection:
     """Start or reach the engine of a trainer.
 
@@ -104,6 +107,8 @@ def open_engine(
             The policy's LoRA configuration.
         log_path (`str` or `Path`, *optional*, defaults to `"engine.log"`):
             Log of a started server, unless `engine_log` names one.
+        server (`VLLMServer`, *optional*):
+            One that was launched with these settings and this model: it is waited for, and stopped with the engine.
 
     Raises:
         ConfigurationError: Settings that cannot work together.
@@ -111,9 +116,12 @@ def open_engine(
         EngineError: No server answers at `engine_url`.
     """
     config = resolve_engine(config, lora=peft_config is not None, cuda=cuda, peft_config=peft_config)
-    if TRANSPORTS.find(config.engine_transport).adapter_only and config.engine_max_lora_rank is None:
-        config = replace(config, engine_max_lora_rank=lora_rank_for_vllm(peft_config.r))
-    engine = ENGINES.find(config.engine_mode).open(model, config, rank=rank, log_path=log_path)
+    if peft_config is not None:
+        config = with_adapters(config, peft_config.r)
+    if server is None:
+        engine = ENGINES.find(config.engine_mode).open(model, config, rank=rank, log_path=log_path)
+    else:
+        engine = EngineClient.started(server, model, config) if rank == 0 else None
     try:
         return EngineConnection(
             engine, TRANSPORTS.make(config.engine_transport, engine, config, rank, peft_config, model)
@@ -220,6 +228,15 @@ def reset_weights(config: EngineConfig, model: str) -> None:
             with suppress(EdcoRLError):  # they are the ones it was started with only if that was from this checkpoint
                 agree(connection.engine, config, model, weights=True)
                 connection.engine.update_weight_version(FIRST_VERSION)
+
+
+def with_adapters(config: EngineConfig, rank: int) -> EngineConfig:
+    """Settings of an engine with room for LoRA adapters of a rank, where the transport can give it any."""
+    transport = config.engine_transport
+    takes_adapters = transport == "auto" or TRANSPORTS.find(transport).adapter_only
+    if not takes_adapters or config.engine_max_lora_rank is not None:
+        return config
+    return replace(config, engine_max_lora_rank=lora_rank_for_vllm(rank))
 
 
 def lora_rank_for_vllm(rank: int) -> int:

@@ -90,6 +90,7 @@ class VLLMServer:
         self.log_path = Path(log_path)
         self.port = config.engine_port
         self._process: subprocess.Popen | None = None
+        self._deadline = 0.0
         self._family: list[psutil.Process] = []
         self._log_mode = "w"
 
@@ -100,16 +101,34 @@ class VLLMServer:
         return f"http://{host}:{self.port}"
 
     def start(self, cancelled: threading.Event | None = None) -> None:
-        """Start the server and wait until it is healthy; it can be started again once it has been stopped.
+        """Launch the server, unless that was done, and wait until it is healthy.
+
+        It can be started again once it has been stopped.
 
         Args:
             cancelled (`threading.Event`, *optional*):
                 Where it is set, the start is given up.
 
         Raises:
+            ConfigurationError: See [`~VLLMServer.launch`].
+            EngineStartError: The server died, or was not healthy `engine_startup_timeout` seconds after its launch.
+        """
+        try:
+            if self._process is None:
+                self.launch()
+            assert self._process is not None
+            self._wait_until_healthy(self._process, cancelled or threading.Event())
+            self._family = session_of(self._process.pid)
+        except BaseException:
+            self.stop()
+            raise
+
+    def launch(self) -> None:
+        """Start the process of the server and return: until it is healthy, other work can be done beside it.
+
+        Raises:
             ConfigurationError: The port is in use, the model folder does not exist, the log cannot be written, or the
                 server would be reached from elsewhere without a key.
-            EngineStartError: The server died, or was not healthy within `engine_startup_timeout` seconds.
         """
         check_model_path(self.model)
         host = self.config.engine_host
@@ -127,36 +146,30 @@ class VLLMServer:
         except OSError as error:
             raise ConfigurationError(f"engine_log {self.log_path} cannot be written: {error.strerror}.") from None
         self._log_mode = "a"
-        try:
-            with log:
-                self._process = process = subprocess.Popen(
-                    self._command(),
-                    env=server_environment(self.config),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C reaches the trainer, which then stops the server in order
-                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (one system call, no lock)
-                )
-            self._wait_until_healthy(process, cancelled or threading.Event())
-            self._family = session_of(process.pid)
-        except BaseException:
-            self.stop()
-            raise
+        self._deadline = time.monotonic() + self.config.engine_startup_timeout
+        with log:
+            self._process = subprocess.Popen(
+                self._command(),
+                env=server_environment(self.config),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the trainer, which then stops the server in order
+                preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (one system call, no lock)
+            )
 
     def _command(self) -> list[str]:
         arguments = llm_arguments(self.model, self.config, cuda=has_cuda(), avx512=has_avx512())
         return server_command(arguments, self.config, self.port)
 
     def _wait_until_healthy(self, process: subprocess.Popen, cancelled: threading.Event) -> None:
-        deadline = time.monotonic() + self.config.engine_startup_timeout
         columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))  # what is long comes last
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             progress.add_task(f"Starting vLLM, log {self.log_path}, for {self.model} on {self.url}")
             while not self.is_healthy():
                 if process.poll() is not None:
                     raise EngineStartError(self._failure(f"The vLLM server ended with exit code {process.returncode}"))
-                if time.monotonic() > deadline:
+                if time.monotonic() > self._deadline:
                     raise EngineStartError(
                         self._failure(
                             f"The vLLM server was not healthy after {self.config.engine_startup_timeout:g} seconds "

@@ -35,7 +35,7 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
         raise ConfigurationError(f"compare_with is {name!r}, and so is the strategy: there is nothing to compare.")
     check_model_and_data(settings.script, settings.model)
     other = dataclasses.replace(
-        copy.deepcopy(settings),
+        copy.deepcopy(dataclasses.replace(settings, server=None)),
         curriculum=dataclasses.replace(
             settings.curriculum, strategy=name, strategy_kwargs=None, gates=None, gate_kwargs=None
         ),
@@ -44,13 +44,13 @@ def train_and_compare(settings: RunSettings) -> dict[str, Any]:
     folder = Path(settings.training.output_dir)
     other.training.output_dir = str(folder / name.replace(":", "."))
     run, both = settings.method.load("run"), (settings, other)
-    with SharedServer(folder / "engine.log") as server:
+    with SharedServer(folder / "engine.log", settings.server if _one_process() else None) as server:
         summaries: list[dict[str, Any]] = []
         for one in both:
             # With several processes the trainer starts a server on the first of them, each run its own.
-            engine = server.prepare(one, both) if _one_process() else one.engine
+            on = dataclasses.replace(one, engine=server.prepare(one, both), server=None) if _one_process() else one
             start = start_of(folder) if summaries else None
-            summaries.append(run(dataclasses.replace(one, engine=engine, measured_at_start=start)))
+            summaries.append(run(dataclasses.replace(on, measured_at_start=start)))
             gc.collect()  # trainers hold cycles, and two models at once may be too much
     summary, beside = summaries
     if not PartialState().is_main_process:

@@ -19,6 +19,7 @@ from ..data.load import load_prompts
 from ..data.rows import SKIPPED_ROWS_FILE
 from ..engine.hardware import has_avx512, has_cuda, resolve_dtype
 from ..engine.launch import check_installed
+from ..engine.server import VLLMServer
 from ..errors import ConfigurationError
 from ..methods import Method
 from ..models import check_model_path
@@ -42,6 +43,8 @@ class RunSettings:
             Of this package.
         measured_at_start (`NDArray[np.float64]`, *optional*):
             What the start weights earn on each held-out prompt, where a run from the same start has measured it.
+        server (`VLLMServer`, *optional*):
+            The engine, where it was launched already.
     """
 
     method: Method
@@ -53,6 +56,7 @@ class RunSettings:
     data: DataConfig
     run: RunConfig
     measured_at_start: NDArray[np.float64] | None = None
+    server: VLLMServer | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curriculum", self.curriculum.for_prompts_with(self.data.system_prompt))
@@ -83,7 +87,7 @@ class RunSettings:
             "quantization_config": get_quantization_config(self.model),
             "peft_config": get_peft_config(self.model),
             "curriculum": self.curriculum,
-            "engine": self.engine,
+            "engine": self.server or self.engine,
         }
 
 

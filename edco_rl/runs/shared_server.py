@@ -7,11 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from ..config import EngineConfig
-from ..engine.launch import lora_rank_for_vllm, reset_weights, scoring_engine
+from ..engine.launch import reset_weights, scoring_engine, with_adapters
 from ..engine.protocol import EngineError, Sampling
 from ..engine.server import VLLMServer
 from ..engine.supervisor import Supervisor, health_of
-from ..engine.weights import TRANSPORTS
 from .settings import RunSettings
 
 # Seconds a working engine takes at most for one token.
@@ -27,10 +26,13 @@ class SharedServer:
     Args:
         log_path (`Path`):
             Log of the servers started here, unless `engine_log` names one.
+        launched (`VLLMServer`, *optional*):
+            The server of the first cell, where it was launched already.
     """
 
-    def __init__(self, log_path: Path) -> None:
+    def __init__(self, log_path: Path, launched: VLLMServer | None = None) -> None:
         self.log_path = log_path
+        self._launched = launched
         self._server: VLLMServer | None = None
         self._supervisor: Supervisor | None = None
         self._key: tuple[str, EngineConfig] | None = None
@@ -59,25 +61,30 @@ class SharedServer:
         if engine.engine_mode != "server":
             return engine
         if engine.engine_url is None:
-            self._serve(_model(settings), _with_lora(settings, everyone))
+            new = self._serve(_model(settings), _with_lora(settings, everyone))
             assert self._server is not None
             # A server started here has the file backend, and shares its GPU with the trainer.
             full = engine.engine_transport == "auto" and not settings.model.use_peft
             transport = "file" if full else engine.engine_transport
             engine = dataclasses.replace(engine, engine_url=self._server.url, engine_transport=transport)
+            if new:
+                return engine
         reset_weights(engine, _model(settings))
         return engine
 
-    def _serve(self, model: str, engine: EngineConfig) -> None:
+    def _serve(self, model: str, engine: EngineConfig) -> bool:
+        """Have a server of a model; whether it was started for this, so that it has the model's own weights."""
         if self._server is not None and self._key == (model, engine) and self._answers(model, engine):
-            return
+            return False
         self._stop()
-        self._server = VLLMServer(model, engine, engine.engine_log or self.log_path)
+        launched, self._launched = self._launched, None
+        self._server = launched or VLLMServer(model, engine, engine.engine_log or self.log_path)
         self._server.start()
         # The trainers on it wait for it where it is lost, and give it their weights when it is back.
         health = health_of(engine, started=True)
         self._supervisor = Supervisor(self._server.url, health, lambda why: None, self._server)
         self._key = (model, engine)
+        return True
 
     def _answers(self, model: str, engine: EngineConfig) -> bool:
         """Whether the engine still works: its HTTP server can outlive it."""
@@ -103,12 +110,9 @@ def _model(settings: RunSettings) -> str:
 def _with_lora(settings: RunSettings, everyone: Sequence[RunSettings]) -> EngineConfig:
     """Engine settings with room for the adapters of all cells that can share the server."""
     engine = settings.engine
-    takes_adapters = engine.engine_transport == "auto" or TRANSPORTS.find(engine.engine_transport).adapter_only
     ranks = [
         other.model.lora_r
         for other in everyone
         if other.model.use_peft and (other.engine, _model(other)) == (engine, _model(settings))
     ]
-    if not ranks or not takes_adapters or engine.engine_max_lora_rank is not None:
-        return engine
-    return dataclasses.replace(engine, engine_max_lora_rank=lora_rank_for_vllm(max(ranks)))
+    return with_adapters(engine, max(ranks)) if ranks else engine

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pyarrow.types import is_floating, is_integer
 from torch.utils.data import DataLoader
 
-from ..config import CurriculumConfig, EngineConfig, engine_of_trl
+from ..config import CurriculumConfig, EngineConfig
 from ..curriculum import STRATEGIES, Curriculum, CurriculumBatchSampler, Outcome, Outcomes, Pool
 from ..curriculum.pool import IndexArray
 from ..data.ids import prompt_ids
 from ..data.lengths import check_lengths
 from ..data.prompts import check_prompts
+from ..engine.server import VLLMServer
 from ..errors import ConfigurationError
 from .batches import INDEX, BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
@@ -50,10 +51,11 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
             As of the trainer. The training set needs a column `prompt`; a column `id` is kept as the prompt's id.
         curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"edco"`):
             Name or import path of a strategy, or full settings.
-        engine (`None`, `str` or [`EngineConfig`], *optional*):
+        engine (`None`, `str`, [`EngineConfig`] or `VLLMServer`, *optional*):
             `None` scores prompts with the model being trained, and leaves rollouts to TRL. The URL of a server
             (`edco-rl serve`), or settings with which one is started, scores with vLLM, and makes the rollouts of
-            trainers that have any. `args.use_vllm` and TRL's other settings of vLLM ask for the same engine; TRL's
+            trainers that have any. A `VLLMServer` that was launched before anything else was loaded is waited for, and
+            stopped with the trainer. `args.use_vllm` and TRL's other settings of vLLM ask for the same engine; TRL's
             own vLLM is used with `EngineConfig(engine_mode="none")`.
 
     Raises:
@@ -81,17 +83,14 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
         self,
         *args: Any,
         curriculum: str | CurriculumConfig = "edco",
-        engine: str | EngineConfig | None = None,
+        engine: str | EngineConfig | VLLMServer | None = None,
         **kwargs: Any,
     ) -> None:
         config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
         STRATEGIES.find(config.strategy)
-        engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
         warn_of_samplers(type(self), CurriculumMixin)
         given = given_arguments(self, CurriculumMixin, args, kwargs)
-        engine_config = engine_of_trl(given.get("args"), engine_config, stands=engine_config is not None)
-        if engine_config is not None and engine_config.engine_mode == "none":
-            engine_config = None
+        engine_config = self._settings_of(engine, given.get("args"))
         check_arguments(given.get("args"), engine=engine_config is not None)
         rows = self._rows_with_prompts(given.get("train_dataset"))
         check_prompts(rows)

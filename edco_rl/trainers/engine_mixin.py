@@ -14,7 +14,7 @@ from transformers import Trainer
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
-from ..config import EngineConfig
+from ..config import EngineConfig, engine_of_trl
 from ..curriculum import Curriculum, CurriculumBatchSampler
 from ..curriculum.pool import IndexArray
 from ..data.lengths import check_lengths
@@ -23,6 +23,7 @@ from ..engine.hardware import has_cuda
 from ..engine.launch import EngineConnection, give_base, open_engine, resolve_engine
 from ..engine.policy import changes_base, check_weights
 from ..engine.protocol import EngineError, GenerationBackend
+from ..engine.server import VLLMServer
 from ..engine.transformers_backend import TransformersBackend
 from ..errors import ConfigurationError
 from .stopwatch import Stopwatch
@@ -39,10 +40,19 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     curriculum: Curriculum
     stopwatch: Stopwatch
     _batch_sampler: CurriculumBatchSampler
+    _server: VLLMServer | None
     _connection: EngineConnection | None
     _last_loaded_step: int
     _scores_on_every_rank: bool
     _base_on_disk: bool
+
+    def _settings_of(self, engine: str | EngineConfig | VLLMServer | None, args: Any) -> EngineConfig | None:
+        """Settings of the engine a trainer was given, or that TRL's settings ask for; `None` without one."""
+        self._server = engine if isinstance(engine, VLLMServer) else None
+        own = engine.config if isinstance(engine, VLLMServer) else engine
+        own = EngineConfig(engine_url=own) if isinstance(own, str) else own
+        config = engine_of_trl(args, own, stands=own is not None)
+        return None if config is None or config.engine_mode == "none" else config
 
     def _check_engine(self, given: Mapping[str, Any], config: EngineConfig) -> None:
         """Refuse an engine or a transport that cannot work before a model is loaded, and have TRL start none.
@@ -86,6 +96,7 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             cuda=self.accelerator.device.type == "cuda",
             peft_config=lora,
             log_path=Path(self.args.output_dir) / "engine.log",
+            server=self._server,
         )
         self.accelerator.wait_for_everyone()
         self._last_loaded_step = -1

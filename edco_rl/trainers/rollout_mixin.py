@@ -133,8 +133,7 @@ class RolloutMixin(RolloutFaultsMixin):
             )
         self._keep_hidden_states(hidden_states)
         self._unfit = ~logprobs.detach().isfinite().all(dim=1)
-        padding = attention_mask[:, -logits_to_keep:] == 0
-        return logprobs.masked_fill(padding, 0.0), entropies.masked_fill(padding, 0.0), None
+        return logprobs, entropies, None
 
     def _keep_hidden_states(self, hidden_states: torch.Tensor) -> None:
         """Told what the tokens of completions were predicted from, shape (B, T, H); most have no use for it."""

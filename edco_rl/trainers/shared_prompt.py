@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 
 import torch
 
+# Rows of a vocabulary whose probabilities fit into a processor's cache.
+_ROWS_AT_A_TIME = 16
+
 
 class CompletionOutput(NamedTuple):
     """What a forward pass says about the tokens of B completions of length T.
 
     Attributes:
         logprobs (`torch.Tensor`):
-            Log-probabilities in nats, shape (B, T).
+            Log-probabilities in nats, shape (B, T); 0 for padding.
         entropies (`torch.Tensor`):
-            Entropies of the next-token distributions in nats, shape (B, T), without gradient.
+            Entropies of the next-token distributions in nats, shape (B, T), without gradient; 0 for padding.
         hidden_states (`torch.Tensor`):
             Last hidden states each token was predicted from, shape (B, T, H).
     """
@@ -71,7 +74,34 @@ def completion_logprobs(
             use_cache=True,
         )
         hidden = torch.cat([hidden, completion_output.last_hidden_state], dim=1)
-    logprobs = (head(hidden).float() / temperature).log_softmax(-1)
-    with torch.no_grad():
-        entropies = -(logprobs.exp() * logprobs).sum(-1)
-    return CompletionOutput(logprobs.gather(-1, completion_ids.unsqueeze(-1)).squeeze(-1), entropies, hidden)
+    is_token = attention_mask[:, prompt_length:].bool()
+    logits = head(hidden[is_token])  # of padding nobody asks
+    logprobs, entropies = TokenLogprobs.apply(logits.float(), completion_ids[is_token], temperature)
+    padded = torch.zeros_like(is_token, dtype=torch.float32)
+    return CompletionOutput(
+        padded.masked_scatter(is_token, logprobs), padded.masked_scatter(is_token, entropies), hidden
+    )
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """Log-probabilities of N tokens in nats, differentiable, and entropies of their distributions, both of shape (N,).
+
+    Of the size of the logits, shape (N, V), one tensor is kept, and becomes their gradient: it goes backward once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, token_ids: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logprobs = (logits / temperature).log_softmax(-1)
+        parts = logprobs.split(_ROWS_AT_A_TIME)
+        entropies = torch.cat([-torch.linalg.vecdot(rows.exp(), rows) for rows in parts])
+        ctx.logprobs, ctx.token_ids, ctx.temperature = logprobs, token_ids.unsqueeze(-1), temperature
+        ctx.mark_non_differentiable(entropies)
+        return logprobs.gather(-1, ctx.token_ids).squeeze(-1), entropies
+
+    @staticmethod
+    def backward(ctx: Any, of_logprobs: torch.Tensor, _: Any) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+        gradient, ctx.logprobs = ctx.logprobs.exp_(), None
+        scale = of_logprobs.unsqueeze(-1) / ctx.temperature
+        return gradient.mul_(-scale).scatter_add_(-1, ctx.token_ids, scale), None, None

@@ -19,7 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 # What can be measured, each a module with `measure(sizes, parts) -> Iterable[Figure]`, and `SIZES` and `PARTS`.
-BENCHMARKS = {"pool": "speed_pool", "push": "speed_push", "start": "speed_start"}
+BENCHMARKS = {
+    "pool": "speed_pool",
+    "push": "speed_push",
+    "start": "speed_start",
+    "launch": "speed_launch",
+    "step": "speed_step",
+    "scoring": "speed_scoring",
+}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from contextlib import suppress
 
-from safetensors.torch import save_file
-
 from ..leftovers import push_folder
 from ..protocol import Engine, EngineError
 from ..vllm_plugin import FILE_BACKEND
@@ -26,6 +24,8 @@ class AdapterTransport(WeightTransport[Engine]):
         self._drop_served()
 
     def send(self, named_parameters: NamedParameters, version: str) -> None:
+        from safetensors.torch import save_file
+
         tensors = {name: p.detach().cpu().contiguous() for name, p in named_parameters}
         if self.engine is None:
             return

@@ -2,15 +2,15 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..leftovers import push_folder
 from ..protocol import VLLMEngine
 from ..vllm_plugin import FILE_BACKEND
-from ..weight_file import write_weights
 from .base import LOADING, WEIGHTS, NamedParameters, WeightTransport, agree
+
+if TYPE_CHECKING:
+    import torch
 
 
 class FileTransport(WeightTransport[VLLMEngine]):
@@ -21,17 +21,21 @@ class FileTransport(WeightTransport[VLLMEngine]):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._dtype: torch.dtype | None = None
+        self._dtype: "torch.dtype | None" = None
         self._own: Path | None = None
         self._held = ExitStack()
 
     def connect(self) -> None:
+        import torch
+
         self.close()
         if self.engine is not None:
             self._folder = agree(self.engine, self.config, self.model, weights=False)
             self._dtype = getattr(torch, self.engine.dtype())
 
     def send(self, named_parameters: NamedParameters, version: str) -> None:
+        from ..weight_file import write_weights
+
         if self.engine is None:
             for _ in named_parameters:  # take part in the gathering
                 pass
