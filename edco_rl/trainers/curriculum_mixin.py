@@ -50,11 +50,11 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
             As of the trainer. The training set needs a column `prompt`; a column `id` is kept as the prompt's id.
         curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"edco"`):
             Name or import path of a strategy, or full settings.
-        engine (`None`, `str` or [`EngineConfig`], *optional*):
+        engine (`None`, `str`, `list[str]` or [`EngineConfig`], *optional*):
             `None` scores prompts with the model being trained, and leaves rollouts to TRL. The URL of a server
-            (`edco-rl serve`), or settings with which one is started, scores with vLLM, and makes the rollouts of
-            trainers that have any. `args.use_vllm` and TRL's other settings of vLLM ask for the same engine; TRL's
-            own vLLM is used with `EngineConfig(engine_mode="none")`.
+            (`edco-rl serve`) or of several, or settings with which one is started, scores with vLLM, and makes the
+            rollouts of trainers that have any. `args.use_vllm` and TRL's other settings of vLLM ask for the same
+            engine; TRL's own vLLM is used with `EngineConfig(engine_mode="none")`.
 
     Raises:
         ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
@@ -81,12 +81,12 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
         self,
         *args: Any,
         curriculum: str | CurriculumConfig = "edco",
-        engine: str | EngineConfig | None = None,
+        engine: str | list[str] | EngineConfig | None = None,
         **kwargs: Any,
     ) -> None:
         config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum
         STRATEGIES.find(config.strategy)
-        engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str) else engine
+        engine_config = EngineConfig(engine_url=engine) if isinstance(engine, str | list) else engine
         warn_of_samplers(type(self), CurriculumMixin)
         given = given_arguments(self, CurriculumMixin, args, kwargs)
         engine_config = engine_of_trl(given.get("args"), engine_config, stands=engine_config is not None)
