@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 # What can be measured, each a module with `measure(sizes, parts) -> Iterable[Figure]`, and `SIZES` and `PARTS`.
-BENCHMARKS = {"pool": "speed_pool", "start": "speed_start"}
+BENCHMARKS = {"pool": "speed_pool", "start": "speed_start", "servers": "speed_servers"}
 
 
 @dataclass(frozen=True)
