@@ -143,9 +143,20 @@ class EngineFleet(ServedEngine):
         return f"None of the {self.servers} servers of engine_url ({', '.join(c.url for c in self.clients)}) is left."
 
     def again_if_lost(self, work: Callable[[], T]) -> T:
+        return self._again(work, take_back=True)
+
+    def _asking(self, work: Callable[[], T]) -> T:
+        # Where weights are pushed, who comes back waits for the next push: the policy may be changing by now.
+        return self._again(work, take_back=self.restore is None)
+
+    def _again(self, work: Callable[[], T], *, take_back: bool) -> T:
         while True:
             with self._restoring:
-                self._take_back()
+                for client in self.clients:
+                    if client.condition() is not Condition.SERVING:  # it may have gone while nothing was asked
+                        self._drop(client)
+                if take_back or not self._serving:
+                    self._take_back()
             try:
                 return work()
             except EngineLostError as error:  # all of them
@@ -157,9 +168,6 @@ class EngineFleet(ServedEngine):
         Raises:
             EngineLostError: None comes back.
         """
-        for client in self.clients:
-            if client.condition() is not Condition.SERVING:  # it may have gone while nothing was asked
-                self._drop(client)
         began = time.monotonic()
         while True:
             for client in self.clients:
@@ -185,9 +193,9 @@ class EngineFleet(ServedEngine):
                 client.load_adapters_again()
             self._check_versions()
         except EngineLostError:
-            self._returning = None
+            self._drop(client)
         except EdcoRLError as error:
-            self._returning = None
+            self._drop(client)
             if not others:
                 raise
             self._left_out.add(client)

@@ -49,17 +49,21 @@ class ServedEngine(VLLMEngine):
             flat = self._in_requests(tokens, lambda client, share: client.complete(prompts[share], sampling))
             return self._completed(prompts, flat, sampling)
 
-        return self.again_if_lost(work)
+        return self._asking(work)
 
     def read(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0
     ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         tokens = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        return self.again_if_lost(
+        return self._asking(
             lambda: self._in_requests(
                 tokens, lambda client, share: client.look_up(prompts[share], completions[share], top_logprobs)
             )
         )
+
+    def _asking(self, work: Callable[[], T]) -> T:
+        """The result of work that asks it and changes no weights, done again as in [`~Engine.again_if_lost`]."""
+        return self.again_if_lost(work)
 
     @abstractmethod
     def _ask(self, tokens: int, request: Callable[["EngineClient"], list[T]]) -> list[T]:

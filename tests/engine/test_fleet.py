@@ -18,6 +18,7 @@ from edco_rl.engine.weights.file import FileTransport
 from .own_server import start_stand_in
 
 PROMPTS = [[1, 2, 3]] * 16
+WEIGHTS = [("weight", torch.ones(3))]
 
 
 @pytest.fixture(autouse=True)
@@ -94,11 +95,10 @@ def wait_until(condition, seconds=20.0):
 def pushes(fleet, config):
     """Has weights pushed to all through the transport, also after a loss; returns it."""
     transport = FileTransport(fleet, config)
-    weights = [("weight", torch.ones(3))]
 
     def restore():
         transport.connect()
-        transport.push(weights, 5)
+        transport.push(WEIGHTS, 5)
 
     fleet.restore = restore
     fleet.again_if_lost(restore)
@@ -152,16 +152,17 @@ def test_one_lost_in_flight_leaves_its_requests_to_the_other_and_gets_the_weight
     assert [len(group) for group in answers[0]] == [1] * len(PROMPTS)
     assert "going on with the others" in caplog.text and fleet.interruptions()[0] == 1
     assert len(servers.asked(1)) > len(PROMPTS) // 2
-    transport.push([("weight", torch.ones(3))], 6)  # the other goes on
+    transport.push(WEIGHTS, 6)  # the other goes on
     assert transport.pushed.startswith("6-") and servers.version(1) == transport.pushed != first
-    fleet.generate(PROMPTS, Sampling(2))
 
     servers.start_again(0)
     wait_until(lambda: fleet.clients[0].condition() == "stale")
-    assert servers.version(0) == "default"
-    transport.verify()
     fleet.generate(PROMPTS, Sampling(2))
-    assert transport.pushed not in (None, first) and servers.version(0) == servers.version(1) == transport.pushed
+    transport.verify()
+    assert servers.version(0) == "default" and not servers.asked(0)
+    fleet.again_if_lost(lambda: transport.push(WEIGHTS, 7))
+    fleet.generate(PROMPTS, Sampling(2))
+    assert transport.pushed.startswith("7-") and servers.version(0) == servers.version(1) == transport.pushed
     assert {version for version, _ in servers.seen(0)["asked"]} == {transport.pushed}
     assert fleet.interruptions()[0] == 1 and fleet.interruptions()[1] > 0
 
@@ -186,7 +187,7 @@ def test_one_lost_in_a_push_does_not_stop_it(servers, opened, tmp_path):
     fleet = opened(servers)
     transport = pushes(fleet, EngineConfig(engine_transport_dir=str(tmp_path)))
     servers.fault(0, ["die"])
-    transport.push([("weight", torch.ones(3))], 6)
+    transport.push(WEIGHTS, 6)
     assert servers.version(1) == transport.pushed and fleet.interruptions()[0] == 1
     assert fleet.url == servers.urls[1]
 
