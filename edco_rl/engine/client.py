@@ -83,7 +83,8 @@ class EngineClient(ServedEngine):
     def open(cls, model: str, config: EngineConfig, *, rank: int, log_path: str | Path) -> Self | None:
         if rank != 0:
             return None
-        if isinstance(config.engine_url, str):
+        if config.engine_url is not None:
+            assert isinstance(config.engine_url, str)  # of several there is an EngineFleet
             return cls.reach(config.engine_url, config, model)
         server = VLLMServer(model, config, config.engine_log or log_path)
         server.start()
