@@ -7,12 +7,14 @@ import time
 import pytest
 import requests
 import torch
+from peft import LoraConfig
 
 from edco_rl import ConfigurationError, EngineConfig
 from edco_rl.engine import EngineError, EngineLostError, Sampling, WeightVersionError
 from edco_rl.engine.launch import open_engine, resolve_engine, scoring_engine
 from edco_rl.engine.server import free_port
 from edco_rl.engine.supervisor import Supervisor
+from edco_rl.engine.weights.adapter import AdapterTransport
 from edco_rl.engine.weights.file import FileTransport
 
 from .own_server import start_stand_in
@@ -181,6 +183,35 @@ def test_weights_are_written_once_and_all_servers_have_one_version(servers, open
     servers.be(1, version="7-another-1")
     with pytest.raises(WeightVersionError, match="serves weights of version 5, 7 after version 5 was pushed"):
         transport.verify()
+
+
+def test_an_adapter_is_on_all_servers_also_on_one_that_comes_back(servers, opened, tmp_path):
+    fleet = opened(servers)
+    config = EngineConfig(engine_transport_dir=str(tmp_path))
+    transport = AdapterTransport(fleet, config, peft_config=LoraConfig(r=4))
+
+    def push(step):
+        fleet.again_if_lost(lambda: transport.push(WEIGHTS, step))
+        fleet.generate(PROMPTS, Sampling(2))
+
+    def restore():
+        transport.connect()
+        transport.push(WEIGHTS, 0)
+
+    transport.connect()
+    fleet.restore = restore
+    push(1)
+    push(2)
+    servers.kill(0)
+    push(3)
+    servers.start_again(0)
+    wait_until(lambda: fleet.clients[0].condition() == "stale")
+    push(4)
+    assert transport.pushed.startswith("4-") and servers.asked(0)
+    served = [client.adapters() for client in fleet.clients]
+    assert served == [[f"policy-version-{transport.pushed}"]] * 2
+    transport.close()
+    assert fleet.adapters() == []
 
 
 def test_one_lost_in_a_push_does_not_stop_it(servers, opened, tmp_path):
