@@ -134,6 +134,8 @@ class EngineFleet(ServedEngine):
     def _drop(self, client: EngineClient) -> None:
         """Ask it nothing more, until it has come back and has the weights it should have."""
         with self._changing:
+            if client.condition() is Condition.SERVING:  # it was taken back before a request had noticed its loss
+                return
             if client in self._serving:
                 self._serving.remove(client)
             if client is self._returning:
