@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edco_rl.config import CurriculumConfig, DataConfig, RunConfig
+from edco_rl.config import CurriculumConfig, DataConfig, EngineConfig, RunConfig
 from edco_rl.errors import ConfigurationError
 from edco_rl.methods import METHODS
 from edco_rl.parsing import Group, Parser
@@ -59,6 +59,20 @@ def test_a_file_and_values_are_read_alike(tmp_path):
     parser = Parser("test", [Group("settings", Settings)])
     [parsed] = parser.make(parser.read(["--config", str(path), "--rate", "5e-1"]))
     assert (parsed.names, parsed.kwargs, parsed.rate) == (["math"], {"a": 0.5}, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "expected"),
+    [
+        (["http://a:1"], "engine_url: http://a:1", "http://a:1"),
+        (["http://a:1"], "engine_url: [http://a:1]", "http://a:1"),
+        (["http://a:1", "http://b:1"], "engine_url: [http://a:1, http://b:1]", ["http://a:1", "http://b:1"]),
+    ],
+)
+def test_one_address_or_several(words, text, expected):
+    parser = Parser("test", [Group("settings", EngineConfig)])
+    [by_flag] = parser.make(parser.read(["--engine_url", *words, "--engine_port", "1"]))
+    assert by_flag.engine_url == made(EngineConfig, yaml.safe_load(text)).engine_url == expected
 
 
 EVERY = {

@@ -35,9 +35,12 @@ class EngineConfig(Checked):
             "Or the import path of your own engine, as package.module:Class."
         },
     )
-    engine_url: str | None = field(
+    engine_url: str | list[str] | None = field(
         default=None,
-        metadata={"help": "URL of a running server (`edco-rl serve`), as http://localhost:8000."},
+        metadata={
+            "help": "URL of a running server (`edco-rl serve`), as http://localhost:8000, or of several, which share "
+            "the work."
+        },
     )
     engine_host: Text = field(
         default="127.0.0.1",
@@ -70,6 +73,9 @@ class EngineConfig(Checked):
         default=2, metadata={"help": "Size of the key-value cache on a CPU, in GiB."}
     )
     engine_tensor_parallel_size: Count = field(default=1, metadata={"help": "GPUs one engine is spread over."})
+    engine_data_parallel_size: Count = field(
+        default=1, metadata={"help": "Copies of the model that a started server spreads its requests over."}
+    )
     engine_enforce_eager: bool | None = field(
         default=None, metadata={"help": "Whether to skip compilation. By default on a CPU only: it starts faster."}
     )
@@ -142,14 +148,32 @@ class EngineConfig(Checked):
         super().__post_init__()
         check_plugin("engine_mode", self.engine_mode, [*ENGINE_CLASSES, "none"])
         check_plugin("engine_transport", self.engine_transport, ["auto", *available_transports()])
-        check_url("engine_url", self.engine_url)
-        if self.engine_url is not None and self.engine_mode in ("colocate", "none"):
-            raise ConfigurationError(f"engine_url needs engine_mode server; got engine_mode {self.engine_mode}.")
-        if self.engine_url is not None and not self.engine_url.startswith(("http://", "https://")):
-            raise ConfigurationError(f"engine_url must start with http:// or https://; got {self.engine_url!r}.")
-        if self.engine_url is not None and self.engine_url.rstrip("/").endswith("/v1"):
-            raise ConfigurationError(f"engine_url is the server's base URL, without /v1; got {self.engine_url!r}.")
+        urls = [self.engine_url] if isinstance(self.engine_url, str) else self.engine_url
+        if urls is not None:
+            _check_urls(urls)
+            if self.engine_mode in ("colocate", "none"):
+                raise ConfigurationError(f"engine_url needs engine_mode server; got engine_mode {self.engine_mode}.")
+            self.engine_url = urls[0] if len(urls) == 1 else urls
+        if self.engine_data_parallel_size > 1 and self.engine_mode in ("colocate", "none"):
+            raise ConfigurationError(
+                f"engine_data_parallel_size {self.engine_data_parallel_size} needs engine_mode server; got "
+                f"engine_mode {self.engine_mode}."
+            )
         _check_secrets(self.engine_args or [])
+
+
+def _check_urls(urls: list[str]) -> None:
+    for url in urls:
+        check_url("engine_url", url)
+    for number, url in enumerate(urls):
+        if not url.startswith(("http://", "https://")):
+            raise ConfigurationError(f"engine_url must start with http:// or https://; got {url!r}.")
+        if url.rstrip("/").endswith("/v1"):
+            raise ConfigurationError(f"engine_url is the server's base URL, without /v1; got {url!r}.")
+        if url.rstrip("/") in [earlier.rstrip("/") for earlier in urls[:number]]:
+            raise ConfigurationError(f"engine_url names {url!r} twice.")
+    if not urls:
+        raise ConfigurationError("engine_url must be a URL or a list of them; got an empty list.")
 
 
 def _check_secrets(arguments: list[str]) -> None:

@@ -48,7 +48,7 @@ class Channel:
         retries (`int`):
             Times a request is repeated at most.
         connections (`int`):
-            Requests in flight at a time.
+            Connections kept open.
 
     Attributes:
         lost (`threading.Event`): Set where the server is known to be lost: requests fail at once, also those sent.

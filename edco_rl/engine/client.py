@@ -1,7 +1,6 @@
 """Client of a vLLM server: generation with top-k log-probabilities, and the routes of weight sync."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -22,21 +21,22 @@ from .answers import (
     WorldSize,
     parse,
 )
+from .health import Condition
 from .http import is_loopback
 from .policy import vocabulary_size
-from .protocol import Completion, EngineError, Sampling, VLLMEngine
+from .protocol import Completion, EngineError, Sampling
+from .served import ServedEngine
 from .server import VLLMServer
 from .server_connection import ServerConnection
 from .supervisor import health_of
 
 T = TypeVar("T")
 
-# Requests in flight, and prompts in each: large enough to fill the engine's batch, small enough to parse as they come.
-_CONCURRENT_REQUESTS = 4
-_PROMPTS_PER_REQUEST = 64
+# Kept open: several threads ask at a time, and what lost servers had to do comes to the others.
+_CONNECTIONS = 64
 
 
-class EngineClient(VLLMEngine):
+class EngineClient(ServedEngine):
     """Talks to one vLLM server.
 
     Args:
@@ -63,8 +63,6 @@ class EngineClient(VLLMEngine):
     """
 
     url: str
-    requests_in_flight = 2
-    """A server answers one while it is sent the next."""
 
     def __init__(
         self, url: str, timeout: float = 600.0, *, retries: int = 5, vocabulary_size: int | None = None
@@ -72,7 +70,7 @@ class EngineClient(VLLMEngine):
         self.url = url.rstrip("/")
         self.sees_local_files = is_loopback(self.url)
         self.outlives_trainer = True
-        self._connection = ServerConnection(self.url, timeout, retries, _CONCURRENT_REQUESTS)
+        self._connection = ServerConnection(self.url, timeout, retries, _CONNECTIONS)
         self._adapters: dict[str, str] = {}
         # What is not there at the first request may be a wrong address.
         first = self._models(repeat=False)[0]
@@ -86,7 +84,8 @@ class EngineClient(VLLMEngine):
         if rank != 0:
             return None
         if config.engine_url is not None:
-            return cls._supervised(config.engine_url, config, model, None)
+            assert isinstance(config.engine_url, str)  # of several there is an EngineFleet
+            return cls.reach(config.engine_url, config, model)
         return cls.started(VLLMServer(model, config, config.engine_log or log_path), model, config)
 
     @classmethod
@@ -104,13 +103,36 @@ class EngineClient(VLLMEngine):
         """
         server.start()
         try:
-            return cls._supervised(server.url, config, model, server)
+            return cls.reach(server.url, config, model, server)
         except BaseException:
             server.stop()
             raise
 
     @classmethod
-    def _supervised(cls, url: str, config: EngineConfig, model: str, server: VLLMServer | None) -> Self:
+    def reach(
+        cls,
+        url: str,
+        config: EngineConfig,
+        model: str,
+        server: VLLMServer | None = None,
+        *,
+        patient: bool = False,
+    ) -> Self:
+        """A client of a server that runs, and is looked after from now on.
+
+        Args:
+            url (`str`):
+                Its base URL.
+            config (`EngineConfig`), model (`str`):
+                As of [`~edco_rl.engine.Engine.open`].
+            server (`VLLMServer`, *optional*):
+                The server, where it is to be started again when it is lost, and to be stopped at the end.
+            patient (`bool`, *optional*, defaults to `False`):
+                Whether one that is lost is waited for however long it takes, because there are others.
+
+        Raises:
+            EngineError: No healthy server answers there.
+        """
         client = cls(
             url,
             config.engine_request_timeout,
@@ -118,7 +140,7 @@ class EngineClient(VLLMEngine):
             vocabulary_size=vocabulary_size(model),
         )
         client.outlives_trainer = server is None
-        client._connection.supervise(health_of(config, started=server is not None), server)
+        client._connection.supervise(health_of(config, patient=patient or server is not None), server)
         return client
 
     @classmethod
@@ -144,9 +166,30 @@ class EngineClient(VLLMEngine):
         self.model = self.base_model
         if self.restore is not None:
             self.restore()
-        else:  # nobody pushes weights: it has those on disk, as before
-            for name, path in list(self._adapters.items()):
-                self.load_adapter(name, path)
+        else:
+            self.load_adapters_again()
+
+    def load_adapters_again(self) -> None:
+        """Where nobody pushes weights, a server that has come back has those on disk, as before, and no adapters."""
+        for name, path in list(self._adapters.items()):
+            self.load_adapter(name, path)
+
+    def condition(self) -> Condition:
+        """Whether the server can be asked, as far as it is known."""
+        return self._connection.condition()
+
+    def begin_again(self) -> None:
+        """Connect anew to a server that was lost and has come back, with the weights it was started with.
+
+        Raises:
+            EngineLostError: It is lost again.
+        """
+        self._connection.begin_again()
+        self.model = self.base_model
+
+    def restored(self) -> None:
+        """Told that the server has the weights again that it should have."""
+        self._connection.restored()
 
     def interruptions(self) -> tuple[int, float]:
         return self._connection.interruptions()
@@ -187,19 +230,12 @@ class EngineClient(VLLMEngine):
         config = self.config()["weight_transfer_config"]
         return None if config is None else config["backend"]
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """Continue each prompt: see [`~edco_rl.engine.GenerationBackend.generate`].
-
-        vLLM 0.31 answers wrongly when requests with and without `logprob_token_ids` share a batch: while these run,
-        nobody else should ask the server for log-probabilities.
+    def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Completion]:
+        """Continue prompts with one request; `sampling.n` completions a prompt, flat, in the order of the prompts.
 
         Raises:
-            ConfigurationError: `seed` is among them: on a CPU, vLLM 0.31 ends with the first seeded request whose
-                prompt is prefilled in chunks.
-            EngineError: The server fails.
+            EngineError, EngineLostError: As [`~EngineClient.request`].
         """
-        if sampling.extra.get("seed") is not None:
-            raise ConfigurationError("seed: a seeded request can end a vLLM engine on a CPU. Leave it out.")
         body = {
             # All of them: what is left out, the server takes from generation_config.json (Qwen3's has a top_k of 20).
             **sampling.parameters(),
@@ -209,42 +245,27 @@ class EngineClient(VLLMEngine):
         }
         if sampling.logprob_token_ids is not None:
             body["logprob_token_ids"] = list(sampling.logprob_token_ids)
-        return self.again_if_lost(lambda: self._generate(prompts, body, sampling))
+        return self._checker.completions(self._post(Generations, body, prompts), prompts, sampling)
 
-    def _generate(
-        self, prompts: Sequence[Sequence[int]], body: dict[str, Any], sampling: Sampling
-    ) -> list[list[Completion]]:
-        flat = self._in_batches(
-            lambda start, batch: self._checker.completions(self._complete(Generations, body, batch), batch, sampling),
-            prompts,
-        )
-        return self._completed(prompts, flat, sampling)
-
-    def read(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0
+    def look_up(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int
     ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Read completions with one request: see [`~edco_rl.engine.GenerationBackend.read`].
+
+        Raises:
+            EngineError, EngineLostError: As [`~EngineClient.request`].
+        """
         sequences = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
         # A server always generates a token.
         body = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": top_logprobs}
+        return self._checker.readings(self._post(Readings, body, sequences), prompts, completions, top_logprobs)
 
-        def send(start: int, batch: list[list[int]]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-            answer = self._complete(Readings, body, batch)
-            share = slice(start, start + len(batch))
-            return self._checker.readings(answer, prompts[share], completions[share], top_logprobs)
-
-        return self.again_if_lost(lambda: self._in_batches(send, sequences))
-
-    def _complete(self, kind: type[AnswerT], body: dict[str, Any], prompts: list[list[int]]) -> AnswerT:
-        body = {**body, "model": self.model, "prompt": prompts}
+    def _post(self, kind: type[AnswerT], body: dict[str, Any], prompts: Sequence[Sequence[int]]) -> AnswerT:
+        body = {**body, "model": self.model, "prompt": list(map(list, prompts))}
         return self.request("POST", "/v1/completions", kind, json=body)
 
-    @staticmethod
-    def _in_batches(send: Callable[[int, list[list[int]]], list[T]], sequences: Sequence[Sequence[int]]) -> list[T]:
-        """What several requests in flight bring, in the order of the sequences."""
-        starts = range(0, len(sequences), _PROMPTS_PER_REQUEST)
-        batches = [list(map(list, sequences[start : start + _PROMPTS_PER_REQUEST])) for start in starts]
-        with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool:
-            return [found for answer in pool.map(send, starts, batches) for found in answer]
+    def _ask(self, tokens: int, request: Callable[["EngineClient"], list[T]]) -> list[T]:
+        return request(self)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         self._connection.update("/init_weight_transfer_engine", {"init_info": init_info})

@@ -22,6 +22,7 @@ from .weights import TRANSPORTS, WeightTransport, WeightVersionError
 from .weights.base import FIRST_VERSION, NamedParameters, agree
 
 ENGINES: Registry[Engine] = Registry("engine_mode", Engine, ENGINE_CLASSES)  # type: ignore[type-abstract]
+_OF_SEVERAL_SERVERS = "edco_rl.engine.fleet:EngineFleet"
 
 
 @dataclass
@@ -43,6 +44,16 @@ class EngineConnection:
         self.transport.close()
         if self.engine is not None:
             self.engine.close()
+
+
+def engine_class(config: EngineConfig) -> type[Engine]:
+    """The class of the engine that settings ask for.
+
+    Raises:
+        ConfigurationError: There is no such class.
+    """
+    several = config.engine_mode == "server" and isinstance(config.engine_url, list)
+    return ENGINES.find(_OF_SEVERAL_SERVERS if several else config.engine_mode)
 
 
 def check_installed(config: EngineConfig) -> None:
@@ -70,7 +81,7 @@ def resolve_engine(config: EngineConfig, *, lora: bool, cuda: bool, peft_config:
     Raises:
         ConfigurationError: There is no such engine or transport, or it cannot work with these settings.
     """
-    engine = ENGINES.find(config.engine_mode)
+    engine = engine_class(config)
     check_installed(config)
     if config.engine_transport == "auto":
         adapter = lora and not (peft_config is not None and needs_merging(peft_config))
@@ -119,7 +130,7 @@ def open_engine(
     if peft_config is not None:
         config = with_adapters(config, peft_config.r)
     if server is None:
-        engine = ENGINES.find(config.engine_mode).open(model, config, rank=rank, log_path=log_path)
+        engine = engine_class(config).open(model, config, rank=rank, log_path=log_path)
     else:
         engine = EngineClient.started(server, model, config) if rank == 0 else None
     try:
@@ -162,7 +173,7 @@ def give_base(
     from accelerate.utils import broadcast_object_list
 
     file, engine = TRANSPORTS.find("file"), connection.engine
-    if not issubclass(ENGINES.find(config.engine_mode), file.engine_class):
+    if not issubclass(engine_class(config), file.engine_class):
         return
     untouched = on_disk and (engine is None or engine.weight_version() == FIRST_VERSION)
     if not alone:
@@ -193,7 +204,7 @@ def scoring_engine(config: EngineConfig, model: str, *, log_path: str | Path = "
         EngineError: No server answers at `engine_url`.
     """
     check_installed(config)
-    engine = ENGINES.find(config.engine_mode).open(model, config, rank=0, log_path=log_path)
+    engine = engine_class(config).open(model, config, rank=0, log_path=log_path)
     assert engine is not None
     with closing(engine):
         yield engine

@@ -49,6 +49,7 @@ def llm_arguments(model: str, config: EngineConfig, *, cuda: bool, avx512: bool)
             ALL_ROUTES: config.engine_all_routes,
         },
         "tensor_parallel_size": config.engine_tensor_parallel_size,
+        "data_parallel_size": config.engine_data_parallel_size,
         "gpu_memory_utilization": config.engine_gpu_memory_utilization if cuda else None,
         "max_model_len": config.engine_max_model_len,
         "max_num_seqs": config.engine_max_num_seqs,

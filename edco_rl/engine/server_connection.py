@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import requests
 
 from .channel import Channel
-from .health import EngineHealth
+from .health import Condition, EngineHealth
 from .http import why_refused, why_unreachable
 from .protocol import EngineError, EngineLostError
 from .server import VLLMServer
@@ -111,12 +111,29 @@ class ServerConnection:
 
     def _come_back(self, restore: Callable[[], None]) -> None:
         """Wait for it and restore it; without effect where it is lost again on the way."""
-        assert self._supervisor is not None
-        self._supervisor.resume(self._channel.open)
+        self.begin_again()
         try:
             restore()
         except EngineLostError:
             return
+        self.restored()
+
+    def condition(self) -> Condition:
+        """What can be expected of the engine."""
+        return Condition.SERVING if self._supervisor is None else self._supervisor.health.condition
+
+    def begin_again(self) -> None:
+        """Wait until an engine that was lost answers, and connect anew.
+
+        Raises:
+            EngineLostError: It does not come back.
+        """
+        assert self._supervisor is not None
+        self._supervisor.resume(self._channel.open)
+
+    def restored(self) -> None:
+        """Told that the engine has the weights again that it should have."""
+        assert self._supervisor is not None
         self._supervisor.restored()
 
     def _check_lost(self) -> None:

@@ -1,6 +1,7 @@
 """A thread that looks after an engine: notices that it is lost, and starts it again or waits for it."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +23,16 @@ logger = logging.getLogger(__name__)
 _LOOKS_STOPPED = 3
 
 
-def health_of(config: EngineConfig, *, started: bool) -> EngineHealth:
-    """The health of an engine with the limits of settings; `started` is whether it is to be started again."""
+def health_of(config: EngineConfig, *, patient: bool) -> EngineHealth:
+    """The health of an engine with the limits of settings.
+
+    `patient` is whether it is waited for however long it takes: each start has its own limit, or others serve
+    meanwhile.
+    """
     return EngineHealth(
         most_silent=config.engine_hang_timeout,
         most_restarts=config.engine_max_restarts,
-        most_wait=float("inf") if started else config.engine_wait_timeout,  # each start has its own limit
+        most_wait=math.inf if patient else config.engine_wait_timeout,
     )
 
 
@@ -166,7 +171,9 @@ class Supervisor:
             return
         if before is Condition.SERVING or before is Condition.STALE:
             self._on_lost(self.health.why)
-            what = "starting it again" if self.server is not None else f"waiting {self.health.most_wait:g} seconds"
+            wait = self.health.most_wait
+            what = f"waiting {wait:g} seconds" if math.isfinite(wait) else "going on with the others until it is back"
+            what = "starting it again" if self.server is not None else what
             what = "given up" if after is Condition.GIVEN_UP else what
             logger.warning("The engine at %s %s: %s.", self.url, self.health.why, what)
         self._changed.notify_all()

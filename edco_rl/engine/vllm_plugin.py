@@ -4,6 +4,8 @@ vLLM finds `register` through the entry point group `vllm.general_plugins` and c
 trainer side is `edco_rl.engine.weights.file.FileTransport`.
 """
 
+import multiprocessing
+
 from .processes import die_with_server
 
 FILE_BACKEND = "edco_rl_file"
@@ -27,6 +29,10 @@ def register() -> None:
         WeightTransferEngineFactory.register_engine(
             FILE_BACKEND, "edco_rl.engine.vllm_file_backend", "FileWeightTransferEngine"
         )
+    if multiprocessing.parent_process() is None:
+        from . import vllm_coordinator
+
+        vllm_coordinator.apply()
     if current_platform.is_cpu():
         from . import vllm_cpu_lora, vllm_cpu_polling
 

@@ -81,7 +81,7 @@ class SharedServer:
         self._server = launched or VLLMServer(model, engine, engine.engine_log or self.log_path)
         self._server.start()
         # The trainers on it wait for it where it is lost, and give it their weights when it is back.
-        health = health_of(engine, started=True)
+        health = health_of(engine, patient=True)
         self._supervisor = Supervisor(self._server.url, health, lambda why: None, self._server)
         self._key = (model, engine)
         return True

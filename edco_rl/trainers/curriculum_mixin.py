@@ -51,12 +51,12 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
             As of the trainer. The training set needs a column `prompt`; a column `id` is kept as the prompt's id.
         curriculum (`str` or [`CurriculumConfig`], *optional*, defaults to `"edco"`):
             Name or import path of a strategy, or full settings.
-        engine (`None`, `str`, [`EngineConfig`] or `VLLMServer`, *optional*):
+        engine (`None`, `str`, `list[str]`, [`EngineConfig`] or `VLLMServer`, *optional*):
             `None` scores prompts with the model being trained, and leaves rollouts to TRL. The URL of a server
-            (`edco-rl serve`), or settings with which one is started, scores with vLLM, and makes the rollouts of
-            trainers that have any. A `VLLMServer` that was launched before anything else was loaded is waited for, and
-            stopped with the trainer. `args.use_vllm` and TRL's other settings of vLLM ask for the same engine; TRL's
-            own vLLM is used with `EngineConfig(engine_mode="none")`.
+            (`edco-rl serve`) or of several, or settings with which one is started, scores with vLLM, and makes the
+            rollouts of trainers that have any. A `VLLMServer` that was launched before anything else was loaded is
+            waited for, and stopped with the trainer. `args.use_vllm` and TRL's other settings of vLLM ask for the same
+            engine; TRL's own vLLM is used with `EngineConfig(engine_mode="none")`.
 
     Raises:
         ConfigurationError: A bad row, setting or combination; raised before a model is loaded where possible.
@@ -83,7 +83,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
         self,
         *args: Any,
         curriculum: str | CurriculumConfig = "edco",
-        engine: str | EngineConfig | VLLMServer | None = None,
+        engine: str | list[str] | EngineConfig | VLLMServer | None = None,
         **kwargs: Any,
     ) -> None:
         config = CurriculumConfig(strategy=curriculum) if isinstance(curriculum, str) else curriculum

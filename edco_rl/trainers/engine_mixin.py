@@ -46,11 +46,13 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     _scores_on_every_rank: bool
     _base_on_disk: bool
 
-    def _settings_of(self, engine: str | EngineConfig | VLLMServer | None, args: Any) -> EngineConfig | None:
+    def _settings_of(
+        self, engine: str | list[str] | EngineConfig | VLLMServer | None, args: Any
+    ) -> EngineConfig | None:
         """Settings of the engine a trainer was given, or that TRL's settings ask for; `None` without one."""
         self._server = engine if isinstance(engine, VLLMServer) else None
         own = engine.config if isinstance(engine, VLLMServer) else engine
-        own = EngineConfig(engine_url=own) if isinstance(own, str) else own
+        own = EngineConfig(engine_url=own) if isinstance(own, str | list) else own
         config = engine_of_trl(args, own, stands=own is not None)
         return None if config is None or config.engine_mode == "none" else config
 

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "launch": "speed_launch",
     "step": "speed_step",
     "scoring": "speed_scoring",
+    "servers": "speed_servers",
 }
 
 

@@ -1,6 +1,7 @@
 """A process that talks as a vLLM server does, with a child as its engine core, and has the faults it is told to have.
 
 Run as `python tests/engine/stand_in_server.py PORT`. It imports nothing of the package: it starts in a moment.
+`POST /be` makes another server of it, `GET /seen` says what it was asked.
 """
 
 import ctypes
@@ -21,7 +22,7 @@ TOP = [math.log(0.5), math.log(0.25), math.log(0.125)]
 
 def completion(index, prompt, body):
     """As vLLM 0.31 answers: token 7 with probability a half, as often as there may be tokens."""
-    length, k = body["max_tokens"], body.get("logprobs")
+    length, k = length_of(prompt, body), body.get("logprobs")
     if k is None:
         row = {str(token): {"logprob": TOP[0], "rank": 1} for token in prompt[:1]}
         return {"index": index, "prompt_logprobs": [None, *({**row, str(t): row[str(prompt[0])]} for t in prompt[1:])]}
@@ -32,9 +33,14 @@ def completion(index, prompt, body):
         "token_ids": [7] * length,
         "prompt_token_ids": prompt,
         "logprobs": logprobs,
-        "finish_reason": "length",
+        "finish_reason": "length" if length == body["max_tokens"] else "stop",
         "text": "",
     }
+
+
+def length_of(prompt, body):
+    """Tokens of an answer; where they vary, its prompt decides."""
+    return 1 + prompt[0] % body["max_tokens"] if Handler.vary else body["max_tokens"]
 
 
 _FAULTY = ("/v1/completions", "/v1/chat/completions", "/update_weights")
@@ -45,6 +51,15 @@ class Handler(BaseHTTPRequestHandler):
     version = "default"
     faults: ClassVar[list] = []
     models: ClassVar[list] = ["policy"]
+    model_config: ClassVar[dict] = {"model": "/models/stand-in", "dtype": "torch.float32"}
+    max_model_len = 64
+    vary = False
+    pace = 0.0
+    """Seconds a token takes."""
+    slots = threading.Semaphore(4)
+    """Requests that are worked on at a time."""
+    seen: ClassVar[dict] = {"asked": [], "updates": []}
+    """Version of the weights and lengths of the prompts of each request, and what updates said."""
     core: subprocess.Popen | None = None
 
     def answer(self, content, status=200, headers=()):
@@ -61,42 +76,61 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             self.answer({}, 200 if Handler.core is None or Handler.core.poll() is None else 503)
         elif self.path == "/v1/models":
-            self.answer({"data": [{"id": "policy", "max_model_len": 64}]})
+            self.answer({"data": [{"id": name, "max_model_len": Handler.max_model_len} for name in Handler.models]})
         elif self.path == "/weight_info":
             self.answer({"weight_version": Handler.version})
         elif self.path.startswith("/server_info"):
             config = {
                 "weight_transfer_config": {"backend": "edco_rl_file"},
-                "model_config": {"dtype": "torch.float32"},
+                "model_config": Handler.model_config,
             }
             self.answer({"vllm_config": config})
+        elif self.path == "/seen":
+            self.answer(Handler.seen)
         else:
             self.answer({}, 404)
 
     def do_POST(self):
         text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = json.loads(text) if text else None
-        if self.path == "/fault":
-            Handler.faults += body
+        if self.path in ("/fault", "/be"):
+            self.change(self.path, body)
             self.answer({})
             return
         if Handler.faults and self.path in _FAULTY and self.have_fault():
             return
-        if self.path == "/finish_weight_update":
-            Handler.version = body["weight_version"]
-        if self.path == "/update_weight_version":
-            Handler.version = body["new_version"]
-        if self.path == "/v1/load_lora_adapter":
-            Handler.models.append(body["lora_name"])
+        self.change(self.path, body)
         if self.path == "/v1/completions" and body["model"] not in Handler.models:
             self.answer({"error": "no such model"}, 404)
         elif self.path == "/v1/completions":
+            Handler.seen["asked"].append([Handler.version, list(map(len, body["prompt"]))])
+            with Handler.slots:
+                tokens = sum(length_of(prompt, body) for prompt in body["prompt"]) * body.get("n", 1)
+                time.sleep(Handler.pace * tokens)
             choices = [(prompt, n) for prompt in body["prompt"] for n in range(body.get("n", 1))]
             self.answer({"choices": [completion(i, prompt, body) for i, (prompt, _) in enumerate(choices)]})
         elif self.path == "/v1/chat/completions":
             self.answer({"choices": [{"message": {"content": "Answer: A"}, "finish_reason": "stop"}]})
         else:
             self.answer({})
+
+    def change(self, path, body):
+        """What a request changes of the server."""
+        if path == "/fault":
+            Handler.faults += body
+        if path == "/be":
+            for name, value in body.items():
+                setattr(Handler, name, value)
+        if path == "/update_weights":
+            Handler.seen["updates"].append(body["update_info"])
+        if path == "/finish_weight_update":
+            Handler.version = body["weight_version"]
+        if path == "/update_weight_version":
+            Handler.version = body["new_version"]
+        if path == "/v1/load_lora_adapter":
+            Handler.models.append(body["lora_name"])
+        if path == "/v1/unload_lora_adapter":
+            Handler.models.remove(body["lora_name"])
 
     def have_fault(self):
         """Have the next fault; whether the request is done with."""

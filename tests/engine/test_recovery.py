@@ -21,7 +21,7 @@ from edco_rl.engine.processes import session_of
 from edco_rl.engine.server import free_port
 from edco_rl.engine.supervisor import Supervisor
 
-from .own_server import STAND_IN, StandInServer
+from .own_server import StandInServer, start_stand_in
 from .stand_in_server import TOP
 
 
@@ -54,15 +54,8 @@ def others(tmp_path):
     processes = []
 
     def start(port):
-        processes.append(subprocess.Popen([sys.executable, str(STAND_IN), str(port)]))
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
-                return processes[-1]
-            except requests.RequestException:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        processes.append(start_stand_in(port))
+        return processes[-1]
 
     yield start
     for process in processes:

@@ -52,10 +52,11 @@ def test_a_cpu_compiles_nothing_and_takes_no_gpu_memory():
 
 
 def test_the_command_line_holds_every_argument():
-    config = EngineConfig(engine_args=["--swap-space", "1"], engine_max_lora_rank=8)
+    config = EngineConfig(engine_args=["--swap-space", "1"], engine_max_lora_rank=8, engine_data_parallel_size=2)
     command = server_command(llm_arguments("m", config, cuda=False, avx512=False), config, 1234)
     pairs = dict(itertools.pairwise(command))
-    assert pairs["--port"] == "1234" and pairs["--max-lora-rank"] == "8" and pairs["--dtype"] == "float32"
+    assert pairs["--port"] == "1234" and pairs["--max-lora-rank"] == "8" and pairs["--data-parallel-size"] == "2"
+    assert pairs["--host"] == "127.0.0.1" and pairs["--dtype"] == "float32"
     assert json.loads(pairs["--weight-transfer-config"]) == {"backend": "edco_rl_file"}
     assert "--enforce-eager" in command and "--enable-lora" in command
     assert command[-2:] == ["--swap-space", "1"]

@@ -1,9 +1,13 @@
 """What this package takes from vLLM, as the installed version has it: names, arguments, routes."""
 
 import inspect
+import os
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
@@ -22,6 +26,8 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 from edco_rl.config import EngineConfig
 from edco_rl.engine.client import EngineClient
 from edco_rl.engine.colocate import ColocatedEngine
+from edco_rl.engine.fleet import EngineFleet
+from edco_rl.engine.processes import SERVER_VARIABLE
 from edco_rl.engine.server_arguments import llm_arguments, server_command
 from edco_rl.engine.vllm_file_backend import FileWeightTransferEngine
 from edco_rl.engine.vllm_gate import OPEN_ROUTES
@@ -62,9 +68,33 @@ def test_vllms_own_transports_begin_with_what_the_trainer_knows(transport):
     assert [field.name for field in fields(ParamMeta)][:3] == ["name", "dtype", "shape"]
 
 
-@pytest.mark.parametrize("engine", [EngineClient, ColocatedEngine])
+COORDINATOR = """
+import time
+from edco_rl.engine.vllm_plugin import register
+register()
+from vllm.config import ParallelConfig
+from vllm.v1.engine.coordinator import DPCoordinator
+made = DPCoordinator(ParallelConfig(data_parallel_size=2))
+print("coordinator", made.proc.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_the_coordinator_of_data_parallel_engines_ends_with_its_server():
+    command = [sys.executable, "-c", COORDINATOR]
+    environment = {**os.environ, SERVER_VARIABLE: "1"}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    line = next(line for line in iter(server.stdout.readline, "") if line.startswith("coordinator"))
+    coordinator = psutil.Process(int(line.split()[1]))
+    server.kill()
+    server.wait()
+    coordinator.wait(timeout=20)
+
+
+@pytest.mark.parametrize("engine", [EngineClient, EngineFleet, ColocatedEngine])
 @pytest.mark.parametrize("name", [name for name in vars(VLLMWeightSyncClient) if not name.startswith("_")])
-def test_both_engines_are_what_vllms_trainer_pushes_to(engine, name):
+def test_all_engines_are_what_vllms_trainer_pushes_to(engine, name):
     assert parameters(getattr(engine, name)) == parameters(getattr(VLLMWeightSyncClient, name))
 
 

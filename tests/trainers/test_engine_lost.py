@@ -1,14 +1,17 @@
 """A trainer whose engine is lost: it goes on with one that comes back, or leaves a checkpoint."""
 
+import time
+
 import pytest
 import requests
 
 from edco_rl import ConfigurationError, CurriculumConfig, EngineConfig, EngineLostError
 from edco_rl.engine import client as client_module
+from edco_rl.engine.server import free_port
 from edco_rl.engine.supervisor import Supervisor
 from edco_rl.runs.recorder import RunRecorder, read_records
 
-from ..engine.own_server import StandInServer
+from ..engine.own_server import StandInServer, start_stand_in
 from .support import TRAINERS, length_reward, sums
 
 CONFIG = CurriculumConfig(strategy="random")
@@ -72,3 +75,34 @@ def test_training_goes_on_with_a_server_that_was_started_again(tiny_model_path, 
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert [entry["engine/restarts"] for entry in steps] == [0, 1, 1]
     assert trainer.curriculum.pool.visits.sum() == 3 * trainer.curriculum.batch_size
+
+
+def test_training_goes_on_with_the_server_that_is_left(tiny_model_path, tmp_path, monkeypatch):
+    """Killed after the first step, and started again after the second."""
+    monkeypatch.setattr(Supervisor, "interval", 0.05)
+    ports = [free_port("127.0.0.1") for _ in range(2)]
+    processes = [start_stand_in(port) for port in ports]
+    urls, served = [f"http://127.0.0.1:{port}" for port in ports], []
+    try:
+        trainer = make_with(urls, tiny_model_path, tmp_path)
+
+        def spoil(outcomes):
+            served.append(requests.get(f"{urls[1]}/weight_info", timeout=5).json()["weight_version"])
+            if len(served) == 1:
+                processes[0].kill()
+                processes[0].wait()
+            if len(served) == 2:
+                processes[0] = start_stand_in(ports[0])
+                while trainer.engine.clients[0].condition() != "stale":
+                    time.sleep(0.02)
+
+        trainer.outcome_observers.append(spoil)
+        trainer.train()
+        assert [version.partition("-")[0] for version in served] == ["0", "1", "2"]
+        assert requests.get(f"{urls[0]}/weight_info", timeout=5).json()["weight_version"] == served[2]
+        assert trainer.interruptions()["restarts"] == 1 and trainer.interruptions()["seconds_lost"] > 0
+        trainer.close()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

@@ -187,8 +187,8 @@ def check_backend(engine: VLLMEngine, expected: str) -> None:
 
 
 def _step(version: str) -> str:
-    """The optimizer step of a version, without what tells runs and pushes apart."""
-    return version.partition("-")[0]
+    """The optimizer step of a version, or of several, without what tells runs and pushes apart."""
+    return ", ".join(one.partition("-")[0] for one in version.split(", "))
 
 
 def agree(engine: Engine, config: EngineConfig, model: str, *, weights: bool) -> Path:
@@ -210,8 +210,8 @@ def agree(engine: Engine, config: EngineConfig, model: str, *, weights: bool) ->
     """
     if config.engine_transport_dir is None and not engine.sees_local_files:
         raise ConfigurationError(
-            f"The engine at {engine.url} may run on another machine: name a folder both see as engine_transport_dir, "
-            "or use transport nccl."
+            f"The engine at {engine.url} may run on another machine: name a folder both see as engine_transport_dir"
+            f"{'' if isinstance(config.engine_url, list) else ', or use transport nccl'}."
         )
     from ..model_identity import describe
 

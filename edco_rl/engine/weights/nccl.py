@@ -19,6 +19,11 @@ class NcclTransport(TrainerAPITransport):
             raise ConfigurationError(
                 "engine_transport nccl needs engine_mode server; use ipc or file with an engine on each rank."
             )
+        if isinstance(config.engine_url, list):
+            raise ConfigurationError(
+                f"engine_transport nccl pushes to one server, and engine_url names {len(config.engine_url)}: use "
+                "file, with an engine_transport_dir that all see."
+            )
         super().check(config, engine, lora=lora, cuda=cuda)
 
     def init_info(self) -> Any:
