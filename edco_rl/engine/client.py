@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -65,6 +66,7 @@ class EngineClient(VLLMEngine):
     url: str
     requests_in_flight = 2
     """A server answers one while it is sent the next."""
+    answers_beside = True
 
     def __init__(
         self, url: str, timeout: float = 600.0, *, retries: int = 5, vocabulary_size: int | None = None
@@ -133,6 +135,9 @@ class EngineClient(VLLMEngine):
         else:  # nobody pushes weights: it has those on disk, as before
             for name, path in list(self._adapters.items()):
                 self.load_adapter(name, path)
+
+    def without_recovery(self) -> AbstractContextManager[None]:
+        return self._connection.without_recovery()
 
     def interruptions(self) -> tuple[int, float]:
         return self._connection.interruptions()

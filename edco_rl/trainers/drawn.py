@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..curriculum.pool import FloatArray, IndexArray
 
@@ -38,23 +39,34 @@ class DrawWatch:
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
+        self._latest: tuple[FloatArray, FloatArray] | None = None
         self.begin()
 
     def begin(self) -> None:
         """Forget what was drawn so far: what is known now is what the next draws know."""
         curriculum = self._trainer.curriculum
-        self._visits = curriculum.pool.visits.copy()
-        self._visits[self._trainer._batch_sampler.untouched] -= 1  # drawn for a step that failed: the next one's
-        self._scores = curriculum.scores.scores.copy()
-        self._ranked = np.sort(curriculum.scores.sample())
+        self._visits = self._visits_of_steps()
+        known = curriculum.scores.scores.copy(), np.sort(curriculum.scores.sample())
+        # What is drawn ahead knew what was known before this step.
+        self._known = self._latest if self._latest is not None and len(curriculum.ahead) else known
+        self._latest = known
+
+    def _visits_of_steps(self) -> NDArray[np.int32]:
+        """Visits without those of the next step: drawn ahead, or for a step that failed."""
+        trainer = self._trainer
+        visits = trainer.curriculum.pool.visits.copy()
+        visits[trainer._batch_sampler.untouched] -= 1
+        visits[trainer.curriculum.ahead] -= 1
+        return visits
 
     def take(self) -> Drawn:
         """What was drawn since it was last asked."""
-        visits = self._trainer.curriculum.pool.visits
+        visits = self._visits_of_steps()
         new = np.flatnonzero(visits != self._visits)  # a batch of a pool that can be large
         index = np.repeat(new, visits[new] - self._visits[new])
-        score = self._scores[index]
-        lower = np.searchsorted(self._ranked, score) / max(len(self._ranked), 1)
+        scores, ranked = self._known
+        score = scores[index]
+        lower = np.searchsorted(ranked, score) / max(len(ranked), 1)
         drawn = Drawn(index, score, np.where(np.isfinite(score), lower, np.nan))
         self.begin()
         return drawn
