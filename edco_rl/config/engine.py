@@ -196,3 +196,5 @@ class ScoringEngineConfig(EngineConfig):
         if self.engine_url is not None and self.engine_mode == "colocate":
             self.engine_mode = "server"
         super().__post_init__()
+        if self.rollouts_ahead or self.sync_interval > 1:
+            raise ConfigurationError("rollouts_ahead and sync_interval are of training: nothing is trained here.")

@@ -39,17 +39,23 @@ class DrawWatch:
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
-        self._latest: tuple[FloatArray, FloatArray] | None = None
         self.begin()
 
     def begin(self) -> None:
         """Forget what was drawn so far: what is known now is what the next draws know."""
+        self._latest: tuple[FloatArray, FloatArray] | None = None
+        self._ahead: IndexArray | None = None
+        self._look()
+
+    def _look(self) -> None:
         curriculum = self._trainer.curriculum
         self._visits = self._visits_of_steps()
         known = curriculum.scores.scores.copy(), np.sort(curriculum.scores.sample())
-        # What is drawn ahead knew what was known before this step.
-        self._known = self._latest if self._latest is not None and len(curriculum.ahead) else known
-        self._latest = known
+        if not len(curriculum.ahead) or self._latest is None:
+            self._known = known
+        elif curriculum.ahead is not self._ahead:  # it was drawn in this step, by what was known before it
+            self._known = self._latest
+        self._ahead, self._latest = curriculum.ahead, known
 
     def _visits_of_steps(self) -> NDArray[np.int32]:
         """Visits without those of the next step: drawn ahead, or for a step that failed."""
@@ -68,7 +74,7 @@ class DrawWatch:
         score = scores[index]
         lower = np.searchsorted(ranked, score) / max(len(ranked), 1)
         drawn = Drawn(index, score, np.where(np.isfinite(score), lower, np.nan))
-        self.begin()
+        self._look()
         return drawn
 
     def text(self, index: int) -> tuple[str, str]:

@@ -19,7 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 # What can be measured, each a module with `measure(sizes, parts) -> Iterable[Figure]`, and `SIZES` and `PARTS`.
-BENCHMARKS = {"pool": "speed_pool", "start": "speed_start"}
+BENCHMARKS = {
+    "pool": "speed_pool",
+    "start": "speed_start",
+    "ahead": "speed_ahead",
+    "curriculum": "speed_curriculum",
+}
 
 
 @dataclass(frozen=True)

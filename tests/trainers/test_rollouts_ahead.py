@@ -186,7 +186,7 @@ def test_training_goes_on_with_a_server_that_dies_while_the_optimizer_works(tiny
     """The thread that asks it only tells; the trainer's own waits for it, and gives it the weights again."""
     monkeypatch.setattr(client_module, "VLLMServer", StandInServer)
     monkeypatch.setattr(Supervisor, "interval", 0.05)
-    curriculum = replace(SCORED, curriculum_scoring_ahead=True)
+    curriculum = replace(SCORED, curriculum_scoring_ahead=True, scoring_top_logprobs=3)
     trainer = make(
         tiny_model_path, tmp_path, engine=AHEAD | {"engine_mode": "server"}, curriculum=curriculum, max_steps=6
     )
@@ -203,7 +203,7 @@ def test_training_goes_on_with_a_server_that_dies_while_the_optimizer_works(tiny
     assert told and trainer.interruptions()["restarts"] == 1
     trainer.close()
     assert trainer.curriculum.pool.visits.sum() == 6 * 4
-    assert versions == sorted(versions) and versions[-1] == 4
+    assert versions[-1] == 4  # and the last batch is one step behind again
 
 
 @pytest.mark.parametrize(("interval", "pushed"), [(1, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 3, 6])])
