@@ -24,6 +24,7 @@ BENCHMARKS = {
     "start": "speed_start",
     "ahead": "speed_ahead",
     "curriculum": "speed_curriculum",
+    "scoring": "speed_scoring",
 }
 
 
