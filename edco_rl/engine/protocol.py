@@ -46,8 +46,7 @@ class Sampling:
             Tokens sampled from: a mass, a number (0 is all), a share of the largest probability.
         repetition_penalty (`float`, *optional*, defaults to `1.0`):
             Factor against tokens of the prompt and those generated before.
-        presence_penalty (`float`, *optional*, defaults to `0.0`), frequency_penalty (`float`, *optional*, defaults to
-            `0.0`):
+        presence_penalty, frequency_penalty (`float`, *optional*, default to `0.0`):
             Taken from the logits of tokens generated before: once, and each time.
         top_logprobs (`int`, *optional*, defaults to `0`):
             Log-probabilities returned at each position beside the generated token's.
