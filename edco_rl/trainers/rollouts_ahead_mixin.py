@@ -55,13 +55,16 @@ class RolloutsAheadMixin(RolloutFaultsMixin):
     model: Any
     rollout_version: int = 0
     """Optimizer step of the weights that have made the latest rollouts."""
+    _version_taken: int | None = None
     _makes_ahead: bool = False
+    _pushes_seldom: bool = False
     _made_ahead: RolloutsBegun | None = None
     """Of the main process; others are told when it is its turn."""
     _rows: Any
 
     def _set_up(self, config: CurriculumConfig, rows: Any, engine: EngineConfig | None) -> None:
         self._makes_ahead = engine is not None and engine.rollouts_ahead == 1
+        self._pushes_seldom = engine is not None and engine.sync_interval > 1
         with_tools = any(getattr(self, name, None) for name in ("tools", "environment_factories", "rollout_func"))
         if self._makes_ahead and (with_tools or self._is_vlm):
             raise ConfigurationError(
@@ -69,8 +72,17 @@ class RolloutsAheadMixin(RolloutFaultsMixin):
             )
         super()._set_up(config, rows, engine)
 
+    def _generate(self, prompts: list[Any]) -> Any:
+        self._version_taken = None
+        generated = super()._generate(prompts)
+        pushed = None if self._connection is None else self.vllm_generation.pushed_version
+        versions = (self._version_taken, pushed, self.state.global_step)
+        self.rollout_version = next(version for version in versions if version is not None)
+        if self.model.training and (self._makes_ahead or self._pushes_seldom):
+            self._metrics["train"]["engine/rollout_age"].append(self.state.global_step - self.rollout_version)
+        return generated
+
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
-        self.rollout_version = self.state.global_step
         if self._connection is None:
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         if not self.model.training:
@@ -80,19 +92,11 @@ class RolloutsAheadMixin(RolloutFaultsMixin):
         if taken is None:
             self._sync_for_rollouts()
             taken = super()._generate_single_turn(prompt_ids, *args, **kwargs)
-            self.rollout_version = self._pushed_version
+            self._version_taken = self.vllm_generation.pushed_version  # before another push for what is begun
         if self._makes_ahead and self._needs_another_batch():
             self._begin_rollouts()
         self.begin_scoring()
-        if self._makes_ahead or self.vllm_generation.sync_interval > 1:
-            self._metrics["train"]["engine/rollout_age"].append(self.state.global_step - self.rollout_version)
         return taken
-
-    @property
-    def _pushed_version(self) -> int:
-        version = self.vllm_generation.pushed_version
-        assert version is not None
-        return version
 
     def _sync_for_rollouts(self) -> None:
         if self.scores_in_this_step:  # which needs the current weights
@@ -117,7 +121,9 @@ class RolloutsAheadMixin(RolloutFaultsMixin):
             with engine.without_recovery():
                 return client.generate(prompts, n=size)
 
-        self._made_ahead = RolloutsBegun(indices, self._pushed_version, self._background.begin("rollout", generate))
+        version = self.vllm_generation.pushed_version
+        assert version is not None
+        self._made_ahead = RolloutsBegun(indices, version, self._background.begin("rollout", generate))
 
     def _take_rollouts(self, prompt_ids: list[list[int]]) -> tuple[list[Any], list[Any]] | None:
         """This rank's completions and log-probabilities of the batch whose turn it is, as TRL's method returns them.
@@ -143,7 +149,7 @@ class RolloutsAheadMixin(RolloutFaultsMixin):
         [taken] = broadcast_object_list(found)
         if taken is None:
             return None
-        self.rollout_version, *parts = taken
+        self._version_taken, *parts = taken
         first = self.accelerator.process_index * len(prompt_ids)
         completion_ids, logprobs = (part[first : first + len(prompt_ids)] for part in parts)
         return completion_ids, logprobs
