@@ -144,6 +144,14 @@ class CurriculumConfig(EstimatorConfig):
     curriculum_interval: Count = field(
         default=10, metadata={"help": "Optimizer steps between two scorings of the pool; each makes a new curriculum."}
     )
+    curriculum_scoring_ahead: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the prompts are scored while the optimizer works on the step before a new curriculum, on "
+            "the weights that step began with. By default they are scored after it, and training waits. It needs an "
+            "engine in a process of its own (engine_mode server)."
+        },
+    )
     curriculum_size: Count | None = field(
         default=None,
         metadata={"help": "Prompts in a curriculum. By default as many as an interval can use, refills included."},

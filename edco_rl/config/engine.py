@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..errors import ConfigurationError
 from .checks import Checked, check_plugin, check_url
-from .ranges import Count, NotNegative, Port, Positive, PositiveShare, Several, Text, Whole
+from .ranges import Count, NotNegative, OneAtMost, Port, Positive, PositiveShare, Several, Text, Whole
 
 ENGINE_CLASSES = {
     "server": "edco_rl.engine.client:EngineClient",
@@ -136,6 +136,22 @@ class EngineConfig(Checked):
             "your own transport, as package.module:Class."
         },
     )
+    sync_interval: Count = field(
+        default=1,
+        metadata={
+            "help": "Optimizer steps between two pushes of the weights for rollouts. Above 1 rollouts are made with "
+            "older weights in between, which vllm_importance_sampling_correction must correct. Scoring and evaluation "
+            "always get the current ones."
+        },
+    )
+    rollouts_ahead: OneAtMost = field(
+        default=0,
+        metadata={
+            "help": "1: the engine makes the next generation batch while the optimizer works on this one. Its weights "
+            "are one generation batch older then, which vllm_importance_sampling_correction must correct. It needs an "
+            "engine in a process of its own (engine_mode server). 0: each batch waits for its rollouts."
+        },
+    )
     engine_transport_dir: Text | None = field(
         default=None,
         metadata={
@@ -204,3 +220,5 @@ class ScoringEngineConfig(EngineConfig):
         if self.engine_url is not None and self.engine_mode == "colocate":
             self.engine_mode = "server"
         super().__post_init__()
+        if self.rollouts_ahead or self.sync_interval > 1:
+            raise ConfigurationError("rollouts_ahead and sync_interval are of training: nothing is trained here.")

@@ -6,6 +6,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 Whole = Annotated[int, Ge(0)]
 """0, 1, 2, ..."""
+OneAtMost = Annotated[int, Ge(0), Le(1)]
+"""0 or 1."""
 Count = Annotated[int, Ge(1)]
 """1, 2, 3, ..."""
 Several = Annotated[int, Ge(2)]

@@ -30,7 +30,7 @@ from .state import (
 )
 from .strategy import Strategy, StrategyContext
 
-_FORMAT = 7
+_FORMAT = 8
 # How much is drawn at a time: from where a run resumes on, it may be something else.
 _MAY_CHANGE = ("batch_size", "curriculum_size")
 
@@ -110,6 +110,8 @@ class Curriculum:
             "curriculum_max_visits": pool.max_visits,
         }
         self.batch: IndexArray = np.empty(0, dtype=np.int64)
+        self.ahead: IndexArray = np.empty(0, dtype=np.int64)
+        """The prompts of the generation batch after it, where they are drawn already."""
         self.renewed_at: int | None = None
         self.digest = ""
         """Hash of all that was drawn and observed: two ranks with the same one are in the same state."""
@@ -127,8 +129,21 @@ class Curriculum:
             ValueError: The strategy selected too few prompts, the same one twice, or one outside the pool.
             ConfigurationError: Every prompt was drawn as often as `curriculum_max_visits` allows.
         """
-        self.batch = np.empty(0, dtype=np.int64)
-        return self.draw(self.batch_size)
+        self.batch, self.ahead = self.ahead, np.empty(0, dtype=np.int64)
+        return self.batch if len(self.batch) else self.draw(self.batch_size)
+
+    def draw_ahead(self) -> IndexArray:
+        """Draw the prompts that [`~Curriculum.next_batch`] then returns, shape (batch_size,).
+
+        Raises:
+            ValueError, ConfigurationError: As [`~Curriculum.next_batch`].
+        """
+        batch, self.batch = self.batch, np.empty(0, dtype=np.int64)
+        try:
+            self.ahead = self.draw(self.batch_size)
+        finally:
+            self.batch = batch
+        return self.ahead
 
     def draw(self, n: int) -> IndexArray:
         """`n` more prompts for the current generation batch, none of which it holds already, shape (n,).
@@ -272,6 +287,7 @@ class Curriculum:
             "visits": self.pool.visits.copy(),
             "scores": self.scores.state_dict(),
             "batch": self.batch,
+            "ahead": self.ahead,
             "renewed_at": self.renewed_at,
             "digest": self.digest,
             "rng": self._rng.bit_generator.state,
@@ -305,6 +321,7 @@ class Curriculum:
         with within("scores"):
             self.scores.load_state_dict(entry(state, "scores"))
         self.batch = drawn_prompts(state, "batch", self.pool)
+        self.ahead = drawn_prompts(state, "ahead", self.pool)
         self.renewed_at = None if entry(state, "renewed_at") is None else step_number(state, "renewed_at")
         self.digest = digest(state, "digest")
         restore_generator(state, "rng", self._rng)

@@ -82,6 +82,11 @@ class CurriculumBatchSampler:
         """
         return self._not_taken.popleft()
 
+    @property
+    def next_taken(self) -> IndexArray:
+        """What [`~CurriculumBatchSampler.take`] returns next."""
+        return self._not_taken[0]
+
     def __iter__(self) -> Iterator[list[int]]:
         skipped, self._skipped = self._skipped, 0
         self._not_taken.clear()  # a step that was left in the middle makes no rollouts any more
@@ -129,10 +134,16 @@ class CurriculumBatchSampler:
         """Restore what [`~CurriculumBatchSampler.state_dict`] returned, once the curriculum is restored.
 
         Raises:
-            ConfigurationError: A generation batch is not used up, and a setting it was made with is another.
+            ConfigurationError: A generation batch is not used up, or the next one drawn already, and a setting it was
+                made with is another.
         """
         uses_left, settings = whole(state, "uses_left"), entry(state, "settings")
         changed = changed_settings(settings, self.settings)
+        if len(self.curriculum.ahead) and changed:
+            raise ConfigurationError(
+                f"The checkpoint was made with {'; '.join(changed.values())}, and with rollouts_ahead: the prompts of "
+                "its next generation batch are drawn. Resume with the same settings."
+            )
         if uses_left and changed:
             raise ConfigurationError(
                 f"The checkpoint was made with {'; '.join(changed.values())}, and it lies within a generation batch: "
@@ -142,6 +153,8 @@ class CurriculumBatchSampler:
         self.uses_left = whole(state, "uses_left", most=self.repeat_count) if uses_left else 0
         if uses_left and len(self.curriculum.batch) < self.curriculum.batch_size:
             raise StateError(("uses_left",), f"is {uses_left}, of a batch of {len(self.curriculum.batch)} prompts")
+        if len(self.curriculum.ahead) not in (0, self.curriculum.batch_size):
+            raise StateError((), f"belongs to a next batch of {len(self.curriculum.ahead)} prompts")
 
     def __len__(self) -> int:
         return len(self.curriculum.pool) // self.curriculum.batch_size * self.repeat_count

@@ -1,6 +1,7 @@
 """Client of a vLLM server: generation with top-k log-probabilities, and the routes of weight sync."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -63,6 +64,7 @@ class EngineClient(ServedEngine):
     """
 
     url: str
+    answers_beside = True
 
     def __init__(
         self, url: str, timeout: float = 600.0, *, retries: int = 5, vocabulary_size: int | None = None
@@ -190,6 +192,9 @@ class EngineClient(ServedEngine):
     def restored(self) -> None:
         """Told that the server has the weights again that it should have."""
         self._connection.restored()
+
+    def without_recovery(self) -> AbstractContextManager[None]:
+        return self._connection.without_recovery()
 
     def interruptions(self) -> tuple[int, float]:
         return self._connection.interruptions()

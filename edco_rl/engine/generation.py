@@ -40,6 +40,12 @@ class EngineGeneration(VLLMGeneration):
             Returns the optimizer step of the current weights.
         timer (`Callable[[str], AbstractContextManager]`, *optional*):
             Context manager that is told what the time goes to: `"sync"` or `"rollout"`.
+        sync_interval (`int`, *optional*, defaults to `1`):
+            Optimizer steps between two pushes for rollouts.
+        idle (`Callable[[], None]`, *optional*):
+            Waits until the engine works on nothing that was begun beside this thread. Called before each push, since
+            weights must not change under what is in flight, and before each generation, since requests of different
+            kinds must not share a batch (see [`~edco_rl.engine.EngineClient.generate`]).
         sampling:
             `max_completion_length`, `temperature`, `top_p`, `top_k`, `min_p`, `repetition_penalty` and
             `generation_kwargs`, as TRL's class takes them.
@@ -55,12 +61,18 @@ class EngineGeneration(VLLMGeneration):
         transport: WeightTransport,
         version: Callable[[], int],
         timer: Callable[[str], AbstractContextManager] = lambda part: nullcontext(),
+        sync_interval: int = 1,
+        idle: Callable[[], None] = lambda: None,
         **sampling: Any,
     ) -> None:
         self.engine = engine
         self.transport = transport
         self.version = version
         self.timer = timer
+        self.sync_interval = sync_interval
+        self.idle = idle
+        self.pushed_version: int | None = None
+        """Optimizer step of the weights the engine has; `None` where it needs others before it is used again."""
         self.logprobs: list[list[float]] = []
         """Of this rank's latest completions, for trainers of TRL's that do not pass them on."""
         self.give_base: Callable[[], None] = lambda: None
@@ -81,13 +93,20 @@ class EngineGeneration(VLLMGeneration):
             return iter_merged(self.model, self._dist)
         return super()._iter_named_params()
 
-    def sync_weights(self) -> None:
+    def sync_weights(self, *, now: bool = False) -> None:
         """Push the policy to the engine, and verify that it arrived.
+
+        Args:
+            now (`bool`, *optional*, defaults to `False`):
+                Whether to push also where `sync_interval` optimizer steps have not passed since the last push.
 
         Raises:
             WeightVersionError: The engine reports another version than the optimizer step pushed.
             NotFiniteError: A weight is not finite; nothing is pushed.
         """
+        if not now and self._is_recent():
+            return
+        self.idle()
         with self.timer("sync"):
             check_finite_weights([self.model], self.version(), "they are not pushed to the engine")
             if self.engine is None:
@@ -95,8 +114,15 @@ class EngineGeneration(VLLMGeneration):
             else:
                 self.engine.again_if_lost(self._push)
 
+    def _is_recent(self) -> bool:
+        """Whether the engine's weights are older than the policy's by no more than `sync_interval` lets them be."""
+        if self.sync_interval == 1 or self.pushed_version is None:
+            return False
+        return 0 <= self.version() - self.pushed_version < self.sync_interval
+
     def _push(self) -> None:
         self.transport.push(Reiterable(self._iter_named_params), self.version())
+        self.pushed_version = self.version()
 
     def _restore(self) -> None:
         """Give an engine that was started again the policy as it is now.
@@ -122,6 +148,7 @@ class EngineGeneration(VLLMGeneration):
         """
         if images is not None and any(images):
             raise ConfigurationError("The engine takes text prompts only; use engine none with TRL's own vLLM modes.")
+        self.idle()
         with self.timer("rollout"):
             if self.engine is None or not self.engine.one_per_rank:  # for all ranks' prompts at once
                 made = super().generate(prompts, None, num_generations, profiler)

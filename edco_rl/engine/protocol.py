@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -45,8 +46,7 @@ class Sampling:
             Tokens sampled from: a mass, a number (0 is all), a share of the largest probability.
         repetition_penalty (`float`, *optional*, defaults to `1.0`):
             Factor against tokens of the prompt and those generated before.
-        presence_penalty (`float`, *optional*, defaults to `0.0`), frequency_penalty (`float`, *optional*, defaults to
-            `0.0`):
+        presence_penalty, frequency_penalty (`float`, *optional*, default to `0.0`):
             Taken from the logits of tokens generated before: once, and each time.
         top_logprobs (`int`, *optional*, defaults to `0`):
             Log-probabilities returned at each position beside the generated token's.
@@ -167,6 +167,8 @@ class Engine(GenerationBackend):
     requests_in_flight = 1
     one_per_rank = False
     """Whether each rank of the trainer has its own, rather than the main process one for all."""
+    answers_beside = False
+    """Whether another thread can ask it while the trainer's own goes on: it works in a process of its own."""
     outlives_trainer = False
     """Whether others can use it after this trainer, so that what was left there has to be cleared."""
     sees_local_files = True
@@ -216,6 +218,10 @@ class Engine(GenerationBackend):
             EngineLostError: It does not come back.
         """
         return work()
+
+    def without_recovery(self) -> AbstractContextManager[None]:
+        """Has this thread told at once, by [`EngineLostError`], where it is lost: another one restores it."""
+        return nullcontext()
 
     def interruptions(self) -> tuple[int, float]:
         """Times it was lost so far, and the seconds that has cost."""

@@ -1,7 +1,8 @@
 """Requests to a server that is looked after: where it is lost and comes back, they are made again."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import requests
@@ -29,6 +30,7 @@ class ServerConnection:
         self._channel = Channel(url, timeout, retries, connections)
         self._supervisor: Supervisor | None = None
         self._restoring = threading.RLock()
+        self._here = threading.local()
 
     def supervise(self, health: EngineHealth, server: VLLMServer | None) -> None:
         """Have the engine looked after from now on.
@@ -99,6 +101,8 @@ class ServerConnection:
         Raises:
             EngineLostError: It does not come back.
         """
+        if getattr(self._here, "without_recovery", False):
+            return work()
         while True:
             with self._restoring:
                 while self._channel.lost.is_set():
@@ -108,6 +112,15 @@ class ServerConnection:
             except EngineLostError:
                 if not self._channel.lost.is_set():
                     raise
+
+    @contextmanager
+    def without_recovery(self) -> Iterator[None]:
+        """In this thread, [`~ServerConnection.again_if_lost`] does its work once, and tells where it is lost."""
+        self._here.without_recovery = True
+        try:
+            yield
+        finally:
+            self._here.without_recovery = False
 
     def _come_back(self, restore: Callable[[], None]) -> None:
         """Wait for it and restore it; without effect where it is lost again on the way."""

@@ -228,16 +228,19 @@ class RunRecorder(TrainerCallback):
                 "prompts": drawn.index.tolist(),
                 "prompt_scores": plain(drawn.score.round(4)),
                 "groups": [_group(outcome) for outcome in outcomes],
+                "versions": [outcome.version for outcome in outcomes],  # of the weights that made each group
                 "metrics": metrics,
             }
         )
 
     def _record_scores(self, step: int) -> None:
         scores = [outcome.score for outcome in self._outcomes if outcome.score is not None]
+        versions = [outcome.version for outcome in self._outcomes if outcome.score is not None]
         self._outcomes = [o for o in self._outcomes if o.score is None]
         if scores:
             values = np.quantile(scores, QUANTILES).round(5).tolist()
             line = {"kind": "scores", "step": step, "seconds": round(self.seconds(), 3), "prompts": len(scores)}
+            line["version"] = max(versions)  # of the weights they were made with
             self._write({**line, "mean": float(np.mean(scores)), "quantiles": values})
 
     def _write(self, line: dict[str, Any]) -> None:

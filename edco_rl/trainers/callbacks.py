@@ -25,9 +25,8 @@ class CurriculumCallback(TrainerCallback):
     """Renews the curriculum at step 0 and every `curriculum_interval` steps, tells it of evaluations and its trainer
     of new stages, and times the steps."""
 
-    def __init__(self, trainer: Any, interval: int) -> None:
+    def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
-        self.interval = interval
         self._began = 0.0
         self._before: dict[str, float] = {}
         self._stage: float | None = None
@@ -80,8 +79,7 @@ class CurriculumCallback(TrainerCallback):
 
     def _renew_if_due(self, state: Any) -> None:
         step = state.global_step
-        due = step % self.interval == 0 and step < state.max_steps
-        if due and self.trainer.curriculum.renewed_at != step:
+        if self.trainer.renews_at(step) and self.trainer.curriculum.renewed_at != step:
             self.trainer.renew_curriculum()
 
 

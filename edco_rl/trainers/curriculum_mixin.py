@@ -1,10 +1,9 @@
 """The mixin that gives a TRL trainer a curriculum: sampling, scoring, observing, logging and checkpoints."""
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,21 +24,20 @@ from ..errors import ConfigurationError
 from .batches import INDEX, BatchLayout, batch_settings
 from .callbacks import CurriculumCallback
 from .checkpoint import CheckpointMixin
-from .engine_mixin import EngineMixin
 from .given import check_arguments, check_conversations, check_rows_kept, given_arguments, warn_of_samplers
 from .memory import keep_freed_memory
 from .model_card import ModelCardMixin
+from .overlap import check_overlap
 from .panels import panels
 from .pass_order import seedable_sampler_order
 from .progress import show_progress
 from .rounds import RoundsMixin
-from .scoring_mixin import SCORED_COLUMNS, ScoringMixin
+from .scoring_ahead_mixin import ScoringAheadMixin
+from .scoring_mixin import SCORED_COLUMNS
 from .stopwatch import Stopwatch
 
-logger = logging.getLogger(__name__)
 
-
-class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin, EngineMixin):
+class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringAheadMixin, ModelCardMixin):
     """Gives any TRL trainer that draws rows from a sampler a curriculum; inherit from it before the trainer.
 
     The trainer takes two more arguments. What it knows of a prompt are scores; a subclass that knows more, such as
@@ -72,6 +70,8 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
     ```
     """
 
+    corrects_older_rollouts: ClassVar[bool] = False
+    """Whether its loss is corrected for rollouts that were made by older weights."""
     curriculum: Curriculum
     stopwatch: Stopwatch
     tokens: Counter[str]
@@ -96,6 +96,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
         check_prompts(rows)
         check_conversations(rows, given)
         self._check_given(given, config)
+        check_overlap(type(self), given.get("args"), config, engine_config)
         if engine_config is not None:
             self._check_engine(given, engine_config)
         self.stopwatch = Stopwatch()
@@ -188,7 +189,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
             world_size=self.accelerator.num_processes,
             settings=batch_settings(self.args),
         )
-        for callback in (CurriculumCallback(self, config.curriculum_interval), *panels(self)):
+        for callback in (CurriculumCallback(self), *panels(self)):
             self.add_callback(callback)
         show_progress(self)
 
@@ -231,18 +232,6 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringMixin, ModelCardMixin
     def _training_rows(self) -> Dataset:
         """The training set with the columns batches are made of."""
         return self._remove_unused_columns(self.train_dataset, description="Training")
-
-    def renew_curriculum(self) -> None:
-        """Score what the strategy wants, and let it form the next curriculum. The same on every rank."""
-        step = self.state.global_step
-        wanted = self.curriculum.wants(self._curriculum_config.curriculum_candidates)
-        if len(wanted):
-            with self.sampling():
-                self.observe(self._finite_scores(self._spread("scoring", wanted, self._score)))
-        notice = self.curriculum.renew(step)
-        if notice is not None and self.accelerator.is_main_process:
-            logger.warning(notice)
-        self._begin_round()
 
     def observe(self, outcomes: Iterable[Outcome]) -> None:
         """Tell the curriculum what became known, the same on every rank.

@@ -80,7 +80,7 @@ class BestOfStage:
                 if main:
                     parameter.copy_(tensors[name])
                 broadcast(parameter.data)
-        self.trainer._last_loaded_step = -1  # the engine has others of this step
+        self.trainer.outdate_engine()  # it has others of this step
         self.overlap = None
         if main:
             remove(self.path)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..curriculum.pool import FloatArray, IndexArray
 
@@ -42,21 +43,38 @@ class DrawWatch:
 
     def begin(self) -> None:
         """Forget what was drawn so far: what is known now is what the next draws know."""
+        self._latest: tuple[FloatArray, FloatArray] | None = None
+        self._ahead: IndexArray | None = None
+        self._look()
+
+    def _look(self) -> None:
         curriculum = self._trainer.curriculum
-        self._visits = curriculum.pool.visits.copy()
-        self._visits[self._trainer._batch_sampler.untouched] -= 1  # drawn for a step that failed: the next one's
-        self._scores = curriculum.scores.scores.copy()
-        self._ranked = np.sort(curriculum.scores.sample())
+        self._visits = self._visits_of_steps()
+        known = curriculum.scores.scores.copy(), np.sort(curriculum.scores.sample())
+        if not len(curriculum.ahead) or self._latest is None:
+            self._known = known
+        elif curriculum.ahead is not self._ahead:  # it was drawn in this step, by what was known before it
+            self._known = self._latest
+        self._ahead, self._latest = curriculum.ahead, known
+
+    def _visits_of_steps(self) -> NDArray[np.int32]:
+        """Visits without those of the next step: drawn ahead, or for a step that failed."""
+        trainer = self._trainer
+        visits = trainer.curriculum.pool.visits.copy()
+        visits[trainer._batch_sampler.untouched] -= 1
+        visits[trainer.curriculum.ahead] -= 1
+        return visits
 
     def take(self) -> Drawn:
         """What was drawn since it was last asked."""
-        visits = self._trainer.curriculum.pool.visits
+        visits = self._visits_of_steps()
         new = np.flatnonzero(visits != self._visits)  # a batch of a pool that can be large
         index = np.repeat(new, visits[new] - self._visits[new])
-        score = self._scores[index]
-        lower = np.searchsorted(self._ranked, score) / max(len(self._ranked), 1)
+        scores, ranked = self._known
+        score = scores[index]
+        lower = np.searchsorted(ranked, score) / max(len(ranked), 1)
         drawn = Drawn(index, score, np.where(np.isfinite(score), lower, np.nan))
-        self.begin()
+        self._look()
         return drawn
 
     def text(self, index: int) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from ..engine.protocol import EngineError, GenerationBackend
 from ..engine.server import VLLMServer
 from ..engine.transformers_backend import TransformersBackend
 from ..errors import ConfigurationError
+from .background import Background
 from .stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
     _batch_sampler: CurriculumBatchSampler
     _server: VLLMServer | None
     _connection: EngineConnection | None
+    _background: Background
     _last_loaded_step: int
     _scores_on_every_rank: bool
     _base_on_disk: bool
@@ -102,6 +104,7 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         )
         self.accelerator.wait_for_everyone()
         self._last_loaded_step = -1
+        self._background = Background(self.stopwatch)
         self.vllm_generation = EngineGeneration(
             self.model,
             self.accelerator,
@@ -110,6 +113,8 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
             transport=self._connection.transport,
             version=lambda: self.state.global_step,
             timer=self.stopwatch,
+            sync_interval=config.sync_interval,
+            idle=self._background.idle,
             **sampling,
         )
         if self._connection.transport.adapter_only:
@@ -158,9 +163,14 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
 
     def sync_engine(self) -> None:
         """Push the policy's weights to the engine, unless it serves those of this optimizer step already."""
-        if self._connection is not None and self._last_loaded_step != self.state.global_step:
-            self.vllm_generation.sync_weights()
+        if self._connection is not None and self.vllm_generation.pushed_version != self.state.global_step:
+            self.vllm_generation.sync_weights(now=True)
             self._last_loaded_step = self.state.global_step
+
+    def outdate_engine(self) -> None:
+        """Have the weights pushed before the engine is used again, though they are those of this optimizer step."""
+        if self._connection is not None:
+            self.vllm_generation.pushed_version, self._last_loaded_step = None, -1
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as transformers' `Trainer` does; where the engine is lost for good, write a checkpoint before.
@@ -197,6 +207,7 @@ class EngineMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         """
         if self._connection is not None:
             self.sync_engine()
+            self._background.idle()
             yield self._connection.engine if self.accelerator.is_main_process else None
             self._connection.transport.verify()
             return

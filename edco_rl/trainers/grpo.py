@@ -37,6 +37,7 @@ class CurriculumGRPOTrainer(RolloutMixin, GRPOTrainer):
     """
 
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "edco-rl"]
+    corrects_older_rollouts = True  # TRL's vllm_importance_sampling_correction
 
     def unpack(self, generated: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[Any], list[Any] | None]:
         prompt_ids, completion_ids, _, completions, logprobs, *_ = generated

@@ -19,11 +19,11 @@ from .batches import BatchLayout
 from .find_checkpoint import reading
 from .groups import Group, Rollout, ends, judge, make_groups, refill_size
 from .pass_order import repeat_sampler_order
-from .rollout_faults_mixin import RolloutFaultsMixin
+from .rollouts_ahead_mixin import RolloutsAheadMixin
 from .shared_prompt import completion_logprobs
 
 
-class RolloutMixin(RolloutFaultsMixin):
+class RolloutMixin(RolloutsAheadMixin):
     """Gives TRL's trainers on rollouts (GRPO, RLOO and what stands on them) a curriculum that learns from groups.
 
     A trainer class is this mixin, TRL's class, and [`~RolloutMixin.unpack`] and [`~RolloutMixin.pack`], which say what
@@ -166,7 +166,7 @@ class RolloutMixin(RolloutFaultsMixin):
         return make_groups(
             indices.tolist(),
             rollouts,
-            version=self.state.global_step,
+            version=self.rollout_version,
             reward_weights=self.reward_weights,
             prefix_tokens=self._curriculum_config.scoring_prefix_tokens,
         )
@@ -250,6 +250,7 @@ class RolloutMixin(RolloutFaultsMixin):
                 metrics["accuracy"].append(float((judged >= 1.0).mean()))
 
     def _save_of_rank(self, folder: Path) -> None:
+        super()._save_of_rank(folder)
         if self._batch_sampler.uses_left:
             torch.save(self._buffered_inputs, self._rollouts_file(folder))
 

@@ -11,9 +11,10 @@ from ..config import CurriculumConfig
 from ..curriculum import Curriculum, Outcome
 from ..data.tokens import TEMPLATE_COLUMNS
 from ..engine.protocol import GenerationBackend
+from ..entropy import Score
 from ..finite_weights import NotFiniteError
 from ..scoring import RowScorer, has_short_references
-from ..scoring.row_scorer import SCORING
+from ..scoring.row_scorer import SCORING, EncodedRows
 from .finite_mixin import FiniteMixin
 from .row_tokens_mixin import RowTokensMixin
 
@@ -52,12 +53,17 @@ class ScoringMixin(RowTokensMixin, FiniteMixin):
         return 1.0
 
     def _score(self, indices: list[int], backend: GenerationBackend) -> list[Outcome]:
+        scores = self._scorer.score(self._encoded(indices), backend)
+        return self._outcomes_from(indices, scores, self.state.global_step)
+
+    def _encoded(self, indices: list[int]) -> EncodedRows:
         rows = self._scorer.encode(self._scored_rows.select(indices).to_list())
         self._check_lengths(indices, self._scorer.lengths(rows), SCORING)
-        scores = self._scorer.score(rows, backend)
+        return rows
+
+    def _outcomes_from(self, indices: list[int], scores: list[Score], version: int) -> list[Outcome]:
         self.tokens["scored"] += sum(score.tokens for score in scores)
-        step = self.state.global_step
-        return [Outcome(index, step, score=score.value) for index, score in zip(indices, scores, strict=True)]
+        return [Outcome(index, version, score=score.value) for index, score in zip(indices, scores, strict=True)]
 
     def _finite_scores(self, outcomes: list[Outcome]) -> list[Outcome]:
         """The outcomes whose score is finite; the other prompts go into quarantine.

@@ -27,6 +27,9 @@ BENCHMARKS = {
     "step": "speed_step",
     "scoring": "speed_scoring",
     "servers": "speed_servers",
+    "ahead": "speed_ahead",
+    "curriculum": "speed_curriculum",
+    "scoring_time": "speed_scoring_time",
 }
 
 

@@ -101,7 +101,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(change, mess
 
 def test_a_checkpoint_of_another_version_or_data_set_is_refused():
     curriculum = make("edco")
-    with pytest.raises(ConfigurationError, match="format 0, this version reads 7"):
+    with pytest.raises(ConfigurationError, match="format 0, this version reads 8"):
         curriculum.load_state_dict(curriculum.state_dict() | {"format": 0})
     with pytest.raises(
         ConfigurationError, match=r"Of the 13 prompts .* 1 are not in this data set, the first of them from row 12"

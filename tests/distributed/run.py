@@ -23,7 +23,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import GRPOConfig
 
-from edco_rl import CurriculumConfig, CurriculumGRPOTrainer
+from edco_rl import CurriculumConfig, CurriculumGRPOTrainer, EngineConfig
 from edco_rl.curriculum import Strategy
 from edco_rl.store import UNFINISHED_FOLDER
 
@@ -141,7 +141,9 @@ def main(settings):
     rows = Dataset.from_dict({"prompt": [f"{i} + {i * i} =" for i in range(settings["rows"])]})
     model = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.float32)
     model.get_input_embeddings().weight.data *= 20  # entropies that differ by more than rounding
-    trainer = DeterministicTrainer(model, reward, args, rows, curriculum=CurriculumConfig(**settings["curriculum"]))
+    engine = EngineConfig(**settings["engine"]) if "engine" in settings else None
+    kind = DeterministicTrainer if engine is None else CurriculumGRPOTrainer
+    trainer = kind(model, reward, args, rows, curriculum=CurriculumConfig(**settings["curriculum"]), engine=engine)
     path = folder / f"record_{trainer.accelerator.process_index}.jsonl"
     events = ("kill_at", "signal_at", "signal")
     trainer.add_callback(Recorder(trainer, path, **{name: settings.get(name) for name in events}))

@@ -100,6 +100,20 @@ def test_another_number_of_processes_goes_on_with_the_same_prompts(run, tiny_mod
     assert len(changed) == 10 and [changed[step]["ids"] for step in changed] == [alone[step]["ids"] for step in alone]
 
 
+def test_two_processes_share_what_one_engine_makes_ahead(run, tiny_model_path, tmp_path):
+    engine = {"engine_mode": "tests.engine.own:BesideEngine", "rollouts_ahead": 1}
+    ahead = EDCO | {"curriculum_scoring_ahead": True}
+    resume = {"resume": str(tmp_path / "two" / "checkpoint-3")}
+    for name, processes, settings in (("one", 1, {}), ("two", 2, {}), ("again", 2, resume)):
+        args = ONE_STEP | {"per_device_train_batch_size": 8 // processes, "max_steps": 10}
+        run(tmp_path / name, tiny_model_path, ahead, args, processes, engine=engine, **settings)
+    alone, again = record(tmp_path / "one")[0], record(tmp_path / "again")[0]
+    first, second = (record(tmp_path / "two", rank)[0] for rank in (0, 1))
+    assert len(alone) == 10 and first == second
+    assert [first[step]["ids"] for step in first] == [alone[step]["ids"] for step in alone]
+    assert [line["ids"] for line in again.values()] == [first[step]["ids"] for step in range(4, 11)]
+
+
 def test_within_a_generation_batch_another_number_of_processes_is_refused(run, tiny_model_path, tmp_path):
     run(tmp_path, tiny_model_path, EDCO, REUSED | {"max_steps": 3, "per_device_train_batch_size": 8})
     args = REUSED | {"max_steps": 6}

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from trl import GRPOConfig, RLOOConfig
 
-from edco_rl import CurriculumConfig, CurriculumGRPOTrainer, CurriculumRLOOTrainer
+from edco_rl import CurriculumConfig, CurriculumGRPOTrainer, CurriculumRLOOTrainer, EngineConfig
 
 from .conftest import TOLERANCE, largest_difference
 
@@ -26,13 +26,13 @@ def varied_reward(completions, **kwargs):
     return [float(sum(map(ord, completion)) % 7) for completion in completions]
 
 
-def make_trainer(model_path, tasks, folder, engine, trainer=CurriculumGRPOTrainer, config=GRPOConfig):
+def make_trainer(model_path, tasks, folder, engine, trainer=CurriculumGRPOTrainer, config=GRPOConfig, ahead=False):
     args = config(
         output_dir=str(folder),
         report_to="none",
         bf16=False,
         use_cpu=True,
-        max_steps=2,
+        max_steps=4 if ahead else 2,
         per_device_train_batch_size=8,
         num_generations=4,
         max_completion_length=4,
@@ -42,10 +42,15 @@ def make_trainer(model_path, tasks, folder, engine, trainer=CurriculumGRPOTraine
         save_strategy="no",
         logging_steps=1,
         disable_tqdm=True,
-        **({"vllm_importance_sampling_correction": False} if config is GRPOConfig else {}),
+        **({"vllm_importance_sampling_correction": ahead} if config is GRPOConfig else {}),
     )
     curriculum = CurriculumConfig(
-        strategy="edco", curriculum_interval=1, curriculum_size=2, scoring_prefix_tokens=2, scoring_quick_answer=False
+        strategy="edco",
+        curriculum_interval=1,
+        curriculum_size=2,
+        curriculum_scoring_ahead=ahead,
+        scoring_prefix_tokens=2,
+        scoring_quick_answer=False,
     )
     return trainer(model_path, varied_reward, args, tasks, curriculum=curriculum, engine=engine)
 
@@ -84,6 +89,27 @@ def test_after_training_the_engine_serves_the_trainers_weights(
     assert all(entry["time/rollout"] > 0 for entry in steps) and sum(entry["time/sync"] for entry in steps) > 0
     assert set(trainer.curriculum.strategy.signals["entropy"].buffer.versions) == {1}
     assert trainer.engine is None
+
+
+def test_the_engine_makes_rollouts_and_scores_while_the_optimizer_works(
+    model_path, tasks, server_url, base_weights, tmp_path
+):
+    """Its log-probabilities are those of the weights it is said to have: of the trainer's while these are as old."""
+    engine = EngineConfig(engine_url=server_url, rollouts_ahead=1)
+    trainer = make_trainer(model_path, tasks, tmp_path, engine, ahead=True)
+    seen = []
+    trainer.outcome_observers.append(lambda said: seen.append((len(said), {one.version for one in said})))
+    try:
+        trainer.train()
+    finally:
+        trainer.close()
+    scores = [versions for count, versions in seen if count == len(tasks)]
+    rollouts = [versions for count, versions in seen if count == 2]
+    assert scores == [{0}, {0}, {1}, {2}] and rollouts == [{0}, {0}, {1}, {2}]
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    apart = [entry["sampling/sampling_logp_difference/max"] for entry in steps]
+    assert apart[0] < TOLERANCE < min(apart[1:])
+    assert [entry["engine/rollout_age"] for entry in steps] == [0, 1, 1, 1]
 
 
 COLOCATE = """

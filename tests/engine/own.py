@@ -1,12 +1,15 @@
 """An engine and a transport as a user writes them, named by import path: a copy of the model in this process."""
 
 import errno
+import threading
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edco_rl.engine import Engine, EngineLostError, WeightTransport
 from edco_rl.engine.leftovers import push_folder
+from edco_rl.engine.protocol import Completion
 from edco_rl.engine.transformers_backend import TransformersBackend
 
 
@@ -110,3 +113,61 @@ class UncertainEngine(CopiedModel):
                     completion.logprobs[:] = float("nan")
                     completion.top_logprobs[:] = float("nan")
         return groups
+
+
+class BesideEngine(CopiedModel):
+    """One for all ranks, which another thread can ask. What it samples depends on prompt and weights alone.
+
+    It notes the optimizer step of the weights at each generation and at each push, and whether the trainer's own
+    thread asked. `faults` are raised at generations of these numbers.
+    """
+
+    one_per_rank = False
+    answers_beside = True
+
+    def __init__(self, model, tokenizer):
+        super().__init__(model, tokenizer)
+        self.generated, self.pushed, self.faults = [], [], {}
+        self.before = lambda number: None
+
+    @classmethod
+    def open(cls, model, config, *, rank, log_path):
+        return super().open(model, config, rank=rank, log_path=log_path) if rank == 0 else None
+
+    @classmethod
+    def default_transport(cls, config, *, lora, cuda):
+        return "tests.engine.own:NotedTransport"
+
+    def generate(self, prompts, sampling):
+        step = int(self.version.partition("-")[0])
+        self.generated.append((step, len(prompts), threading.current_thread() is threading.main_thread()))
+        self.before(len(self.generated))
+        if (fault := self.faults.pop(len(self.generated), None)) is not None:
+            raise fault
+        with torch.no_grad():
+            groups = [self._continue(list(prompt), sampling) for prompt in prompts]
+        assert int(self.version.partition("-")[0]) == step, "weights were pushed under a generation"
+        return groups
+
+    def _continue(self, prompt, sampling):
+        self.model.eval()
+        ids, noise = torch.tensor([prompt] * sampling.n), np.random.default_rng(prompt)
+        own, top = [], []
+        for _ in range(sampling.max_tokens):
+            logprobs = (self.model(ids).logits[:, -1].float() / (sampling.temperature or 1)).log_softmax(-1)
+            gumbel = torch.tensor(noise.gumbel(size=logprobs.shape)) if sampling.temperature else 0.0
+            token = (logprobs + gumbel).argmax(-1, keepdim=True)
+            own.append(logprobs.gather(-1, token)[:, 0].numpy())
+            top.append(logprobs.topk(max(sampling.top_logprobs, 1)).values.numpy())
+            ids = torch.cat([ids, token], dim=1)
+        rows = zip(ids[:, len(prompt) :].tolist(), np.stack(own, 1), np.stack(top, 1), strict=True)
+        return [Completion(a, b.astype(float), c.astype(float)[:, : sampling.top_logprobs], False) for a, b, c in rows]
+
+
+class NotedTransport(CopyTransport):
+    def send(self, named_parameters, version):
+        if self.engine is None:
+            list(named_parameters)
+            return
+        super().send(named_parameters, version)
+        self.engine.pushed.append(int(version.partition("-")[0]))
