@@ -2,12 +2,11 @@
 
     python -m tests.distributed.sharded SETTINGS.json
 
-Launched by accelerate. The engine of each process is a whole copy of the model. Rollouts are the same for any number of
-processes: completion i of a group starts with the policy's i-th most probable token.
+Launched by accelerate. The engine of each process is a whole copy of the model. Rollouts are the same for any number
+of processes: completion i of a group starts with the policy's i-th most probable token.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -15,18 +14,39 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 from datasets import Dataset
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import GRPOConfig
+from trl.distributed import DistributedBackend
 
 from edco_rl import CurriculumConfig, CurriculumGRPOTrainer, EngineConfig
+from edco_rl.engine.generation import iter_base
 from edco_rl.engine.protocol import Completion
 
-from ..engine.own import CopiedModel
+from ..engine.own import CopiedModel, CopyTransport
 from .run import rank, reward
 
 
+class AdapterCopy(CopyTransport):
+    """Keeps an adapter beside the copy, which answers without it."""
+
+    adapter_only = True
+
+    def send(self, named_parameters, version):
+        self.engine.adapter = {name: p.detach().clone() for name, p in named_parameters}
+        self.engine.version = version
+
+
 class WholeCopy(CopiedModel):
+    adapter = None
+
+    @classmethod
+    def default_transport(cls, config, *, lora, cuda):
+        return (
+            f"{__package__}.sharded:AdapterCopy" if lora else super().default_transport(config, lora=lora, cuda=cuda)
+        )
+
     @classmethod
     def open(cls, model, config, *, rank, log_path):
         copy = LlamaForCausalLM(LlamaConfig.from_pretrained(model))  # from_pretrained would shard it, under ZeRO-3
@@ -57,7 +77,7 @@ def main(settings):
         report_to="none",
         bf16=False,
         use_cpu=settings["kind"] != "zero3",  # accelerate leaves DeepSpeed out of what it calls a CPU run
-        ddp_backend="gloo",
+        ddp_backend="gloo" if settings["kind"] == "zero3" else None,
         optim="sgd",  # Adam would blow up differences in rounding between one process and two
         learning_rate=1.0,
         gradient_checkpointing=False,
@@ -79,16 +99,23 @@ def main(settings):
         CurriculumConfig(strategy="random"),
         EngineConfig(engine_mode=f"{__package__}.sharded:WholeCopy"),
     )
-    trainer = CurriculumGRPOTrainer(model, reward, args, rows, curriculum=curriculum, engine=engine)
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if settings["lora"] else None
+    options = {"curriculum": curriculum, "engine": engine, "peft_config": lora}
+    trainer = CurriculumGRPOTrainer(model, reward, args, rows, **options)
     trainer.train()
     trainer.sync_engine()
     held = sum(_shard(p).numel() for p in trainer.model.parameters())
-    pushed = {name: p.detach().clone() for name, p in trainer.engine.model.named_parameters()}
+    pushed = trainer.engine.adapter or {
+        name: p.detach().clone() for name, p in trainer.engine.model.named_parameters()
+    }
     save_file(pushed, folder / f"pushed_{rank()}.safetensors")
+    if settings["lora"]:
+        base = iter_base(trainer.model, DistributedBackend(trainer.accelerator))
+        save_file({name: weight.detach().clone() for name, weight in base}, folder / f"base_{rank()}.safetensors")
     whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if rank() == 0:
-        own = {name: whole[name].contiguous().clone() for name in pushed}
-        save_file(own, folder / "gathered.safetensors")
+        named = {name.replace(".default.", "."): value for name, value in whole.items()}  # an adapter's name
+        save_file({name: named[name].contiguous().clone() for name in pushed}, folder / "gathered.safetensors")
         (folder / "held.json").write_text(json.dumps(held))
 
 

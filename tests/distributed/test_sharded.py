@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = {"ddp": "multi_cpu", "fsdp2": "fsdp2", "zero3": "zero3"}
 
 
-def train(folder, model, kind, processes):
-    """Weights at the end: those pushed to each process's engine, those accelerate gathers, and what a process holds."""
+def train(folder, model, kind, processes, lora=False):
+    """Weights at the end: those each engine was given, those accelerate gathers, and how many a process holds."""
     folder.mkdir()
-    settings = {"folder": str(folder), "model": model, "kind": kind, "processes": processes}
+    settings = {"folder": str(folder), "model": model, "kind": kind, "processes": processes, "lora": lora}
     path = folder / "settings.json"
     path.write_text(json.dumps(settings))
     program = ["-m", "tests.distributed.sharded", str(path)]
@@ -64,6 +64,25 @@ def test_each_engine_gets_the_whole_weights_that_one_process_would_have(
         assert weights.keys() == whole.keys()
         assert all(torch.equal(weights[name], gathered[name]) for name in whole)
     start = load_file(Path(tiny_model_path) / "model.safetensors")
-    moved = max(float((whole[name] - start[name]).abs().max()) for name in whole)
-    apart = max(float((whole[name] - pushed[0][name]).abs().max()) for name in whole)
-    assert moved > 0.1 and apart < 1e-4
+    assert most_apart(whole, start) > 0.1 and most_apart(whole, pushed[0]) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2", "zero3"])
+def test_each_engine_gets_the_whole_adapter_that_one_process_would_have(tiny_model_path, tmp_path, kind):
+    if kind == "zero3" and find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    [alone], _, _ = train(tmp_path / "alone", tiny_model_path, "ddp", 1, lora=True)
+    pushed, gathered, _ = train(tmp_path / "run", tiny_model_path, kind, 2, lora=True)
+    start = load_file(Path(tiny_model_path) / "model.safetensors")
+    for rank, adapter in enumerate(pushed):
+        base = load_file(tmp_path / "run" / f"base_{rank}.safetensors")
+        assert base.keys() == start.keys() and all(torch.equal(base[name], start[name]) for name in start)
+        assert adapter.keys() == alone.keys()
+        assert all(torch.equal(adapter[name], gathered[name]) for name in alone)
+    moved = max(float(value.abs().max()) for name, value in alone.items() if "lora_B" in name)  # from zero
+    assert moved > 0.01 and most_apart(alone, pushed[0]) < 1e-4
+
+
+def most_apart(one, other):
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
