@@ -39,10 +39,11 @@ class Dying(Strategy):
         self.batches = state["batches"]
 
 
-def records(folder, name):
-    """Of a cell, without what the clock says."""
+def learned(folder, name):
+    """What a cell drew, and measured, at each step."""
     lines = read_records(folder / "cells" / name / "records.jsonl")
-    return [{key: value for key, value in line.items() if key not in ("seconds", "parts")} for line in lines]
+    names = ("kind", "step", "prompts", "values", "right", "tokens")
+    return [{name: line.get(name) for name in names} for line in lines if line["kind"] in ("step", "evaluation")]
 
 
 def test_cells_are_those_of_one_process_and_one_that_is_killed_goes_on(recipe, ray_of_two, tmp_path, capsys):  # noqa: F811
@@ -58,7 +59,8 @@ def test_cells_are_those_of_one_process_and_one_that_is_killed_goes_on(recipe, r
     for cell in ("chain_sum_sft_random_1", "chain_sum_sft_random_2"):
         assert load(tmp_path / "spread" / "cells" / cell / "cell").value["status"] == "done"
         assert not list((tmp_path / "spread" / "cells" / cell).glob("checkpoint-*"))
-        assert records(tmp_path / "spread", cell) == records(tmp_path / "alone", cell)
+        assert learned(tmp_path / "spread", cell) == learned(tmp_path / "alone", cell)
+        assert len(learned(tmp_path / "spread", cell)) == 10 + 4
 
 
 def test_cells_alike_share_their_start_and_one_that_dies_too_often_has_failed(recipe, ray_of_two, tmp_path, capsys):  # noqa: F811
@@ -76,6 +78,9 @@ def test_cells_alike_share_their_start_and_one_that_dies_too_often_has_failed(re
     random, length, dying = (cells / f"chain_sum_sft_{name}_1" for name in curricula)
     assert "WorkerLostError" in (dying / "error.txt").read_text()
     assert load(dying / "cell").value["status"] == "failed"
-    first, second = (read_records(cell / "records.jsonl")[0] for cell in (random, length))
-    assert first["kind"] == "evaluation" and first == second
+    first, second = (
+        next(line for line in read_records(cell / "records.jsonl") if line["kind"] == "evaluation")
+        for cell in (random, length)
+    )
+    assert first["step"] == 0 and first == second
     assert load(random / "cell").value["ended"] <= load(length / "cell").value["began"]
