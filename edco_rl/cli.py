@@ -148,7 +148,7 @@ def _run(settings: "RunSettings") -> None:
 
 
 def _benchmark(prog: str, arguments: list[str]) -> None:
-    [benchmark] = _make(_parser(prog, SETTINGS["benchmark"]), arguments)
+    benchmark, runner = _make(_parser(prog, SETTINGS["benchmark"]), arguments)
 
     from .benchmark.cells import left_out, make_cells
 
@@ -162,7 +162,7 @@ def _benchmark(prog: str, arguments: list[str]) -> None:
     from .benchmark.matrix import run_benchmark
     from .report import print_matrix
 
-    done = run_benchmark(benchmark)
+    done = run_benchmark(benchmark, runner)
     print_matrix(benchmark.output_dir)
     failed = sum(cell["status"] == "failed" for cell in done)
     if failed:
@@ -200,8 +200,8 @@ def _serve(prog: str, arguments: list[str]) -> None:
 _SCORING = (config.EstimatorConfig, config.ScoringEngineConfig, config.DataConfig)
 SETTINGS: dict[str, tuple[type, ...]] = {
     "audit": (config.AuditConfig, *_SCORING),
-    "score": (config.ScoreConfig, *_SCORING),
-    "benchmark": (config.BenchmarkConfig,),
+    "score": (config.ScoreConfig, *_SCORING, config.RunnerConfig),
+    "benchmark": (config.BenchmarkConfig, config.RunnerConfig),
     "report": (config.ReportConfig,),
     "evaluate": (config.EvaluateConfig, config.EngineConfig, config.DataConfig),
     "serve": (config.ServeConfig,),
@@ -213,6 +213,7 @@ _TITLES: dict[type, str] = {
     config.ScoringEngineConfig: "engine",
     config.EngineConfig: "engine",
     config.DataConfig: "data",
+    config.RunnerConfig: "runner",
 }
 COMMANDS: dict[str, tuple[str, Command]] = {
     "train": ("train with a curriculum", _train),

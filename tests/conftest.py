@@ -55,3 +55,12 @@ def server_url(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     config = EngineConfig(engine_max_model_len=512, engine_max_lora_rank=16, engine_dtype="float32")
     with VLLMServer(model_path, config, tmp_path_factory.mktemp("engine") / "engine.log") as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def ray_of_two() -> Iterator[None]:
+    """A Ray cluster on this machine with room for two workers, which runs in this process then use."""
+    ray = pytest.importorskip("ray")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()

@@ -1,13 +1,14 @@
 """The cells of a benchmark: what each runs, from the matrix's settings to a method's own."""
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import BenchmarkConfig
+from ..config import BenchmarkConfig, CurriculumConfig
 from ..errors import ConfigurationError
 from ..methods import METHODS, find_method
 from ..parsing import Parser
@@ -126,6 +127,12 @@ def make_cells(benchmark: BenchmarkConfig) -> list[Cell]:
         values |= {"seed": seed, **_budget(benchmark, values)}
         cells.append(Cell(task, method, curriculum, seed, trainer, values, target, tuple(unknown)))
     return cells
+
+
+def but_curriculum(made_from: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell is made from, without its curriculum: cells in which it is the same have the same start."""
+    names = {field.name for field in dataclasses.fields(CurriculumConfig)}
+    return {name: value for name, value in made_from.items() if name not in names}
 
 
 def left_out(cells: Sequence[Cell], recipe: str | None) -> list[str]:

@@ -1,6 +1,7 @@
-"""`edco-rl benchmark`: runs the cells of a matrix, one after another, on one vLLM server a model."""
+"""`edco-rl benchmark`: runs the cells of a matrix, one after another on one vLLM server a model, or on Ray."""
 
 import dataclasses
+import functools
 import gc
 import logging
 import os
@@ -15,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ..config import BenchmarkConfig, CurriculumConfig
+from ..config import BenchmarkConfig, RunnerConfig
 from ..errors import ConfigurationError
 from ..runs.provenance import commit, describe_hardware, versions
+from ..runs.ray_cluster import check_ray_installed
 from ..runs.recorder import start_of
 from ..runs.settings import RunSettings, check_model_and_data, plain_values
 from ..runs.shared_server import SharedServer
 from ..store import UNFINISHED_FOLDER, Artefact, check_same, load, newest_checkpoint, save_value, write_text
-from .cells import CELLS_FOLDER, Cell, make_cells
+from .cells import CELLS_FOLDER, Cell, but_curriculum, make_cells
+from .on_ray import run_cells_on_ray
 from .pool_difficulty import keep_difficulty
 
 logger = logging.getLogger(__name__)
@@ -35,11 +38,17 @@ ERROR_FILE = "error.txt"
 _GROWING = ("methods", "curricula", "tasks")
 
 
-def run_benchmark(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
+def run_benchmark(benchmark: BenchmarkConfig, runner: RunnerConfig | None = None) -> list[dict[str, Any]]:
     """Run the cells of a matrix that are not done yet.
 
     A cell that fails is written down with its error, and the others go on. Started again, cells that are done stay,
     failed ones are tried again, and an interrupted one goes on from its last checkpoint (`save_steps`), or anew.
+
+    Args:
+        benchmark (`BenchmarkConfig`):
+            The matrix.
+        runner (`RunnerConfig`, *optional*):
+            Where its cells run; by default in this process, one after another.
 
     Returns:
         `list[dict[str, Any]]`: where each cell of this shard stands, its `status` and its `error`.
@@ -47,6 +56,8 @@ def run_benchmark(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
     Raises:
         ConfigurationError: A setting to be changed; raised before any cell runs.
     """
+    runner = runner or RunnerConfig()
+    check_ray_installed(runner)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigurationError("A benchmark runs in one process: spread its cells over machines with shard.")
     folder = Path(benchmark.output_dir).expanduser()
@@ -56,17 +67,20 @@ def run_benchmark(benchmark: BenchmarkConfig) -> list[dict[str, Any]]:
         raise ConfigurationError(f"shard {benchmark.shard}: there are fewer cells than shards.")
     settings = _check(cells, folder)
     _keep_matrix(benchmark, folder)
-    console = Console()
-    found = []
-    with SharedServer(folder / "engine.log") as server:
-        for count, (cell, chosen) in enumerate(zip(cells, settings, strict=True), 1):
-            path = folder / CELLS_FOLDER / cell.name
-            kept = load(path / CELL)
-            if kept is None or kept.value["status"] != "done":
-                console.rule(f"{count} of {len(cells)}: {cell.name}")
-                kept = _run_cell(cell, chosen, path, server, settings)
-            found.append(kept.value)
-    return found
+    places = {cell.name: folder / CELLS_FOLDER / cell.name for cell in cells}
+    kept = {name: load(path / CELL) for name, path in places.items()}
+    found = {name: one.value for name, one in kept.items() if one is not None and one.value["status"] == "done"}
+    if runner.runner == "ray":
+        run = functools.partial(_run_alone, folder=folder)
+        found = run_cells_on_ray(cells, found, run, functools.partial(_lost, folder=folder), runner)
+    else:
+        console = Console()
+        with SharedServer(folder / "engine.log") as server:
+            for count, (cell, chosen) in enumerate(zip(cells, settings, strict=True), 1):
+                if cell.name not in found:
+                    console.rule(f"{count} of {len(cells)}: {cell.name}")
+                    found[cell.name] = _run_cell(cell, chosen, places[cell.name], server, settings).value
+    return [found[cell.name] for cell in cells]
 
 
 def _check(cells: Sequence[Cell], folder: Path) -> list[RunSettings]:
@@ -128,23 +142,42 @@ def _run_cell(
             shutil.rmtree(left)
     except Exception as error:
         logger.exception("Cell %s failed.", cell.name)
-        write_text(path / ERROR_FILE, traceback.format_exc())
-        outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-    outcome = {**cell.describe(), **outcome, "began": began, "ended": time.time()}
-    made = save_value(path / CELL, cell.made_from, outcome, outcome["ended"] - began)
+        outcome = _failed(path, error)
+    made = _note(cell, path, outcome, began)
     gc.collect()  # trainers hold cycles, and two models at once may be too much
     return made
 
 
+def _run_alone(cell: Cell, folder: Path) -> dict[str, Any]:
+    """Run a cell with a server of its own; what has become of it."""
+    path = folder / CELLS_FOLDER / cell.name
+    settings = cell.settings(path)
+    with SharedServer(path / "engine.log") as server:
+        return _run_cell(cell, settings, path, server, [settings]).value
+
+
+def _lost(cell: Cell, error: Exception, began: float, folder: Path) -> dict[str, Any]:
+    """Note that a cell's process was killed too often."""
+    path = folder / CELLS_FOLDER / cell.name
+    return _note(cell, path, _failed(path, error), began).value
+
+
+def _failed(path: Path, error: Exception) -> dict[str, Any]:
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(path / ERROR_FILE, "".join(traceback.format_exception(error)))
+    return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+
+
+def _note(cell: Cell, path: Path, outcome: dict[str, Any], began: float) -> Artefact:
+    outcome = {**cell.describe(), **outcome, "began": began, "ended": time.time()}
+    return save_value(path / CELL, cell.made_from, outcome, outcome["ended"] - began)
+
+
 def _start(cell: Cell, folder: Path) -> NDArray[np.float64] | None:
     """What a cell that differs in its curriculum alone has measured before its first step."""
+    alike = but_curriculum(cell.made_from)
     for path in sorted(folder.iterdir()):
         kept = load(path / CELL)
-        if kept is not None and kept.value["status"] == "done" and _but_curriculum(kept) == _but_curriculum(cell):
+        if kept is not None and kept.value["status"] == "done" and but_curriculum(kept.made_from) == alike:
             return start_of(path)
     return None
-
-
-def _but_curriculum(of: Cell | Artefact) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(CurriculumConfig)}
-    return {name: value for name, value in of.made_from.items() if name not in names}

@@ -10,6 +10,7 @@ from .curriculum import CurriculumConfig, EstimatorConfig
 from .data import DATASET_FORMATS, DataConfig
 from .doctor import DoctorConfig
 from .engine import ENGINE_CLASSES, EngineConfig, ScoringEngineConfig, available_transports
+from .runner import RunnerConfig
 from .trl_engine import engine_of_trl
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "InputConfig",
     "ReportConfig",
     "RunConfig",
+    "RunnerConfig",
     "ScoreConfig",
     "ScoringEngineConfig",
     "ServeConfig",

@@ -211,7 +211,7 @@ def iter_adapter(model: Any, distributed: DistributedBackend) -> Iterator[tuple[
     with distributed.gather_params([p for _, p in parameters]):
         for name, p in parameters:
             if f"{adapter}." in name or name.endswith(adapter):  # of a linear layer, or of embeddings
-                yield name.replace(adapter, ""), p.full_tensor() if hasattr(p, "full_tensor") else p.data
+                yield name.replace(adapter, ""), _whole(p)
 
 
 def iter_merged(model: Any, distributed: DistributedBackend) -> Iterator[tuple[str, torch.Tensor]]:
@@ -242,7 +242,12 @@ def iter_base(model: Any, distributed: DistributedBackend) -> Iterator[tuple[str
     """Parameters of a LoRA model without its adapter. A collective where they are sharded."""
     with distributed.gather_params(list(model.parameters())):
         for name, p in _of_base(model):
-            yield _base_name(model, name), p.data
+            yield _base_name(model, name), _whole(p)
+
+
+def _whole(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """All of a parameter that FSDP2 may have sharded; ZeRO-3 has gathered its own by then."""
+    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter.data
 
 
 def _of_base(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:

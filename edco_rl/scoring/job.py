@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
@@ -38,6 +38,16 @@ class Part:
     number: int
     ids: list[str]
     encoded: EncodedRows
+
+    @classmethod
+    def of(cls, number: int, rows: Sequence[Row], scorer: RowScorer) -> Self:
+        """A part of rows, encoded."""
+        return cls(number, [str(row["id"]) for row in rows], scorer.encode(rows))
+
+    def checked(self, scorer: RowScorer, most: int | None) -> EncodedRows:
+        """Its rows, where none is longer than `most` tokens: see [`RowScorer.check_fit`]."""
+        scorer.check_fit(self.encoded, most, lambda number: f"row {self.ids[number]!r}")
+        return self.encoded
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,37 @@ def score_rows(
         ConfigurationError: A row is invalid or too long, or those done before are not the first of these.
     """
     rows = iter(rows)
+    done = skip_done(rows, parts, report)
+
+    def write(part: Part, scores: list[Score]) -> None:
+        table, progress = finished(part, scores, scorer, policy_version)
+        parts.write(part.number, table)
+        report(progress)
+
+    most = backend.max_model_len()
+
+    coming = _prefetch(_encoded_parts(rows, scorer, done, part_prompts))
+    if in_flight == 1:
+        for part in coming:
+            write(part, scorer.score(part.checked(scorer, most), backend))
+        return
+    waiting: deque[tuple[Part, Future[list[Score]]]] = deque()
+    with ThreadPoolExecutor(in_flight) as pool:
+        for part in coming:
+            waiting.append((part, pool.submit(scorer.score, part.checked(scorer, most), backend)))
+            if len(waiting) == in_flight:
+                first, scores = waiting.popleft()
+                write(first, scores.result())
+        for part, scores in waiting:
+            write(part, scores.result())
+
+
+def skip_done(rows: Iterator[Row], parts: Parts, report: Callable[[Progress], Any]) -> int:
+    """Pass over the rows of the parts an earlier run has done, and count these parts.
+
+    Raises:
+        ConfigurationError: They are not the first of these rows.
+    """
     done = len(parts)
     for number in range(done):
         ids = parts.read(number)["id"].to_pylist()
@@ -105,31 +146,13 @@ def score_rows(
                 f"The rows have changed since {parts.folder} was begun (part {number}). Remove it to start anew."
             )
         report(Progress(len(ids), 0, resumed=True))
+    return done
 
-    def write(part: Part, scores: list[Score]) -> None:
-        parts.write(part.number, scores_table(part.ids, scores, policy_version))
-        report(Progress(len(part.ids), part.encoded.tokens() + _generated(scorer, scores)))
 
-    most = backend.max_model_len()
-
-    def checked(part: Part) -> EncodedRows:
-        scorer.check_fit(part.encoded, most, lambda number: f"row {part.ids[number]!r}")
-        return part.encoded
-
-    coming = _prefetch(_encoded_parts(rows, scorer, done, part_prompts))
-    if in_flight == 1:
-        for part in coming:
-            write(part, scorer.score(checked(part), backend))
-        return
-    waiting: deque[tuple[Part, Future[list[Score]]]] = deque()
-    with ThreadPoolExecutor(in_flight) as pool:
-        for part in coming:
-            waiting.append((part, pool.submit(scorer.score, checked(part), backend)))
-            if len(waiting) == in_flight:
-                first, scores = waiting.popleft()
-                write(first, scores.result())
-        for part, scores in waiting:
-            write(part, scores.result())
+def finished(part: Part, scores: Sequence[Score], scorer: RowScorer, policy_version: str) -> tuple[pa.Table, Progress]:
+    """The table of a part that was scored, and what that has added."""
+    generated = 0 if scorer.request.evidence == "reference" else sum(score.tokens for score in scores)
+    return scores_table(part.ids, scores, policy_version), Progress(len(part.ids), part.encoded.tokens() + generated)
 
 
 def scores_table(ids: Sequence[str], scores: Sequence[Score], policy_version: str) -> pa.Table:
@@ -146,16 +169,12 @@ def scores_table(ids: Sequence[str], scores: Sequence[Score], policy_version: st
     )
 
 
-def _generated(scorer: RowScorer, scores: list[Score]) -> int:
-    return 0 if scorer.request.evidence == "reference" else sum(score.tokens for score in scores)
-
-
 def _encoded_parts(rows: Iterator[Row], scorer: RowScorer, first: int, size: int) -> Iterator[Part]:
     for number in itertools.count(first):
         chunk = list(itertools.islice(rows, size))
         if not chunk:
             return
-        yield Part(number, [str(row["id"]) for row in chunk], scorer.encode(chunk))
+        yield Part.of(number, chunk, scorer)
 
 
 def _prefetch(items: Iterator[T]) -> Iterator[T]:

@@ -83,3 +83,4 @@ def scoring_progress(total: int | None) -> Iterator[tuple[ScoringMeter, Callable
                 bar.update(task, advance=progress.prompts, rates=meter.rates())
 
         yield meter, report
+        meter.stop()

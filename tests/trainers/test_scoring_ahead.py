@@ -156,3 +156,9 @@ def test_an_engine_that_is_lost_scores_again_and_one_that_fails_leaves_a_checkpo
 def test_it_needs_an_engine_in_a_process_of_its_own(tiny_model_path, tmp_path, engine, mode):
     with pytest.raises(ConfigurationError, match=f"curriculum_scoring_ahead needs an engine .*; it is {mode}"):
         make("grpo", tiny_model_path, tmp_path, engine=engine)
+
+
+def test_it_works_with_one_server(tiny_model_path, tmp_path):
+    urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
+    with pytest.raises(ConfigurationError, match="works with one server, and engine_url names 2"):
+        make("grpo", tiny_model_path, tmp_path, engine=EngineConfig(engine_url=urls))
