@@ -151,8 +151,10 @@ def _map(figure: Figure, data: dict[str, Any]) -> bool:
     for row, name in enumerate(names):
         for column, task in enumerate(data["tasks"]):
             entry = told.get((name, task))
-            result = entry and entry["units"][data["unit"]]
-            if not result or (result["ratio"] is None and not result["never"]):
+            if entry is None:
+                continue
+            result = entry["units"][data["unit"]]
+            if result["ratio"] is None and not result["never"]:
                 continue
             ratio = 8.0 if result["never"] else result["ratio"]
             doublings[row, column] = np.log2(max(ratio, 1 / 16))

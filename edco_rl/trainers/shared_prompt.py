@@ -101,7 +101,7 @@ class TokenLogprobs(torch.autograd.Function):
         return logprobs.gather(-1, ctx.token_ids).squeeze(-1), entropies
 
     @staticmethod
-    def backward(ctx: Any, of_logprobs: torch.Tensor, _: Any) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, of_logprobs: torch.Tensor, _: Any) -> tuple[torch.Tensor, None, None]:
         gradient, ctx.logprobs = ctx.logprobs.exp_(), None
         scale = of_logprobs.unsqueeze(-1) / ctx.temperature
         return gradient.mul_(-scale).scatter_add_(-1, ctx.token_ids, scale), None, None

@@ -161,4 +161,4 @@ def test_it_needs_an_engine_in_a_process_of_its_own(tiny_model_path, tmp_path, e
 def test_it_works_with_one_server(tiny_model_path, tmp_path):
     urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
     with pytest.raises(ConfigurationError, match="works with one server, and engine_url names 2"):
-        make("grpo", tiny_model_path, tmp_path, engine=EngineConfig(engine_url=urls))
+        make("grpo", tiny_model_path, tmp_path, engine={"engine_url": urls})

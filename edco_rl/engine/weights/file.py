@@ -21,7 +21,7 @@ class FileTransport(WeightTransport[VLLMEngine]):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._dtype: "torch.dtype | None" = None
+        self._dtype: torch.dtype | None = None
         self._own: Path | None = None
         self._held = ExitStack()
 
