@@ -95,7 +95,7 @@ class TokenLogprobs(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logprobs = (logits / temperature).log_softmax(-1)
         parts = logprobs.split(_ROWS_AT_A_TIME)
-        entropies = torch.cat([-torch.linalg.vecdot(rows.exp(), rows) for rows in parts])
+        entropies = torch.cat([-(rows.exp() * rows).sum(-1) for rows in parts])
         ctx.logprobs, ctx.token_ids, ctx.temperature = logprobs, token_ids.unsqueeze(-1), temperature
         ctx.mark_non_differentiable(entropies)
         return logprobs.gather(-1, ctx.token_ids).squeeze(-1), entropies
