@@ -100,6 +100,8 @@ class ServeConfig(EngineConfig):
     engine_hang_timeout: float = field(default=120.0, init=False)
     engine_max_restarts: int = field(default=0, init=False)
     engine_wait_timeout: float = field(default=0.0, init=False)
+    sync_interval: int = field(default=1, init=False)
+    rollouts_ahead: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
