@@ -393,6 +393,7 @@ def test_what_a_trainer_decides_is_no_setting_of_a_server(capsys):
     flags = set(re.findall(r"--(engine_\w+)", capsys.readouterr().out))
     trainers = {"engine_mode", "engine_url", "engine_request_timeout"}
     trainers |= {"engine_request_retries", "engine_hang_timeout", "engine_max_restarts", "engine_wait_timeout"}
+    trainers |= {"sync_interval", "rollouts_ahead"}
     assert flags == {field.name for field in fields(EngineConfig)} - trainers
 
 

@@ -216,9 +216,10 @@ class ScoringEngineConfig(EngineConfig):
         },
     )
 
+    sync_interval: int = field(default=1, init=False)
+    rollouts_ahead: int = field(default=0, init=False)
+
     def __post_init__(self) -> None:
         if self.engine_url is not None and self.engine_mode == "colocate":
             self.engine_mode = "server"
         super().__post_init__()
-        if self.rollouts_ahead or self.sync_interval > 1:
-            raise ConfigurationError("rollouts_ahead and sync_interval are of training: nothing is trained here.")
