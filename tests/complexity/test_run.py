@@ -233,6 +233,7 @@ def test_every_prompt_goes_through_the_chat_template_as_it_is_set(tiny_model_pat
 STAGED = {"strategy": "easy_to_hard", "strategy_kwargs": '{"column": "stage"}'}
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_from_its_last_checkpoint(
     tiny_model_path, questions, tmp_path, monkeypatch, capsys
 ):

@@ -100,6 +100,7 @@ def test_another_number_of_processes_goes_on_with_the_same_prompts(run, tiny_mod
     assert len(changed) == 10 and [changed[step]["ids"] for step in changed] == [alone[step]["ids"] for step in alone]
 
 
+@pytest.mark.slow
 def test_two_processes_share_what_one_engine_makes_ahead(run, tiny_model_path, tmp_path):
     engine = {"engine_mode": "tests.engine.own:BesideEngine", "rollouts_ahead": 1}
     ahead = EDCO | {"curriculum_scoring_ahead": True}

@@ -39,6 +39,7 @@ def arguments(model, rows, output, **settings):
     return ["score", *[word for name, value in values.items() for word in (f"--{name}", str(value))]]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_once_and_started_again_ends_with_the_same_file(tiny_model_path, rows, tmp_path):
     whole, broken = tmp_path / "whole.parquet", tmp_path / "broken.parquet"
     main(arguments(tiny_model_path, rows, whole, part_prompts=1))

@@ -548,6 +548,7 @@ assert trainer.value_function.linear.weight.any()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_policy_and_one_value_function(tiny_model_path, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
