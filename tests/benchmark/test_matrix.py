@@ -338,15 +338,18 @@ def test_complexity_aware_fine_tuning_takes_any_curriculum_and_counts_what_its_r
 class StopsOnce(Strategy):
     """Random prompts; stops the run at the eighth batch, as Ctrl-C does, unless it was stopped before."""
 
-    def __init__(self, context, *, flag):
+    def __init__(self, context, *, flag=None):
         super().__init__(context)
-        self.flag, self.batches = Path(flag), 0
+        self.flag, self.batches = flag and Path(flag), 0
+
+    def stop(self):
+        raise KeyboardInterrupt
 
     def select(self, n):
         self.batches += 1
-        if self.batches == 8 and not self.flag.exists():
+        if self.batches == 8 and self.flag and not self.flag.exists():
             self.flag.touch()
-            raise KeyboardInterrupt
+            self.stop()
         return self.rng.permutation(len(self.pool))[:n]
 
     def state_dict(self):

@@ -2,41 +2,24 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from edco_rl.cli import main
-from edco_rl.curriculum import Strategy
 from edco_rl.runs.recorder import read_records
 from edco_rl.store import load
 
-from .test_matrix import recipe  # noqa: F401 (a fixture)
+from .test_matrix import StopsOnce, recipe  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
 RAY = ["--runner", "ray", "--ray_workers", "2"]
 
 
-class Dying(Strategy):
+class Dying(StopsOnce):
     """Random prompts; kills its process at the eighth batch, unless that was done before."""
 
-    def __init__(self, context, *, flag=None):
-        super().__init__(context)
-        self.flag, self.batches = flag, 0
-
-    def select(self, n):
-        self.batches += 1
-        if self.batches == 8 and self.flag and not Path(self.flag).exists():
-            Path(self.flag).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.rng.permutation(len(self.pool))[:n]
-
-    def state_dict(self):
-        return super().state_dict() | {"batches": self.batches}
-
-    def load_state_dict(self, state):
-        super().load_state_dict(state)
-        self.batches = state["batches"]
+    def stop(self):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def learned(folder, name):
