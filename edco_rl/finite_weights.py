@@ -35,12 +35,17 @@ def check_finite_weights(
     Raises:
         NotFiniteError: It names the first of them.
     """
-    wrong = [
-        f"{name} ({type(module).__name__})"
+    found = [
+        (f"{name} ({type(module).__name__})", extremes)
         for module in modules
         for name, parameter in module.named_parameters()
-        if (frozen or parameter.requires_grad) and not _is_finite(parameter)
+        if (frozen or parameter.requires_grad) and (extremes := _extremes(parameter)) is not None
     ]
+    wrong = []
+    if found:  # looked at together: on a GPU it is waited for once
+        device = found[0][1].device
+        finite = torch.stack([extremes.to(device) for _, extremes in found]).square().isfinite().all(dim=1)
+        wrong = [name for (name, _), right in zip(found, finite.tolist(), strict=True) if not right]
     wrong = gather_object(wrong) if gather else wrong
     if wrong:
         raise NotFiniteError(
@@ -50,13 +55,14 @@ def check_finite_weights(
 
 
 @torch.no_grad()
-def _is_finite(parameter: torch.Tensor) -> bool:
+def _extremes(parameter: torch.Tensor) -> torch.Tensor | None:
+    """Least and largest value, shape (2,), of what this process holds. `None` where there is nothing to look at."""
     shard = getattr(parameter, "ds_tensor", parameter)  # ZeRO-3
     shard = shard.to_local() if hasattr(shard, "to_local") else shard  # FSDP
-    if not shard.is_floating_point():  # quantized
-        return True
+    if not shard.is_floating_point() or not shard.numel():  # the first is quantized
+        return None
     if shard.element_size() == 1:
         shard = shard.float()
-    # Least and largest value are NaN where any is, and take a tenth of the time of isfinite on a CPU. What a step too
-    # large leaves may be finite, and nothing that is computed with it: norms and products overflow.
-    return not shard.numel() or bool(torch.stack(torch.aminmax(shard)).float().square().isfinite().all())
+    # They are NaN where any value is, and take a tenth of the time of isfinite on a CPU. What a step too large leaves
+    # may be finite, and nothing that is computed with it: norms and products overflow.
+    return torch.stack(torch.aminmax(shard)).float()

@@ -34,6 +34,13 @@ def tiny_model_path(model_path: str, tmp_path_factory: pytest.TempPathFactory) -
     return make_tiny_model(tmp_path_factory.mktemp("tiny"), model_path, vocabulary=TINY_VOCABULARY)
 
 
+@pytest.fixture(scope="session")
+def tiny_served_path(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same, with heads that vLLM has kernels for on a CPU."""
+    folder = tmp_path_factory.mktemp("tiny-served")
+    return make_tiny_model(folder, model_path, hidden_size=128, vocabulary=TINY_VOCABULARY)
+
+
 @pytest.fixture
 def new_children() -> Callable[[], list[psutil.Process]]:
     """Returns the processes started since the test began that still run; those of the session's server are older."""

@@ -156,7 +156,7 @@ def test_a_factor_of_two_is_told_with_five_seeds_and_as_many_are_said_to_be_need
     assert not_more_often_than(0.05, 1 - found["covered"], 60) and 3 <= found["seeds for 2x"] <= 6
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_without_an_effect_one_matrix_in_twenty_names_a_winner_at_most(seeds):
     found = simulate(Setting("", (1.0,) * 4, seeds, {}), 100, 8)
     assert not_more_often_than(0.05, found["false alarms"], 100)

@@ -97,10 +97,12 @@ def test_a_server_teaches_and_evaluates_the_weights_that_were_trained(
         student.close()
 
 
-def test_one_server_scores_teaches_measures_the_training_and_evaluates(model_path, questions, new_children, tmp_path):
+def test_one_server_scores_teaches_measures_the_training_and_evaluates(
+    tiny_served_path, questions, new_children, tmp_path
+):
     folder = tmp_path / "run"
-    teacher = {"teacher": "server", "teacher_model": model_path}
-    table, summary = train(model_path, questions, folder, engine_dtype="float32", **teacher)
+    teacher = {"teacher": "server", "teacher_model": tiny_served_path}
+    table, summary = train(tiny_served_path, questions, folder, engine_dtype="float32", **teacher)
     assert (folder / "engine.log").is_file() and not (folder / "teacher.log").exists() and not new_children()
     assert summary["accuracy_before"] is not None and summary["seconds"]["sync"] > 0
     assert summary["config"]["engine"]["engine_url"] is None

@@ -157,9 +157,9 @@ def family(pid):
 
 
 @pytest.mark.parametrize("stage", [pytest.param("while the server starts", marks=pytest.mark.slow), "while it trains"])
-def test_ctrl_c_leaves_nothing_behind(model_path, tmp_path, stage):
+def test_ctrl_c_leaves_nothing_behind(tiny_served_path, tmp_path, stage):
     before = shared_memory()
-    settings = ["--model_name_or_path", model_path, "--output_dir", str(tmp_path), "--held_out_prompts", "0"]
+    settings = ["--model_name_or_path", tiny_served_path, "--output_dir", str(tmp_path), "--held_out_prompts", "0"]
     command = [sys.executable, "-m", "edco_rl", "train", "grpo", "--config", str(RECIPE), *settings]
     if stage == "while it trains":
         command += ["--curriculum_candidates", "8"]

@@ -136,7 +136,7 @@ def test_a_resized_vocabulary_works_without_an_engine_and_is_refused_with_one(ti
         make(resized(), tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "sft"])
+@pytest.mark.parametrize("kind", ["grpo", pytest.param("sft", marks=pytest.mark.slow)])
 def test_a_compiled_model_trains_as_it_would_otherwise(tiny_model_path, tmp_path, kind):
     trainer, config, settings = TRAINERS[kind]
     dataset = sums(13, completion=[f" {number}" for number in range(13)])
