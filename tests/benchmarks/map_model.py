@@ -46,27 +46,27 @@ MISTAKES = (
 """What is answered instead, of one wording after the other."""
 
 SPECIAL = ("<pad>", "<eos>", "<unk>")
-CHARACTERS = string.digits + string.ascii_letters + string.punctuation + " "
+CHARACTERS = string.digits + string.ascii_letters + string.punctuation + " \n"
 
 
 def tokenizer_of_characters() -> PreTrainedTokenizerFast:
     """A token a character."""
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *CHARACTERS))}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Split(Regex("."), "isolated")
+    tokenizer.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", model_max_length=128
     )
 
 
-def random_model(seed: int = 0) -> LlamaForCausalLM:
-    """A Llama of four layers; 64 dimensions a head, as engines have kernels for."""
+def random_model(layers: int = 4, seed: int = 0) -> LlamaForCausalLM:
+    """A Llama; 64 dimensions a head, as engines have kernels for."""
     config = LlamaConfig(
         vocab_size=128,  # room to spare
         hidden_size=128,
         intermediate_size=320,
-        num_hidden_layers=4,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=128,

@@ -3,7 +3,8 @@
 The size is the number of prompts, of some 140 tokens, on SmolLM2-135M in this process. Scoring reads the file, checks
 and encodes the rows, asks for log-probabilities, computes scores and writes the Parquet file. Its floor is vLLM's own
 `LLM.generate` over prompts that are token ids already, for as many tokens without log-probabilities, in turn with it.
-Whole answers, and prefixes beside them, are of an eighth of the prompts. Seconds are of the clock.
+Whole answers, and prefixes beside them, are of an eighth of the prompts, and again of short ones: what a prefix costs is
+mostly reading the prompt. Seconds are of the clock.
 """
 
 import json
@@ -13,6 +14,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
@@ -45,11 +47,13 @@ class Scored:
             Prompts.
         engine (`ColocatedEngine`):
             What answers.
+        sentences (`int`, *optional*, defaults to `5`):
+            How much there is to read before the question.
     """
 
-    def __init__(self, folder: Path, size: int, engine: ColocatedEngine) -> None:
+    def __init__(self, folder: Path, size: int, engine: ColocatedEngine, sentences: int = 5) -> None:
         self.rows, self.output, self.engine = folder / "rows.jsonl", folder / "scores.parquet", engine
-        prompts = (f"{number}: {_FILLER * 5}{number + 7} and {number * 3}?" for number in range(size))
+        prompts = (f"{number}: {_FILLER * sentences}{number + 7} and {number * 3}?" for number in range(size))
         self.rows.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
         self.scorer = RowScorer(RowTokenizer(AutoTokenizer.from_pretrained(MODEL)), EstimatorConfig())
         self.prompts = self.scorer.encode(list(self._read())).prompts
@@ -96,17 +100,25 @@ def measure(sizes: Sequence[int], parts: Sequence[str]) -> Iterator[Figure]:
     with closing(ColocatedEngine(MODEL, ScoringEngineConfig(engine_max_model_len=1024))) as engine:
         for size in sizes:
             with tempfile.TemporaryDirectory() as folder:
-                yield from measure_one(Scored(Path(folder), size, engine), f"{size} prompts", parts)
+                yield from measure_one(Path(folder), size, engine, parts)
 
 
-def measure_one(scored: Scored, name: str, parts: Sequence[str]) -> Iterator[Figure]:
-    """Those of the parts, over some prompts."""
+def measure_one(folder: Path, size: int, engine: ColocatedEngine, parts: Sequence[str]) -> Iterator[Figure]:
+    """Those of the parts, over so many prompts."""
+    scored = Scored(folder, size, engine)
     scored.score()  # the first requests compile and allocate
     tokens = scored.tokens()
     if "throughput" in parts:
         alone, ours = in_turn(lambda: scored.generate(tokens), scored.score, rounds=_ROUNDS)
-        yield Figure(f"{name}: scoring", ours, "s", alone, alone / _LEAST_THROUGHPUT)
+        yield Figure(f"{size} prompts: scoring", ours, "s", alone, alone / _LEAST_THROUGHPUT)
     if "prefix" in parts:
-        prefix, whole = in_turn(lambda: scored.answer(max(tokens)), lambda: scored.answer(_WHOLE), rounds=1)
-        what = f"{name}: prefixes of {max(tokens)} tokens, of the time of {_WHOLE}"
-        yield Figure(what, prefix / whole, "", goal=1 - _LEAST_SAVED)
+        yield saved(scored, max(tokens))
+        yield saved(Scored(folder, size, engine, sentences=0), max(tokens))
+
+
+def saved(scored: Scored, tokens: int) -> Figure:
+    """The time of prefixes, of that of whole answers."""
+    prefix, whole = in_turn(lambda: scored.answer(tokens), lambda: scored.answer(_WHOLE), rounds=1)
+    length = np.mean([len(prompt) for prompt in scored.prompts])
+    name = f"prompts of {length:.0f} tokens: prefixes of {tokens}, of the time of {_WHOLE}"
+    return Figure(name, prefix / whole, "", goal=1 - _LEAST_SAVED)
