@@ -1,4 +1,4 @@
-"""Files and folders that hold weights on their way: those of runs that were killed are removed by the next one."""
+"""Folders of weights on their way and of servers: those of runs that were killed are removed by the next one."""
 
 import errno
 import fcntl
@@ -19,6 +19,7 @@ from .protocol import EngineError
 logger = logging.getLogger(__name__)
 
 PREFIX = "edco_rl-push-"
+SERVER_PREFIX = "edco_rl-server-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Seconds after which something empty is nobody's who is about to hold it.
 _BEING_MADE = 60.0
@@ -40,8 +41,8 @@ def push_folder(parent: Path | None) -> Iterator[Path]:
         NoRoomError: There is no room for what is written to it.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as folder, held(Path(folder)):
-            yield Path(folder)
+        with _held_folder(PREFIX, parent) as folder:
+            yield folder
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) in _FULL or any(f"(os error {number})" in str(error) for number in _FULL):
             raise NoRoomError(
@@ -52,8 +53,23 @@ def push_folder(parent: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
+def server_folder() -> Iterator[Path]:
+    """A folder for a server's temporary files, as vLLM's sockets; gone with the block, or with the next run."""
+    sweep(Path(tempfile.gettempdir()))
+    with _held_folder(SERVER_PREFIX, None) as folder:
+        yield folder
+
+
+@contextmanager
+def _held_folder(prefix: str, parent: Path | None) -> Iterator[Path]:
+    made = tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
+    with made as folder, held(Path(folder)):
+        yield Path(folder)
+
+
+@contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Keep others from removing a file or folder that begins with `PREFIX`. The kernel lets go of it with the process.
+    """Keep others from removing a folder that begins as above. The kernel lets go of it with the process.
 
     Hold it before anything is written to it.
     """
@@ -69,7 +85,7 @@ def held(path: Path) -> Iterator[None]:
 def sweep(folder: Path) -> None:
     """Remove what this user's runs that were killed have left in a folder, and log how much it was."""
     removed, size = 0, 0
-    for path in folder.glob(f"{PREFIX}*"):
+    for path in (*folder.glob(f"{PREFIX}*"), *folder.glob(f"{SERVER_PREFIX}*")):
         with suppress(OSError):  # gone by now, or another user's
             if path.is_symlink() or path.lstat().st_uid != os.getuid() or not _is_left(path):
                 continue

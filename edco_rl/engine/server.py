@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from ..errors import ConfigurationError, EdcoRLError
 from ..models import check_model_path
 from .hardware import has_avx512, has_cuda
 from .http import KEY_VARIABLE, is_reached_from_elsewhere, open_session
+from .leftovers import server_folder
 from .processes import (
     die_with_parent,
     is_resource_tracker,
@@ -93,6 +94,7 @@ class VLLMServer:
         self._deadline = 0.0
         self._family: list[psutil.Process] = []
         self._log_mode = "w"
+        self._held = ExitStack()
 
     @property
     def url(self) -> str:
@@ -147,10 +149,11 @@ class VLLMServer:
             raise ConfigurationError(f"engine_log {self.log_path} cannot be written: {error.strerror}.") from None
         self._log_mode = "a"
         self._deadline = time.monotonic() + self.config.engine_startup_timeout
+        temporary = self._held.enter_context(server_folder())
         with log:
             self._process = subprocess.Popen(
                 self._command(),
-                env=server_environment(self.config),
+                env=server_environment(self.config, temporary),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -228,6 +231,7 @@ class VLLMServer:
         process.wait()
         for segment in segments:  # what its resource tracker has not come to
             segment.unlink(missing_ok=True)
+        self._held.close()
 
     def __enter__(self) -> Self:
         self.start()

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from ..config import EngineConfig
@@ -83,14 +85,24 @@ def server_command(arguments: dict[str, Any], config: EngineConfig, port: int) -
     return command + (config.engine_args or [])
 
 
-def server_environment(config: EngineConfig) -> dict[str, str]:
-    """The environment of a server. What the user has set stays as it is, but for the routes weight sync needs."""
+def server_environment(config: EngineConfig, temporary: Path) -> dict[str, str]:
+    """The environment of a server. What the user has set stays, but for what weight sync and a clean end need.
+
+    Args:
+        config (`EngineConfig`):
+            Settings.
+        temporary (`Path`):
+            Folder for its temporary files: vLLM leaves its sockets and a file of its process group behind.
+    """
     environment = {
         # All cores serve while the optimizer waits for rollouts; by default vLLM keeps one for itself.
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(config.engine_cpu_kv_cache_gib),
+        # Beside them, so that kernels that were compiled are kept.
+        "TORCHINDUCTOR_CACHE_DIR": f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}",
         **({} if has_cuda() else _KEEP_MEMORY),
         **os.environ,
+        "TMPDIR": str(temporary),
         SERVER_VARIABLE: "1",
         "PYTHONSAFEPATH": "1",  # what lies in the folder it is started in is not imported
         "VLLM_SERVER_DEV_MODE": "1",

@@ -3,8 +3,8 @@
 The size is the number of prompts, of some 140 tokens, on SmolLM2-135M in this process. Scoring reads the file, checks
 and encodes the rows, asks for log-probabilities, computes scores and writes the Parquet file. Its floor is vLLM's own
 `LLM.generate` over prompts that are token ids already, for as many tokens without log-probabilities, in turn with it.
-Whole answers, and prefixes beside them, are of an eighth of the prompts, and again of short ones: what a prefix costs is
-mostly reading the prompt. Seconds are of the clock.
+Whole answers, and prefixes beside them, are of an eighth of the prompts, and again of short ones: a prefix costs
+mostly the reading of its prompt. Seconds are of the clock.
 """
 
 import json

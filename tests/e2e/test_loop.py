@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from trl import GRPOConfig, RLOOConfig
 
 from edco_rl import CurriculumConfig, CurriculumGRPOTrainer, CurriculumRLOOTrainer, EngineConfig
+from edco_rl.engine.leftovers import SERVER_PREFIX
 
 from .conftest import TOLERANCE, largest_difference
 
@@ -147,8 +149,11 @@ def test_a_colocated_engine_runs_the_same_loop(model_path, tasks, tmp_path):
     assert fresh < TOLERANCE < stale
 
 
-def shared_memory():
-    return {p.name for p in Path("/dev/shm").iterdir()}
+def left_by_engines():
+    """Shared memory, and what vLLM and its servers have in the folder of temporary files."""
+    temporary = Path(tempfile.gettempdir()).iterdir()
+    ours = {p.name for p in temporary if p.is_socket() or p.name.startswith(("vllm_dist_", SERVER_PREFIX))}
+    return ours | {p.name for p in Path("/dev/shm").iterdir()}
 
 
 def family(pid):
@@ -158,7 +163,7 @@ def family(pid):
 
 @pytest.mark.parametrize("stage", [pytest.param("while the server starts", marks=pytest.mark.slow), "while it trains"])
 def test_ctrl_c_leaves_nothing_behind(tiny_served_path, tmp_path, stage):
-    before = shared_memory()
+    before = left_by_engines()
     settings = ["--model_name_or_path", tiny_served_path, "--output_dir", str(tmp_path), "--held_out_prompts", "0"]
     command = [sys.executable, "-m", "edco_rl", "train", "grpo", "--config", str(RECIPE), *settings]
     if stage == "while it trains":
@@ -184,7 +189,7 @@ def test_ctrl_c_leaves_nothing_behind(tiny_served_path, tmp_path, stage):
             os.killpg(process.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert not alive
-    assert shared_memory() <= before
+    assert left_by_engines() <= before
 
 
 def test_accelerate_launches_the_recipe_in_two_processes(model_path, server_url, tmp_path):

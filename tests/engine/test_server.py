@@ -62,11 +62,11 @@ def test_the_command_line_holds_every_argument():
     assert command[-2:] == ["--swap-space", "1"]
 
 
-def test_the_environment_keeps_what_the_user_set_and_drops_the_launchers(monkeypatch):
+def test_the_environment_keeps_what_the_user_set_and_drops_the_launchers(monkeypatch, tmp_path):
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    environment = server_environment(EngineConfig())
+    environment = server_environment(EngineConfig(), tmp_path)
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert environment["VLLM_SERVER_DEV_MODE"] == "1"
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "131072"
@@ -82,7 +82,7 @@ def test_a_server_does_not_import_from_the_folder_it_is_started_in(tmp_path, mon
         "print(u.find_spec('z3'), flush=True)\n"
         "s.run([sys.executable, '-c', 'import importlib.util as u; print(u.find_spec(\"z3\"))'])\n"
     )
-    environment = server_environment(EngineConfig())
+    environment = server_environment(EngineConfig(), tmp_path)
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split() == ["None", "None"], done.stderr
 
