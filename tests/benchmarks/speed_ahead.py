@@ -26,8 +26,7 @@ from tests.tiny_model import make_tiny_model
 SIZES = (1000,)
 PARTS = ("0.5", "1", "2")
 STEPS = 12
-# Of these the rollouts were made, and the next ones begun, as in any longer run.
-_MEASURED = slice(2, -1)
+_RANDOM = CurriculumConfig(strategy="random")
 
 
 class SleepingEngine(BesideEngine):
@@ -38,8 +37,9 @@ class SleepingEngine(BesideEngine):
     def generate(self, prompts, sampling):
         time.sleep(self.delay)
         logprobs = np.full(sampling.max_tokens, -8.0)
+        top = np.tile(-8.0 - np.arange(sampling.width), (sampling.max_tokens, 1))
         made = [[(sum(prompt) + n) % 1000 + 20] * sampling.max_tokens for prompt in prompts for n in range(sampling.n)]
-        flat = [Completion(ids, logprobs, np.empty((len(ids), 0)), finished=False) for ids in made]
+        flat = [Completion(ids, logprobs, top, finished=False) for ids in made]
         return [flat[first : first + sampling.n] for first in range(0, len(flat), sampling.n)]
 
 
@@ -53,8 +53,10 @@ class SleepingOptimizer(TrainerCallback):
         time.sleep(self.seconds)
 
 
-def steps(model: str, folder: str, ahead: int, rollout: float, optimizer: float) -> list[dict[str, float]]:
-    """What each step of a run has logged, with rollouts and optimizer of that many seconds."""
+def steps(
+    model: str, folder: str, engine: float, optimizer: float, curriculum: CurriculumConfig = _RANDOM, ahead: int = 0
+) -> list[dict[str, float]]:
+    """What each step of a run has logged, with an engine and an optimizer that take so many seconds a time."""
     args = GRPOConfig(
         folder,
         max_steps=STEPS,
@@ -74,14 +76,14 @@ def steps(model: str, folder: str, ahead: int, rollout: float, optimizer: float)
         lambda completions, **kwargs: [float(len(completion) % 3) for completion in completions],
         args,
         Dataset.from_dict({"prompt": [f"{number} + {number} =" for number in range(64)]}),
-        curriculum=CurriculumConfig(strategy="random"),
+        curriculum=curriculum,
         engine=EngineConfig(engine_mode=f"{__name__}:SleepingEngine", rollouts_ahead=ahead),
     )
-    trainer.engine.delay = rollout
+    trainer.engine.delay = engine
     trainer.add_callback(SleepingOptimizer(optimizer))
     trainer.train()
     trainer.close()
-    return [line for line in trainer.state.log_history if "time/step" in line][_MEASURED]
+    return [line for line in trainer.state.log_history if "time/step" in line]
 
 
 def measure(sizes: Sequence[int], parts: Sequence[str]) -> Iterator[Figure]:
@@ -91,8 +93,8 @@ def measure(sizes: Sequence[int], parts: Sequence[str]) -> Iterator[Figure]:
         for milliseconds in sizes:
             rollout = milliseconds / 1000
             for part in parts:
-                waiting = steps(model, f"{folder}/0", 0, rollout, rollout * float(part))
-                ahead = steps(model, f"{folder}/1", 1, rollout, rollout * float(part))
+                found = (steps(model, f"{folder}/{n}", rollout, rollout * float(part), ahead=n) for n in (0, 1))
+                waiting, ahead = (lines[2:-1] for lines in found)  # rollouts were made, and the next ones begun
                 rolling = [line["time/rollout"] for line in waiting]
                 others = [line["time/step"] - line["time/rollout"] for line in waiting]
                 floor = max(statistics.median(rolling), statistics.median(others))

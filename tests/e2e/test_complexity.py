@@ -97,6 +97,7 @@ def test_a_server_teaches_and_evaluates_the_weights_that_were_trained(
         student.close()
 
 
+@pytest.mark.slow
 def test_one_server_scores_teaches_measures_the_training_and_evaluates(
     tiny_served_path, questions, new_children, tmp_path
 ):

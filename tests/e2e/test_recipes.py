@@ -1,6 +1,6 @@
 """Every kind of recipe runs one step on a small model and local rows, all on one server, so that none can rot.
 
-One of each method in each run of the tests, the others with `pytest -m slow`; tests/test_recipes.py reads all of them.
+A few in each run of the tests, the others with `pytest -m slow`; tests/test_recipes.py reads all of them.
 """
 
 import json
@@ -32,7 +32,6 @@ SMALL_OF_METHOD = {
 }
 
 OFTEN = {
-    "communication/sft_edco_released",
     "instructions/distillation_pocl",
     "quickstart/grpo_learning_edge",
     "quickstart/rloo_edco",

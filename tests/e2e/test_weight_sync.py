@@ -127,6 +127,7 @@ def test_a_server_of_another_model_is_noticed(client, tiny_model_path):
             transport(client, EngineConfig(), model=tiny_model_path).connect()
 
 
+@pytest.mark.slow
 def test_an_adapter_gets_its_base_back(client, server_url, model, model_path, prompts):
     """Where an earlier run has changed it; and a run that changes it later is noticed."""
     earlier, right = FileTransport(client, EngineConfig()), copy.deepcopy(model)

@@ -48,7 +48,8 @@ def test_a_run_that_stopped_after_a_part_goes_on_there_and_ends_with_the_same_by
     assert path.read_bytes() == whole and not Parts(path, {}).folder.exists()
 
 
-def test_a_run_killed_at_any_step_ends_with_the_same_bytes(tmp_path, whole):
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_killed_at_any_step_ends_with_the_same_bytes(tmp_path, whole, every):
     step, begun = 0, set()
     while killed_at(step, lambda step=step: fill(tmp_path / str(step) / "table")):
         path = tmp_path / str(step) / "table"
@@ -56,7 +57,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bytes(tmp_path, whole):
         begun.add(fill(path))
         assert path.read_bytes() == whole
         assert sorted(file.name for file in path.parent.iterdir()) == ["table", "table.json"]
-        step += 1
+        step += every
     assert begun == {0, 1, 2, 3, 4} and step > 50
 
 
