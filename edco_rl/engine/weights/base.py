@@ -4,7 +4,6 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -220,8 +219,6 @@ def agree(engine: Engine, config: EngineConfig, model: str, *, weights: bool) ->
     sweep(folder)
     if isinstance(engine, VLLMEngine):
         check_backend(engine, FILE_BACKEND)
-        with suppress(Exception):  # end a round that a trainer has left open: a refused update does
-            engine.update_weights({"file": "", "checksums": {}})
         with push_folder(folder) as own:
             (own / WEIGHTS).touch(mode=0o600)
             described = {**describe(model), "with_weights": weights} if model else {}
