@@ -124,7 +124,7 @@ def _print_curricula(result: dict[str, Any], console: Console) -> None:
     )
     console.print(
         "Each with its 95 % interval, of the curricula for all together. Steps: expected, of those of random order, "
-        "if each group with a signal teaches alike. Best possible: ranked by the answers but for one group a prompt, "
+        "by the groups with a signal. Best possible: ranked by the answers but for one group a prompt, "
         "measured on that.",
         style="dim",
     )

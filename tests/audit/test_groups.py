@@ -114,5 +114,6 @@ def test_an_interval_narrows_with_the_pool_and_widens_with_its_level():
 
 
 def test_steps_are_expected_in_inverse_proportion_to_the_groups_with_a_signal():
-    assert expected_steps_ratio(0.5, 0.25) == 0.5
+    assert expected_steps_ratio(0.5, 0.25) == pytest.approx(0.616, abs=1e-3)  # 2 ** -0.7
+    assert expected_steps_ratio(0.3, 0.3) == 1.0
     assert expected_steps_ratio(0.0, 0.25) is None
