@@ -128,5 +128,4 @@ class LinearHead:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what [`~LinearHead.state_dict`] returned; nothing is known of prompts that are new since."""
-        limits = {"least": -_LARGEST, "most": _LARGEST}
-        self.log_odds = column(state, "log_odds", self.pool, np.float32, 0.0, **limits)
+        self.log_odds = column(state, "log_odds", self.pool, np.float32, 0.0, least=-_LARGEST, most=_LARGEST)

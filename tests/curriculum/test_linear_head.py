@@ -105,7 +105,7 @@ def renew(curriculum, scores, vectors, step):
     curriculum.renew(step)
 
 
-def pool(seed, size=600, width=100):
+def pool(seed, size=600, width=30):
     """Vectors that say how likely a prompt is to come out well, of which most come out all alike."""
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(size, width))
@@ -113,26 +113,26 @@ def pool(seed, size=600, width=100):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_vectors_that_tell_pass_rates_double_the_signal_within_two_renewals(seed):
+def test_vectors_that_tell_pass_rates_lead_to_more_signal_within_two_renewals(seed):
     rng, vectors, rates = pool(seed)
     useless = rng.uniform(0, 2, len(rates))
     with_head, curriculum = simulate(rates, useless, vectors, seed=seed)
     without, _ = simulate(rates, useless, None, seed=seed)
     assert with_head[0] == without[0]
-    assert with_head[2] > 1.3 * without[2] and with_head[2] > 1.8 * signal(rates, 8).mean()
-    assert curriculum.metrics()["head_slope"] > 0.5
+    assert with_head[2] > 1.5 * without[2] and with_head[2] > 2.5 * signal(rates, 8).mean()
+    assert curriculum.metrics()["head_slope"] > 0.7
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_useless_vectors_fade_within_two_renewals(seed):
-    rng, vectors, rates = pool(seed)
+    rng, _, rates = pool(seed)
     scores = np.log1p(np.exp(-np.log(rates / (1 - rates)) + rng.normal(0, 2, len(rates))))
-    with_head, curriculum = simulate(rates, scores, rng.normal(size=vectors.shape), seed=seed)
+    with_head, curriculum = simulate(rates, scores, rng.normal(size=(len(rates), 100)), seed=seed)
     without, _ = simulate(rates, scores, None, seed=seed)
     assert np.mean(with_head[1:]) > 0.9 * np.mean(without[1:])
     added = curriculum.metrics()["head_slope"] * curriculum.strategy.model.head.log_odds
     told = curriculum.metrics()["score_slope"] * curriculum.strategy.log_odds.of(slice(None))
-    assert added.std() < 0.2 * told.std()
+    assert added.std() < 0.1 * told.std()
 
 
 def test_strategies_that_do_not_ask_get_no_hidden_states():
