@@ -101,6 +101,7 @@ def test_another_number_of_processes_goes_on_with_the_same_prompts(run, tiny_mod
     assert len(changed) == 10 and [changed[step]["ids"] for step in changed] == [alone[step]["ids"] for step in alone]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_hidden_states_that_a_strategy_asks_for(run, tiny_model_path, tmp_path):
     for processes in (1, 2):
         args = ONE_STEP | {"per_device_train_batch_size": 16 // processes, "max_steps": 6, "save_strategy": "no"}
