@@ -101,3 +101,30 @@ def ranks(values: NDArray[Any]) -> NDArray[np.float64]:
     found = np.empty(len(values))
     found[order] = np.repeat(first + (lengths + 1) / 2, lengths)
     return found
+
+
+class Places:
+    """Places in batches that parts of a pool are due, by their shares of it; what is left of one is carried over.
+
+    Args:
+        parts (`NDArray`):
+            Number of the part of each prompt, shape (N,).
+
+    Attributes:
+        shares (`NDArray[np.float64]`): Share of the pool of each part, shape (P,).
+        owed (`NDArray[np.float64]`): Places each is due, shape (P,).
+    """
+
+    def __init__(self, parts: NDArray[Any]) -> None:
+        self.shares: NDArray[np.float64] = np.bincount(parts) / len(parts)
+        self.owed: NDArray[np.float64] = np.zeros(len(self.shares))
+
+    def due(self, n: int, chosen: NDArray[Any]) -> list[int]:
+        """Places of each part in a batch of `n`, beside those of the parts already `chosen`."""
+        self.owed += self.shares * n - np.bincount(chosen, minlength=len(self.shares))
+        places = np.zeros(len(self.shares), dtype=np.int64)
+        for _ in range(n - len(chosen)):
+            most = int(np.argmax(self.owed))
+            places[most] += 1
+            self.owed[most] -= 1
+        return places.tolist()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from .choosing import any_but
@@ -227,6 +228,11 @@ class Curriculum:
         if self.watch is not None:
             self.watch.observe(ordered)
         self.strategy.observe(ordered)
+
+    def observe_hidden_states(self, prompts: IndexArray, states: NDArray[np.float32]) -> None:
+        """Pass on hidden states that the strategy asked for, see [`Strategy`]."""
+        self._digest(prompts.tobytes(), states.tobytes())
+        self.strategy.observe_hidden_states(prompts, states)
 
     def validate(self, loss: float) -> None:
         """Pass on the loss on the validation set."""

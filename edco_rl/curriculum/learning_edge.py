@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
-from .choosing import any_but, highest
+from .choosing import Places, any_but, highest
+from .linear_head import LinearHead, most_rewarded
 from .log_odds import EVERYONE, LogOdds
 from .outcomes import Outcomes
 from .pool import FloatArray, IndexArray
@@ -33,6 +34,8 @@ class LearningEdge(Strategy):
     - *its score*, by a logistic regression of all rewards seen on the log-odds of exp(-score), with an intercept for
       each subject. Before there are rewards, exp(-score) is the rate: with `surprisal` the chance of the reference
       answer. What a score is worth shows in the regression's slope, so that a useless one fades.
+    - *the policy's hidden state*, with `hidden_state`: what a linear head on it, learned anew at each renewal, says by
+      the rewards of other prompts. It enters the same regression, with a slope that begins at 0.
     - *its own rewards*, discounted each time it is seen, and with age.
     - *how good predictions have been*: a prediction counts as so many completions as makes the groups that were
       predicted most likely.
@@ -61,6 +64,8 @@ class LearningEdge(Strategy):
             Whether each subject keeps its share of the pool in what is drawn.
         reference (`bool`, *optional*, defaults to `True`):
             Whether prompts with short reference answers are scored by `surprisal`, whatever the configured estimator.
+        hidden_state (`bool`, *optional*, defaults to `False`):
+            Whether the trainer gives the policy's last hidden state at the end of each prompt that is scored.
         success_at (`float`, *optional*):
             Reward from which on a completion is a success. By default the reward is the success, from 0 to 1.
     """
@@ -81,6 +86,7 @@ class LearningEdge(Strategy):
         subjects: str = "subject",
         balance: bool = False,
         reference: bool = True,
+        hidden_state: bool = False,
         success_at: float | None = None,
     ) -> None:
         super().__init__(context)
@@ -104,11 +110,12 @@ class LearningEdge(Strategy):
         self.balance = balance
         self.success_at = success_at
         self.scores = context.scores
-        self.subjects = self._subjects(subjects)
-        self._shares: FloatArray = np.bincount(self.subjects) / len(self.pool)
-        if balance and len(self._shares) < 2:
+        self.subjects = self.pool.numbered(subjects, _SUBJECTS)
+        self._places = Places(self.subjects)
+        if balance and len(self._places.shares) < 2:
             raise ConfigurationError(f"{self.name}, balance: the data set has no column {subjects!r} of subjects.")
-        self.model = PassRates(self.subjects)
+        self.needs_hidden_states = hidden_state
+        self.model = PassRates(self.subjects, LinearHead(self.pool) if hidden_state else None)
         # Successes and failures of each prompt, discounted, and the optimizer step they were last discounted at.
         self.evidence: NDArray[np.float32] = np.zeros((len(self.pool), 2), dtype=np.float32)
         self._seen_at: NDArray[np.int32] = np.full(len(self.pool), -1, dtype=np.int32)
@@ -116,18 +123,8 @@ class LearningEdge(Strategy):
         self._most = max(_LOOKED_AT, self.size)
         self._looked_at: IndexArray | None = None
         self._review_owed = 0.0
-        self._owed: FloatArray = np.zeros(len(self._shares))  # places due to each subject
         self._step = 0
         self._fitted = False
-
-    def _subjects(self, column: str) -> NDArray[np.uint8]:
-        """A number for the subject of each prompt, shape (N,); all 0 without subjects."""
-        labels = self.pool.labels(column) or []
-        names = sorted(set(labels))
-        if not 1 < len(names) <= _SUBJECTS:
-            return np.zeros(len(self.pool), dtype=np.uint8)
-        number = {name: index for index, name in enumerate(names)}
-        return np.fromiter(map(number.__getitem__, labels), dtype=np.uint8, count=len(labels))
 
     def wants(self, budget: int) -> IndexArray:
         if budget >= len(self.pool) or not self.scores.known.any():
@@ -135,6 +132,15 @@ class LearningEdge(Strategy):
         # Half of them those that would be drawn next, so that these are drawn by what the policy is now.
         first = np.sort(highest(self._survey()[0], budget // 2, self.rng))
         return np.sort(np.concatenate([first, any_but(first, len(self.pool), budget - len(first), self.rng)]))
+
+    def wants_hidden_states(self, scored: IndexArray) -> IndexArray:
+        seen = np.flatnonzero(self._seen_at >= 0)
+        return np.union1d(scored, seen[most_rewarded(self._own(seen))]) if self.model.head else scored[:0]
+
+    def observe_hidden_states(self, prompts: IndexArray, states: NDArray[np.float32]) -> None:
+        if self.model.head is not None:
+            self.model.head.learn(prompts, states, self._own(prompts))
+            self._fitted = False
 
     def _seldom(self, prompts: IndexArray | slice) -> FloatArray:
         """What prompts count, the less the oftener they were drawn, shape (len(prompts),)."""
@@ -148,7 +154,7 @@ class LearningEdge(Strategy):
         if len(groups):
             counts = successes_and_failures(groups, self.success_at, self.pool, self.name)
             log_odds = self.log_odds.of(groups.index)
-            predicted = model.predict(log_odds, self.subjects[groups.index])
+            predicted = model.predict(model.features(log_odds, groups.index), self.subjects[groups.index])
             model.add(groups.index, log_odds, predicted, counts, groups.version)
             self._fitted = False
         for part in groups.one_each():
@@ -169,16 +175,18 @@ class LearningEdge(Strategy):
 
     def rates(self, prompts: IndexArray | slice = EVERYONE) -> FloatArray:
         """Pass rates of prompts that are predicted from what they have in common with others, by default of all."""
-        return self._fit().predict(self.log_odds.of(prompts), self.subjects[prompts])
+        model = self._fit()
+        return model.predict(model.features(self.log_odds.of(prompts), prompts), self.subjects[prompts])
+
+    def _own(self, prompts: IndexArray | slice) -> FloatArray:
+        """Successes and failures of prompts' own groups, as they count by now, shape (len(prompts), 2)."""
+        age = self._step - self._seen_at[prompts]  # where nothing was seen there is nothing to fade
+        return self.evidence[prompts] * (0.5 ** (age / (self.half_life or _HALF_LIFE)))[:, None]
 
     def posterior(self, prompts: IndexArray | slice = EVERYONE) -> FloatArray:
         """Both parameters of the Beta distributions of prompts' pass rates, shape (N, 2); by default of all."""
-        rates, seen_at = self.rates(prompts), self._seen_at[prompts]
-        found = self.model.strength * np.column_stack([rates, 1 - rates])
-        seen = np.flatnonzero(seen_at >= 0)
-        fading = 0.5 ** ((self._step - seen_at[seen]) / (self.half_life or _HALF_LIFE))
-        found[seen] += self.evidence[prompts][seen] * fading[:, None]
-        return found
+        rates = self.rates(prompts)
+        return self.model.strength * np.column_stack([rates, 1 - rates]) + self._own(prompts)
 
     def value(self) -> FloatArray:
         """Expected value of training on each prompt, shape (N,)."""
@@ -193,12 +201,12 @@ class LearningEdge(Strategy):
     def _survey(self) -> tuple[FloatArray, NDArray[np.bool_]]:
         """What each prompt counts, and whether it is mastered, shape (N,).
 
-        In large pools that of a prompt without rewards is read off the grid, by its log-odds.
+        In large pools that of a prompt without rewards is read off the grid, by its log-odds, unless there is a head.
         """
-        if len(self.pool) <= self._most:
+        if len(self.pool) <= self._most or self.needs_hidden_states:
             return self._counts(EVERYONE)
         model, grid, at = self._fit(), self.log_odds.grid(), self.log_odds.places
-        rates = model.predict(grid, np.arange(len(self._shares))[:, None])
+        rates = model.predict(grid[:, None], np.arange(len(self._places.shares))[:, None])
         if len(rates) > 1:
             at = np.multiply(self.subjects, len(grid), dtype=np.uint32) + at
         value = self._value(model.strength * np.stack([rates, 1 - rates], axis=-1)).ravel()[at]
@@ -223,7 +231,7 @@ class LearningEdge(Strategy):
         if len(self.pool) <= self._most:
             return self._looked_at
         (value, mastered), free = self._survey(), self.pool.eligible()
-        subjects = range(len(self._shares)) if self.balance else ()
+        subjects = range(len(self._places.shares)) if self.balance else ()
         parts = [free & (self.subjects == subject) for subject in subjects] or [free]
         chosen = [highest(value, round(self._most / len(parts)), self.rng, part) for part in parts]
         if self.review:
@@ -242,8 +250,9 @@ class LearningEdge(Strategy):
         due = int(self._review_owed + 1e-9)
         self._review_owed -= due
         chosen = self._best(mastered, np.empty(0, dtype=np.int64), due)
-        for subject, places in enumerate(self._due(prompts[chosen], n) if self.balance else ()):
-            its = np.where(self.subjects[prompts] == subject, value, -1.0)
+        of_subject = self.subjects[prompts]
+        for subject, places in enumerate(self._places.due(n, of_subject[chosen]) if self.balance else ()):
+            its = np.where(of_subject == subject, value, -1.0)
             chosen = np.concatenate([chosen, self._best(its, chosen, places)])
         chosen = prompts[np.concatenate([chosen, self._best(value, chosen, n - len(chosen))])]
         # Few may be left under the cap on visits: any others.
@@ -255,16 +264,6 @@ class LearningEdge(Strategy):
         free[taken] = False
         return highest(value, n, self.rng, free)
 
-    def _due(self, chosen: IndexArray, n: int) -> list[int]:
-        """Places of each subject beside those chosen for it: its share of the pool, carried over between batches."""
-        self._owed += self._shares * n - np.bincount(self.subjects[chosen], minlength=len(self._shares))
-        places = np.zeros(len(self._shares), dtype=np.int64)
-        for _ in range(n - len(chosen)):
-            most = int(np.argmax(self._owed))
-            places[most] += 1
-            self._owed[most] -= 1
-        return places.tolist()
-
     def outlook(self, n: int, group_size: int) -> tuple[float, float]:
         first = highest(self._survey()[0], n, np.random.default_rng(0))
         drawn, pool = (chance_to_differ(self.posterior(one), group_size) for one in (first, self.pool.sample))
@@ -273,7 +272,7 @@ class LearningEdge(Strategy):
     def metrics(self) -> dict[str, float]:
         good, bad = self.posterior(self.pool.sample).T
         found = quantile_metrics("pass_rate", good / (good + bad))
-        return found | {"prediction_strength": self.model.strength, "score_slope": float(self.model.coefficients[1])}
+        return found | {"prediction_strength": self.model.strength} | self.model.slopes()
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
@@ -281,7 +280,7 @@ class LearningEdge(Strategy):
             "evidence": self.evidence.copy(),
             "seen_at": self._seen_at.copy(),
             "looked_at": self._looked_at,
-            "owed": self._owed.copy(),
+            "owed": self._places.owed.copy(),
             "review_owed": self._review_owed,
             "step": self._step,
         }
@@ -294,9 +293,10 @@ class LearningEdge(Strategy):
         self._seen_at = column(state, "seen_at", self.pool, np.int32, -1, least=-1, most=latest_step())
         looked_at = entry(state, "looked_at")
         self._looked_at = None if looked_at is None else positions(state, "looked_at", self.pool)
-        owed = array(state, "owed", np.float64, len(self._owed) if self.pool.saved == len(self.pool) else None)
-        if len(owed) == len(self._owed):  # subjects may have been added
-            self._owed = owed.copy()
+        subjects = len(self._places.owed)
+        owed = array(state, "owed", np.float64, subjects if self.pool.saved == len(self.pool) else None)
+        if len(owed) == subjects:  # some may have been added
+            self._places.owed = owed.copy()
         self._review_owed = number(state, "review_owed", *CARRIED_OVER)
         self._step, self._fitted = step_number(state, "step"), False
         if self.scores.known.any():

@@ -113,6 +113,22 @@ class Pool:
             return None
         return list(map(str, values.tolist() if isinstance(values, np.ndarray) else values)) or None
 
+    def numbered(self, name: str, most: int) -> NDArray[np.uint8]:
+        """A number for the value of each prompt in a column, shape (N,); all 0 without it, or with over `most` values.
+
+        Args:
+            name (`str`):
+                The column.
+            most (`int`):
+                Values there may be, up to 256.
+        """
+        labels = self.labels(name) or []
+        names = sorted(set(labels))
+        if not 1 < len(names) <= most:
+            return np.zeros(len(self), dtype=np.uint8)
+        number = {name: index for index, name in enumerate(names)}
+        return np.fromiter(map(number.__getitem__, labels), dtype=np.uint8, count=len(labels))
+
     def ids_of(self, prompts: IndexArray | Sequence[int]) -> list[str]:
         """The ids of the prompts at these positions, in the same order."""
         return [self.ids[int(index)] for index in prompts]

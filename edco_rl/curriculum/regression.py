@@ -6,15 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, expit
 
+from .linear_head import LinearHead
 from .pool import FloatArray, IndexArray, Pool
-from .state import StateError, array, latest_step, positions, refuse
+from .state import StateError, array, entry, latest_step, positions, refuse, within
 
 _NEWTON_STEPS, _CLOSE = 25, 1e-4
 _LARGEST_LOG_ODDS = 700.0
 # Completions that a prediction can be worth, and what is thought of that before there are rewards.
 _STRENGTHS = np.geomspace(0.5, 64.0, 15)
 _PRIOR_STRENGTH, _PRIOR_SPREAD = 4.0, 1.0
-# Mean and variance, before there are rewards, of the coefficients: intercept, score, and each subject.
+# Mean and variance, before there are rewards, of the coefficients: intercept, score, and each other one.
 _PRIOR = ((0.0, 4.0), (1.0, 1.0), (0.0, 1.0))
 # Groups the regression looks back on.
 _GROUPS = 4096
@@ -22,34 +23,36 @@ _SMALLEST_RATE = 1e-3
 
 
 def logistic_regression(
-    score: FloatArray,
+    features: FloatArray,
     subject: IndexArray,
     successes: FloatArray,
     failures: FloatArray,
     mean: FloatArray,
     variance: FloatArray,
 ) -> FloatArray:
-    """The most likely coefficients of a logistic regression with a normal prior, shape (2 + S,), by Newton's method.
+    """The most likely coefficients of a logistic regression with a normal prior, by Newton's method.
 
-    They are those of an intercept, the score, and each of S subjects.
+    They are those of an intercept, of F features, and of each of S subjects, shape (1 + F + S,).
 
     Args:
-        score (`NDArray[np.float64]`), subject (`NDArray[np.int64]`):
-            Score and number of the subject of each group of completions, shape (G,).
+        features (`NDArray[np.float64]`), subject (`NDArray[np.int64]`):
+            Features, shape (G, F), and number of the subject of each group of completions, shape (G,).
         successes (`NDArray[np.float64]`), failures (`NDArray[np.float64]`):
             How often each came out well and badly, shape (G,); not only whole numbers.
         mean (`NDArray[np.float64]`), variance (`NDArray[np.float64]`):
-            Of each coefficient before there is a group, shape (2 + S,).
+            Of each coefficient before there is a group, shape (1 + F + S,).
     """
     coefficients, total = mean, successes + failures
+    columns = np.column_stack([np.ones(len(features)), features])
+    own = columns.shape[1]
 
     def sums(weights: FloatArray) -> FloatArray:
         """Of weights over the groups of each subject, shape (S,)."""
-        return np.bincount(subject, weights, minlength=len(mean) - 2).astype(np.float64)
+        return np.bincount(subject, weights, minlength=len(mean) - own).astype(np.float64)
 
     def evaluate(at: FloatArray) -> tuple[float, FloatArray]:
         """The logarithm of how likely coefficients are, and the rates they predict."""
-        odds = np.maximum(at[0] + at[1] * score + at[2:][subject], -_LARGEST_LOG_ODDS)
+        odds = np.maximum(columns @ at[:own] + at[own:][subject], -_LARGEST_LOG_ODDS)
         rate = expit(odds)
         log_rate = np.log(rate)
         apart = (at - mean) ** 2 / variance
@@ -58,12 +61,11 @@ def logistic_regression(
     reached, rate = evaluate(coefficients)
     for _ in range(_NEWTON_STEPS):
         excess, weight = successes - total * rate, total * rate * (1 - rate)
-        gradient = np.concatenate([[excess.sum(), excess @ score], sums(excess)]) - (coefficients - mean) / variance
-        by_subject = sums(weight)
-        curvature = np.diag(np.concatenate([[weight.sum(), (weight * score) @ score], by_subject]) + 1 / variance)
-        curvature[0, 1] = curvature[1, 0] = weight @ score
-        curvature[0, 2:] = curvature[2:, 0] = by_subject
-        curvature[1, 2:] = curvature[2:, 1] = sums(weight * score)
+        gradient = np.concatenate([excess @ columns, sums(excess)]) - (coefficients - mean) / variance
+        curvature = np.diag(np.concatenate([np.zeros(own), sums(weight)]) + 1 / variance)
+        curvature[:own, :own] += (columns.T * weight) @ columns
+        curvature[:own, own:] = [sums(weight * column) for column in columns.T]
+        curvature[own:, :own] = curvature[:own, own:].T
         step = np.linalg.solve(curvature, gradient)
         found, rate = evaluate(coefficients + step)
         while found < reached and np.abs(step).max() >= _CLOSE:  # far from the solution a whole step leads too far
@@ -134,15 +136,17 @@ class PassRates:
     Args:
         subjects (`NDArray`):
             Number of the subject of each prompt, shape (N,).
+        head ([`~edco_rl.curriculum.linear_head.LinearHead`], *optional*):
+            What it says of a prompt is another feature, whose coefficient comes after the score's.
 
     Attributes:
-        coefficients (`NDArray[np.float64]`): Of the intercept, the score and each subject, shape (2 + S,).
+        coefficients (`NDArray[np.float64]`): Of the intercept, the F features and each subject, shape (1 + F + S,).
         strength (`float`): Completions that a prediction counts as.
     """
 
-    def __init__(self, subjects: NDArray[Any]) -> None:
-        self.subjects = subjects
-        number = int(subjects.max()) + 1
+    def __init__(self, subjects: NDArray[Any], head: LinearHead | None = None) -> None:
+        self.subjects, self.head = subjects, head
+        number = int(subjects.max()) + 1 + (head is not None)
         self._mean, self._variance = np.array([*_PRIOR[:2], *[_PRIOR[2]] * number]).T
         self.coefficients = self._mean
         self.strength = _PRIOR_STRENGTH
@@ -174,25 +178,38 @@ class PassRates:
         self._groups = np.concatenate([self._groups, groups])[-_GROUPS:]
         self._likelihoods = np.concatenate([self._likelihoods, likelihoods(predicted, *counts.T)])[-_GROUPS:]
 
+    def features(self, log_odds: FloatArray, prompts: IndexArray | slice) -> FloatArray:
+        """What rates of prompts are predicted from beside subjects, shape (G, F): log-odds, and what a head says."""
+        return np.column_stack([log_odds] if self.head is None else [log_odds, self.head.log_odds[prompts]])
+
     def fit(self, step: int, half_life: float) -> None:
         """Fit to the groups, as they count at an optimizer step: half after so many steps."""
         if not len(self._groups):
             return
         log_odds, _, good, bad, versions = self._groups.T
+        features = self.features(log_odds, self._prompts)
         weights = 0.5 ** ((step - versions) / half_life)
         subjects = self.subjects[self._prompts].astype(np.int64)
         counts = good * weights, bad * weights
-        self.coefficients = logistic_regression(log_odds, subjects, *counts, self._mean, self._variance)
+        self.coefficients = logistic_regression(features, subjects, *counts, self._mean, self._variance)
         self.strength = prediction_strength(self._likelihoods, weights)
 
-    def predict(self, log_odds: FloatArray, subjects: NDArray[Any]) -> FloatArray:
-        """Pass rates of prompts with these log-odds and subjects, which are broadcast against each other."""
-        rates = expit(self.coefficients[0] + self.coefficients[1] * log_odds + self.coefficients[2:][subjects])
+    def predict(self, features: FloatArray, subjects: NDArray[Any]) -> FloatArray:
+        """Pass rates of prompts with these features, shape (..., F), and subjects, broadcast against each other."""
+        own = 1 + features.shape[-1]
+        log_odds = self.coefficients[0] + features @ self.coefficients[1:own]
+        rates = expit(log_odds + self.coefficients[own:][subjects])
         return np.clip(rates, _SMALLEST_RATE, 1 - _SMALLEST_RATE)
+
+    def slopes(self) -> dict[str, float]:
+        """Coefficients of the features, to log."""
+        names = ("score_slope",) if self.head is None else ("score_slope", "head_slope")
+        return dict(zip(names, self.coefficients[1:].tolist(), strict=False))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a restart needs."""
-        return {"prompts": self._prompts, "groups": self._groups}
+        head = {} if self.head is None else {"head": self.head.state_dict()}
+        return {"prompts": self._prompts, "groups": self._groups} | head
 
     def load_state_dict(self, state: dict[str, Any], pool: Pool) -> None:
         """Restore what [`~PassRates.state_dict`] returned."""
@@ -206,3 +223,6 @@ class PassRates:
         wrong = (versions < 0) | (versions > latest_step()) | (versions != np.floor(versions))
         refuse("groups", wrong, f"must be of an optimizer step from 0 to {latest_step()}")
         self._likelihoods = likelihoods(rates, good, bad)
+        if self.head is not None:
+            with within("head"):
+                self.head.load_state_dict(entry(state, "head"))

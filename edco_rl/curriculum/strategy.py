@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from .buffer import PriorityBuffer
@@ -122,6 +123,9 @@ class Strategy(ABC):
     needs_validation: bool = False
     """Whether the strategy has to be told how validation goes: a run without evaluations is refused."""
 
+    needs_hidden_states: bool = False
+    """Whether the strategy asks for hidden states of the policy: a run whose policy gives none is refused."""
+
     def __init__(self, context: StrategyContext) -> None:
         self.pool = context.pool
         self.size = context.size
@@ -162,6 +166,18 @@ class Strategy(ABC):
 
     def validate(self, loss: float) -> None:  # noqa: B027
         """Learn the loss on the validation set, each time it was evaluated."""
+
+    def wants_hidden_states(self, scored: IndexArray) -> IndexArray:
+        """Prompts whose hidden states the strategy would like, once those wanted were scored. None by default.
+
+        Args:
+            scored (`NDArray[np.int64]`):
+                The prompts that were scored for this renewal, ascending.
+        """
+        return np.empty(0, dtype=np.int64)
+
+    def observe_hidden_states(self, prompts: IndexArray, states: NDArray[np.float32]) -> None:  # noqa: B027
+        """Learn the policy's last hidden state at the last token of prompts, shape (len(prompts), H)."""
 
     def progress(self) -> float | None:
         """How far along its stages the last batch was, 0 in the first and 1 in the last; `None` without stages."""

@@ -98,6 +98,22 @@ class TransformersBackend:
                     found[row] = own[number, kept], top[number, kept]
         return [found[row] for row in range(len(prompts))]
 
+    def hidden_states(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The last hidden state of each prompt, at its last token, shape (len(prompts), H)."""
+        causal_model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        found = np.empty((len(prompts), self.model.config.get_text_config().hidden_size), dtype=np.float32)
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # less padding
+        with self._evaluating():
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                ids, mask = self._left_padded([prompts[row] for row in rows])
+                positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+                output = causal_model.base_model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+                )
+                found[rows] = output.last_hidden_state[:, -1].float().cpu().numpy()
+        return found
+
     def weight_version(self) -> str:
         return "unknown"
 

@@ -113,13 +113,14 @@ def describe_scoring(
     """
     scored = rows.select_columns([name for name in SCORED_COLUMNS if name in rows.column_names])
     lengths = list(map(len, tokenizer.prompts(scored.to_list())))
-    wanted, estimator, renewals = len(rows), None, 1  # complexity-aware scores all rows once
+    wanted, estimator, renewals, looked_into = len(rows), None, 1, False  # complexity-aware scores all rows once
     if not isinstance(config, ComplexityConfig):
         curriculum = make_curriculum(rows, training, config, layout, lengths)
         strategy = curriculum.strategy
         wanted, estimator = len(curriculum.wants(config.curriculum_candidates)), strategy.estimator
         if strategy.reference_estimator is not None and has_short_references(scored, tokenizer):
             estimator = strategy.reference_estimator
+        looked_into = strategy.needs_hidden_states
         renewals = math.ceil(steps_of(training, layout, len(rows))[0] / config.curriculum_interval)
     if not wanted:
         return [f"strategy {config.strategy} asks for no scores"]
@@ -134,6 +135,8 @@ def describe_scoring(
         f"{wanted} of {len(rows)} prompts with {scorer.name}: {read} tokens read, at most {generated} generated",
         "once" if isinstance(config, ComplexityConfig) else f"at most {renewals} times, before a curriculum each",
     ]
+    if looked_into:
+        lines.append("each time the trainer computes hidden states of these prompts, and of those it learns from")
     if hasattr(training, "steps_per_generation"):
         batches = config.curriculum_interval / layout.steps_per_batch
         completions = batches * layout.batch_size * layout.group_size

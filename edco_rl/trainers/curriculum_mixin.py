@@ -176,6 +176,7 @@ class CurriculumMixin(RoundsMixin, CheckpointMixin, ScoringAheadMixin, ModelCard
             fallback=config.curriculum_fallback,
         )
         self._scorer = self._make_scorer(config)
+        self._check_hidden_states()
         if self.curriculum.strategy.needs_validation and self.args.eval_strategy == "no":
             raise ConfigurationError(
                 f"strategy {config.strategy!r} waits for the validation loss, and eval_strategy is no: nothing is "

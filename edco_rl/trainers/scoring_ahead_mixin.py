@@ -13,7 +13,7 @@ from ..curriculum.pool import IndexArray
 from ..engine.protocol import EngineLostError
 from ..entropy import Score
 from .engine_mixin import EngineMixin
-from .scoring_mixin import ScoringMixin
+from .hidden_states_mixin import HiddenStatesMixin
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class ScoringBegun:
     scores: Future[list[Score]] | None
 
 
-class ScoringAheadMixin(ScoringMixin, EngineMixin):
+class ScoringAheadMixin(HiddenStatesMixin, EngineMixin):
     """Renews a trainer's curriculum, with `curriculum_scoring_ahead` by scores made during the step before.
 
     The engine scores with the weights that step began with, once it has made the step's rollouts, while the optimizer
@@ -62,7 +62,9 @@ class ScoringAheadMixin(ScoringMixin, EngineMixin):
         step = self.state.global_step
         outcomes = self._outcomes_of_scoring(step)
         if outcomes:
-            self.observe(self._finite_scores(outcomes))
+            outcomes = self._finite_scores(outcomes)
+            self.observe(outcomes)
+        self.observe_hidden_states([outcome.index for outcome in outcomes])
         notice = self.curriculum.renew(step)
         if notice is not None and self.accelerator.is_main_process:
             logger.warning(notice)

@@ -55,6 +55,7 @@ _JUNK = (
 _NUMBERS = (-1, 0, 1, 2, 11, 12, 10**9, 2**31 - 1, -0.5, 0.5, 1e30, 1e299, 1e308, np.nan, np.inf)
 _TYPES = (np.float64, np.float32, np.int64, np.int32, np.uint64, np.bool_)
 _TOKENS = ("NaN", "Infinity", "1e999", "-0", "null", "[" * 5000)
+_SETTINGS = {"baby_step": {"patience": 3}, "pocl": {"patience": 3}, "learning_edge": {"hidden_state": True}}
 # Shapes of curricula beside the default one.
 _SHAPES = ({}, {"exploration": 0.3, "half_life": 3.0}, {"max_visits": 8, "fallback": True})
 
@@ -77,8 +78,7 @@ def trained(strategy, shape):
 
 
 def resumable(strategy, shape):
-    kwargs = {"strategy_kwargs": {"patience": 3}} if strategy in ("baby_step", "pocl") else {}
-    curriculum = make(strategy, **shape, **kwargs)
+    curriculum = make(strategy, **shape, strategy_kwargs=_SETTINGS.get(strategy, {}))
     return curriculum, CurriculumBatchSampler(curriculum, group_size=2, repeat_count=2, settings={"processes": 1})
 
 

@@ -18,19 +18,19 @@ from .drawing import draw, flat, make, reward, score
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_logistic_regression_is_that_of_scikit_learn(seed, groups):
     rng = np.random.default_rng(seed)
-    x, successes, failures = rng.normal(size=groups), rng.uniform(0, 4, groups), rng.uniform(0, 4, groups)
+    x, successes, failures = rng.normal(size=(groups, 2)), rng.uniform(0, 4, groups), rng.uniform(0, 4, groups)
     subject = rng.integers(0, 3, groups)
     # Its prior leaves the intercept out, so that is the slope of a constant here; a fraction counts as a weight.
-    design = np.column_stack([np.ones_like(x), x, np.eye(3)[subject]])
+    design = np.column_stack([np.ones(groups), x, np.eye(3)[subject]])
     reference = LogisticRegression(C=9.0, fit_intercept=False, tol=1e-10, max_iter=1000)
     labels, weights = np.repeat([1, 0], groups), np.concatenate([successes, failures])
     reference.fit(np.concatenate([design, design]), labels, sample_weight=weights)
-    found = logistic_regression(x, subject, successes, failures, np.zeros(5), np.full(5, 9.0))
+    found = logistic_regression(x, subject, successes, failures, np.zeros(6), np.full(6, 9.0))
     assert found == pytest.approx(reference.coef_[0], abs=1e-4)
 
 
 def test_without_groups_a_regression_is_its_prior():
-    nothing = np.empty(0), np.empty(0, dtype=np.int64), np.empty(0), np.empty(0)
+    nothing = np.empty((0, 1)), np.empty(0, dtype=np.int64), np.empty(0), np.empty(0)
     assert logistic_regression(*nothing, np.array([0.5, 1.0, 2.0]), np.ones(3)).tolist() == [0.5, 1.0, 2.0]
 
 

@@ -96,7 +96,7 @@ def main(settings):
     rows = Dataset.from_dict({"prompt": [f"{i} + {i * i} =" for i in range(30)]})
     model = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.float32)
     curriculum, engine = (
-        CurriculumConfig(strategy="random"),
+        CurriculumConfig(**settings["curriculum"]),
         EngineConfig(engine_mode=f"{__package__}.sharded:WholeCopy"),
     )
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if settings["lora"] else None

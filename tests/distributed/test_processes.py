@@ -18,6 +18,7 @@ EDCO = {
     "curriculum_candidates": 20,
 }
 COMBINED = EDCO | {"strategy": "combined", "curriculum_exploration": 0.25, "curriculum_half_life": 8.0}
+HEAD = EDCO | {"strategy": "learning_edge", "strategy_kwargs": {"hidden_state": True, "success_at": 1.0}}
 GATED = EDCO | {"gates": ["equal_rewards"], "gate_max_refills": 2, "curriculum_size": 12}
 ONE_STEP = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "max_steps": 20}
 
@@ -98,6 +99,17 @@ def test_another_number_of_processes_goes_on_with_the_same_prompts(run, tiny_mod
     run(tmp_path / "one", tiny_model_path, GATED, ONE_STEP | {"max_steps": 10, "save_strategy": "no"})
     changed, alone = record(folder)[0], record(tmp_path / "one")[0]
     assert len(changed) == 10 and [changed[step]["ids"] for step in changed] == [alone[step]["ids"] for step in alone]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_hidden_states_that_a_strategy_asks_for(run, tiny_model_path, tmp_path):
+    for processes in (1, 2):
+        args = ONE_STEP | {"per_device_train_batch_size": 16 // processes, "max_steps": 6, "save_strategy": "no"}
+        run(tmp_path / str(processes), tiny_model_path, HEAD, args, processes)
+    alone, (first, second) = record(tmp_path / "1")[0], (record(tmp_path / "2", rank)[0] for rank in (0, 1))
+    assert len(alone) == 6 and len({index for step in range(1, 5) for index in alone[step]["ids"]}) >= 16
+    assert first == second
+    assert [first[step]["ids"] for step in first] == [alone[step]["ids"] for step in alone]
 
 
 @pytest.mark.slow

@@ -18,19 +18,25 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = {"ddp": "multi_cpu", "fsdp2": "fsdp2", "zero3": "zero3"}
 
 
-def train(folder, model, kind, processes, lora=False):
-    """Weights at the end: those each engine was given, those accelerate gathers, and how many a process holds."""
+def launch(folder, model, kind, processes, lora=False, curriculum=None):
+    """Trains in so many processes, and returns how that ended."""
     folder.mkdir()
     settings = {"folder": str(folder), "model": model, "kind": kind, "processes": processes, "lora": lora}
+    settings["curriculum"] = curriculum or {"strategy": "random"}
     path = folder / "settings.json"
     path.write_text(json.dumps(settings))
     program = ["-m", "tests.distributed.sharded", str(path)]
     if processes > 1:
         config = ROOT / "recipes" / "accelerate_configs" / f"{CONFIGS[kind]}.yaml"
-        launch = ["accelerate.commands.launch", "--config_file", str(config), "--num_processes", str(processes)]
-        program = ["-m", *launch, "--main_process_port", "0", "--mixed_precision", "no", *program]
+        accelerate = ["accelerate.commands.launch", "--config_file", str(config), "--num_processes", str(processes)]
+        program = ["-m", *accelerate, "--main_process_port", "0", "--mixed_precision", "no", *program]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    done = subprocess.run([sys.executable, *program], capture_output=True, text=True, cwd=ROOT, env=environment)
+    return subprocess.run([sys.executable, *program], capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+def train(folder, model, kind, processes, lora=False):
+    """Weights at the end: those each engine was given, those accelerate gathers, and how many a process holds."""
+    done = launch(folder, model, kind, processes, lora)
     assert done.returncode == 0, done.stderr[-4000:]
     pushed = [load_file(folder / f"pushed_{rank}.safetensors") for rank in range(processes)]
     return pushed, load_file(folder / "gathered.safetensors"), json.loads((folder / "held.json").read_text())
@@ -75,6 +81,16 @@ def test_each_engine_gets_the_whole_adapter_that_one_process_would_have(tiny_mod
         assert all(torch.equal(adapter[name], gathered[name]) for name in alone)
     moved = max(float(value.abs().max()) for name, value in alone.items() if "lora_B" in name)  # from zero
     assert moved > 0.01 and most_apart(alone, pushed[0]) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fsdp2", "zero3"])
+def test_a_policy_of_which_each_process_holds_a_part_is_not_looked_into(tiny_model_path, tmp_path, kind):
+    if kind == "zero3" and find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    curriculum = {"strategy": "learning_edge", "strategy_kwargs": {"hidden_state": True}}
+    done = launch(tmp_path / "run", tiny_model_path, kind, 2, curriculum=curriculum)
+    assert done.returncode != 0 and "Set hidden_state to false in strategy_kwargs, or launch the run" in done.stderr
 
 
 def most_apart(one, other):

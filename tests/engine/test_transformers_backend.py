@@ -44,6 +44,18 @@ def logits(model, tokens):
         return copy.deepcopy(model).double().eval()(torch.tensor([tokens])).logits[0, -1].numpy()
 
 
+def test_hidden_states_are_the_last_ones_of_each_prompts_last_token(model):
+    """Of batches with padding, against transformers' own of each prompt alone."""
+    prompts = [*PROMPTS, [7, 8], [9, 10, 11, 12, 13]]
+    exact = copy.deepcopy(model).double().eval()
+    found = TransformersBackend(exact, PAD, [1], batch_size=2).hidden_states(prompts)
+    for states, prompt in zip(found, prompts, strict=True):
+        with torch.no_grad():
+            expected = exact(torch.tensor([prompt]), output_hidden_states=True).hidden_states[-1][0, -1]
+        assert states == pytest.approx(expected.numpy(), rel=1e-6, abs=1e-6)
+    assert TransformersBackend(model, PAD, [1]).hidden_states([]).shape == (0, 32)
+
+
 @pytest.mark.parametrize(
     "sampling",
     [
