@@ -332,8 +332,8 @@ class Curriculum:
         self.digest = digest(state, "digest")
         restore_generator(state, "rng", self._rng)
         self._explored = number(state, "explored", *CARRIED_OVER)
-        self._drawn = set(drawn_prompts(state, "drawn", self.pool).tolist())
-        self._drawn_before = set(drawn_prompts(state, "drawn_before", self.pool).tolist())
+        self._drawn = set(drawn_prompts(state, "drawn", self.pool, ascending=True).tolist())
+        self._drawn_before = set(drawn_prompts(state, "drawn_before", self.pool, ascending=True).tolist())
         with within("quarantine"):
             self.quarantine.load_state_dict(entry(state, "quarantine"))
         if flag(state, "fell_back"):

@@ -225,9 +225,12 @@ def positions_of(values: IndexArray, name: str, pool: Pool, *, different: bool =
     return pool.moved(values)
 
 
-def drawn_prompts(state: Any, name: str, pool: Pool) -> IndexArray:
-    """As [`positions`], of prompts that were drawn."""
+def drawn_prompts(state: Any, name: str, pool: Pool, *, ascending: bool = False) -> IndexArray:
+    """As [`positions`], of prompts that were drawn; where they are kept as a set, in ascending order."""
     indices = positions(state, name, pool)
+    if ascending:
+        values = array(state, name, np.int64, None)
+        refuse(name, np.diff(values, prepend=-1) <= 0, "must be a later prompt than those before", values)
     never = indices[pool.visits[indices] == 0]
     if len(never):
         raise StateError((name,), f"holds {pool.ids[int(never[0])]!r}, which was never drawn")

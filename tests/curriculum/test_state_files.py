@@ -123,6 +123,7 @@ def put(state, path, value):
         ),
         ("edco", ("quarantine", "entries"), [[1, 1]], r"quarantine\.entries\[0\] cannot be read"),
         ("edco", ("batch",), np.array([0, 1, 11]), "batch holds .*, which was never drawn"),
+        ("edco", ("drawn",), np.array([1, 0]), r"drawn\[1\] must be a later prompt than those before; got 0"),
         ("edco", ("digest",), "abc", "digest must be a SHA-256; got 'abc'"),
         ("edco", ("settings", "seed"), [0], "seed cannot be"),
     ],

@@ -86,7 +86,7 @@ MODELS = {
 MADE = {"runs/instructions_sft_teacher": "openai-community/gpt2-xl"}
 RECIPES = [name for name in recipe_names() if "seeds" not in yaml.safe_load((FOLDER / f"{name}.yaml").read_text())]
 BENCHMARKS = sorted(set(recipe_names()) - set(RECIPES))
-ROWS = 120
+ROWS = 140
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,7 +119,7 @@ def models(model_path, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Local rows in place of a hub's: questions with options, and instructions."""
+    """Local rows in place of a hub's: questions with options, some of them held out, and instructions."""
     folder = tmp_path_factory.mktemp("rows")
     questions = [
         {
@@ -135,7 +135,8 @@ def files(tmp_path_factory):
         for i in range(1, ROWS)
     ]
     paths = {}
-    for name, rows in (("questions", questions), ("instructions", instructions)):
+    parts = {"questions": questions[20:], "held_out": questions[:20], "instructions": instructions}
+    for name, rows in parts.items():
         paths[name] = str(folder / f"{name}.jsonl")
         Path(paths[name]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return paths
@@ -156,7 +157,7 @@ def parse(name, flags):
 
 def stand_in(name, models, model_path):
     name = MADE.get(name, name)
-    return models.get(name, model_path if "SmolLM2" in name or name.startswith("runs/") else name)
+    return models.get(name, model_path if "SmolLM2" in name or "map-model" in name or name.startswith("runs/") else name)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -171,6 +172,8 @@ def test_every_recipe_passes(name, models, files, model_path, tmp_path, capsys):
         flags["train_prompts"] = 160  # more than the largest batch
     else:
         flags["dataset_name"] = files["instructions" if "dolly" in values["dataset_name"] else "questions"]
+        if "eval_dataset_name" in values:
+            flags["eval_dataset_name"] = files["held_out"]
     flags.setdefault("model_name_or_path", model_path)
     dry_run(parse(name, flags))
     out = capsys.readouterr().out
