@@ -157,7 +157,8 @@ def parse(name, flags):
 
 def stand_in(name, models, model_path):
     name = MADE.get(name, name)
-    return models.get(name, model_path if "SmolLM2" in name or "map-model" in name or name.startswith("runs/") else name)
+    made = "SmolLM2" in name or "map-model" in name or name.startswith("runs/")
+    return models.get(name, model_path if made else name)
 
 
 @pytest.mark.parametrize("name", RECIPES)
