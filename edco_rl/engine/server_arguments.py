@@ -19,6 +19,8 @@ LOOKED_AT = ("/health", "/weight_info")
 """Routes that are asked once a second whether the server answers, and whether its engine does."""
 # glibc keeps what is given back: on a CPU each push repacks the weights, a third of which went to new pages of memory.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+# Few functions of vLLM are compiled in eager mode too: small ones, for which the first request waited eight seconds.
+_UNCOMPILED = {"TORCH_COMPILE_DISABLE": "1"}
 
 
 def llm_arguments(model: str, config: EngineConfig, *, cuda: bool, avx512: bool) -> dict[str, Any]:
@@ -94,13 +96,15 @@ def server_environment(config: EngineConfig, temporary: Path) -> dict[str, str]:
         temporary (`Path`):
             Folder for its temporary files: vLLM leaves its sockets and a file of its process group behind.
     """
+    on_cpu = not has_cuda()
     environment = {
         # All cores serve while the optimizer waits for rollouts; by default vLLM keeps one for itself.
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(config.engine_cpu_kv_cache_gib),
         # Beside them, so that kernels that were compiled are kept.
         "TORCHINDUCTOR_CACHE_DIR": f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}",
-        **({} if has_cuda() else _KEEP_MEMORY),
+        **(_KEEP_MEMORY if on_cpu else {}),
+        **(_UNCOMPILED if on_cpu and config.engine_enforce_eager is not False else {}),
         **os.environ,
         "TMPDIR": str(temporary),
         SERVER_VARIABLE: "1",

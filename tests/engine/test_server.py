@@ -73,6 +73,15 @@ def test_the_environment_keeps_what_the_user_set_and_drops_the_launchers(monkeyp
     assert "WORLD_SIZE" not in environment
 
 
+@pytest.mark.parametrize(
+    ("cuda", "eager", "disabled"), [(False, None, True), (False, False, False), (True, None, False)]
+)
+def test_an_eager_server_on_a_cpu_compiles_nothing(cuda, eager, disabled, monkeypatch, tmp_path):
+    monkeypatch.setattr("edco_rl.engine.server_arguments.has_cuda", lambda: cuda)
+    environment = server_environment(EngineConfig(engine_enforce_eager=eager), tmp_path)
+    assert (environment.get("TORCH_COMPILE_DISABLE") == "1") == disabled
+
+
 def test_a_server_does_not_import_from_the_folder_it_is_started_in(tmp_path, monkeypatch):
     """Nor do processes it starts, and where PYTHONPATH has an empty entry, which means that folder."""
     (tmp_path / "z3.py").write_text("print('imported')")
