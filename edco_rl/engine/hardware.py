@@ -1,5 +1,7 @@
 """What the engine needs to know about the machine it starts on."""
 
+import ctypes
+import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,9 +34,16 @@ def has_cuda() -> bool:
 
 
 def check_vllm_installed() -> None:
-    """Raise [`ConfigurationError`], saying which extra to install, where there is no vLLM."""
+    """Raise [`ConfigurationError`], saying what to install, where there is no vLLM, or no library that it loads."""
     if find_spec("vllm") is None:
         raise ConfigurationError(
             'vLLM is not installed: pip install "edco-rl[gpu]" on a machine with an NVIDIA GPU, "edco-rl[cpu]" on one '
             "without. engine_url takes a server that runs elsewhere, and engine_mode none does without vLLM."
         )
+    if sys.platform == "linux" and not has_cuda():
+        try:
+            ctypes.CDLL("libnuma.so.1")
+        except OSError:
+            raise ConfigurationError(
+                "libnuma.so.1, which vLLM loads on a CPU, is missing: apt install libnuma1, or dnf install numactl-libs."
+            ) from None

@@ -9,6 +9,7 @@ import pytest
 
 from edco_rl import EngineConfig
 from edco_rl.engine.hardware import has_avx512
+from edco_rl.engine.launch import open_engine
 from edco_rl.engine.server import EngineStartError, VLLMServer
 from edco_rl.engine.server_arguments import llm_arguments, server_command, server_environment
 from edco_rl.errors import ConfigurationError
@@ -94,6 +95,17 @@ def test_a_server_does_not_import_from_the_folder_it_is_started_in(tmp_path, mon
     environment = server_environment(EngineConfig(), tmp_path)
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split() == ["None", "None"], done.stderr
+
+
+def test_a_library_that_vllm_lacks_is_told_before_a_server_is_started(tiny_model_path, tmp_path, monkeypatch):
+    def load(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("edco_rl.engine.hardware.has_cuda", lambda: False)
+    monkeypatch.setattr("edco_rl.engine.hardware.ctypes.CDLL", load)
+    with pytest.raises(ConfigurationError, match=r"libnuma\.so\.1, .* is missing: apt install libnuma1"):
+        open_engine(EngineConfig(), tiny_model_path, log_path=tmp_path / "log")
+    assert not (tmp_path / "log").exists()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "gpu-node-3"])
