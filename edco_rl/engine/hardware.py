@@ -45,5 +45,5 @@ def check_vllm_installed() -> None:
             ctypes.CDLL("libnuma.so.1")
         except OSError:
             raise ConfigurationError(
-                "libnuma.so.1, which vLLM loads on a CPU, is missing: apt install libnuma1, or dnf install numactl-libs."
+                "libnuma.so.1, which vLLM loads on a CPU, is missing: apt install libnuma1 (dnf: numactl-libs)."
             ) from None
