@@ -15,7 +15,6 @@ from ..models import check_model_path
 from .finding import Finding
 from .installed import examine_packages, examine_vllm, installed_versions, requirements
 from .machine import examine_machine, examine_transports
-from .self_test import make_model, self_test
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red", "not looked at": "dim"}
 
@@ -54,6 +53,18 @@ def _examine(doctor: DoctorConfig, engine: EngineConfig) -> Iterator[Finding]:
     reason = _why_not(doctor, engine, here)
     if reason:
         yield Finding("self-test", "not looked at", reason)
+        return
+    try:
+        from .self_test import make_model, self_test
+    except (ImportError, RuntimeError) as error:
+        root: BaseException = error
+        while (cause := root.__cause__ or root.__context__) is not None:
+            root = cause
+        advice = (
+            "torch, torchvision and torchaudio must be of one build, all with +cpu or none: pip uninstall torchvision "
+            "torchaudio torchcodec, which text does not need"
+        )
+        yield Finding("transformers", "problem", f"its models cannot be imported: {root}", advice)
         return
     with tempfile.TemporaryDirectory(prefix="edco_rl-") as folder:
         log = Path(engine.engine_log or Path(folder) / "engine.log")

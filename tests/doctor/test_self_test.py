@@ -1,6 +1,7 @@
 """The self-test finds an engine in order, and each way of not being so; with the real server, and a user's engine."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -91,3 +92,12 @@ def test_the_real_server_passes_and_keeps_its_weights(server_url, model_path, tm
     assert [finding.what for finding in found] == [*STEPS[:-1], "restored", STEPS[-1]]
     assert {finding.state for finding in found} == {"ok"}
     assert TOLERANCE == 0.1
+
+
+def test_models_that_cannot_be_imported_are_a_problem_with_its_cause(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "edco_rl.doctor.self_test", None)  # as with torchvision of another build
+    with pytest.raises(EdcoRLError, match="transformers"):
+        run_doctor(DoctorConfig(), OWN)
+    out = capsys.readouterr().out
+    assert "its models cannot be imported: import of edco_rl.doctor.self_test halted" in out
+    assert "pip uninstall torchvision" in out
