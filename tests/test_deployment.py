@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def test_a_slurm_job_serves_on_its_first_node_and_trains_on_the_others(tmp_path,
     for name, text in programs.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    environment = Path(sys.executable).parent  # activated, as the job's lines say
+    monkeypatch.setenv("PATH", f"{tmp_path}:{environment}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-3]")
     monkeypatch.setenv("SLURM_NNODES", "3")
     recipe = str(ROOT / "recipes" / "communication" / "grpo_edco.yaml")

@@ -141,15 +141,17 @@ class Supervisor:
     def close(self) -> None:
         """Look no more, and stop a server that was started."""
         self._closing.set()
-        if self.server is not None:
-            self.server.stop()
+        with self._looking:
+            if self.server is not None:
+                self.server.stop()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._closing.wait(self.interval):
             with self._looking:
                 self.look()
-                if self.server is not None and self.health.condition is Condition.LOST:
+                lost = self.health.condition is Condition.LOST and not self._closing.is_set()
+                if self.server is not None and lost:
                     self._start_again(self.server)
 
     def _start_again(self, server: VLLMServer) -> None:

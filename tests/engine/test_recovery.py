@@ -19,7 +19,7 @@ from edco_rl.engine import client as client_module
 from edco_rl.engine.client import EngineClient
 from edco_rl.engine.processes import session_of
 from edco_rl.engine.server import free_port
-from edco_rl.engine.supervisor import Supervisor
+from edco_rl.engine.supervisor import Supervisor, health_of
 
 from .own_server import StandInServer, start_stand_in
 from .stand_in_server import TOP
@@ -274,3 +274,23 @@ def test_a_server_is_killed_with_its_parent(tmp_path, number):
     parent.wait()
     wait_until(lambda: not session_of(leader))
     assert len(family) == 2
+
+
+def test_a_server_that_ends_while_it_is_closed_is_not_started_again():
+    started = []
+
+    class Ending:
+        def fault(self):
+            supervisor._closing.wait(10)  # a look has begun, and ends after the server has
+            return "was killed"
+
+        def start(self, cancelled):
+            started.append(self)
+
+        def stop(self, grace=0.0):
+            pass
+
+    supervisor = Supervisor("http://127.0.0.1:9", health_of(EngineConfig(), patient=True), lambda why: None, Ending())
+    time.sleep(0.2)
+    supervisor.close()
+    assert not started
