@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import expit
 
+from .newton import NEWTON_STEPS, shortened
 from .pool import FloatArray, IndexArray, Pool
 from .state import column
 
@@ -15,7 +16,7 @@ _FEWEST, _MOST = 16, 1024
 # Variance of what vectors add to a prompt's log-odds, before there are rewards: the one that predicts best is taken.
 _VARIANCES = (0.1, 1.0, 10.0)
 _INTERCEPT_VARIANCE = 4.0
-_NEWTON_STEPS, _CLOSE = 25, 1e-6
+_CLOSE = 1e-6
 # Log-odds beyond which it says no more.
 _LARGEST = 8.0
 
@@ -51,17 +52,14 @@ def leave_one_out(
 
     weights = np.zeros(len(kernel))
     reached, log_odds = evaluate(weights)
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(NEWTON_STEPS):
         rate = expit(log_odds)
         excess, root = successes - total * rate, np.sqrt(total * rate * (1 - rate))
         factor = cho_factor(np.eye(len(root)) + root[:, None] * covariance * root, lower=True)
         aim = root**2 * log_odds + excess
         step = aim - root * cho_solve(factor, root * (covariance @ aim)) - weights
-        found, log_odds = evaluate(weights + step)
-        while found < reached and np.abs(step).max() >= _CLOSE:  # far from the solution a whole step leads too far
-            step = step / 2
-            found, log_odds = evaluate(weights + step)
-        weights, reached = weights + step, found
+        step, reached, log_odds = shortened(weights, step, reached, _CLOSE, evaluate)
+        weights = weights + step
         if np.abs(step).max() < _CLOSE:
             break
     # Without a prompt's rewards all that goes along with its log-odds moves, by its covariance with these.

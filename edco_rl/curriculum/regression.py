@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from scipy.special import betaln, expit
 
 from .linear_head import LinearHead
+from .newton import NEWTON_STEPS, shortened
 from .pool import FloatArray, IndexArray, Pool
 from .state import StateError, array, entry, latest_step, positions, refuse, within
 
-_NEWTON_STEPS, _CLOSE = 25, 1e-4
+_CLOSE = 1e-4
 _LARGEST_LOG_ODDS = 700.0
 # Completions that a prediction can be worth, and what is thought of that before there are rewards.
 _STRENGTHS = np.geomspace(0.5, 64.0, 15)
@@ -59,7 +60,7 @@ def logistic_regression(
         return float(successes @ log_rate + failures @ (log_rate - odds) - apart.sum() / 2), rate
 
     reached, rate = evaluate(coefficients)
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(NEWTON_STEPS):
         excess, weight = successes - total * rate, total * rate * (1 - rate)
         gradient = np.concatenate([excess @ columns, sums(excess)]) - (coefficients - mean) / variance
         curvature = np.diag(np.concatenate([np.zeros(own), sums(weight)]) + 1 / variance)
@@ -67,11 +68,8 @@ def logistic_regression(
         curvature[:own, own:] = [sums(weight * column) for column in columns.T]
         curvature[own:, :own] = curvature[:own, own:].T
         step = np.linalg.solve(curvature, gradient)
-        found, rate = evaluate(coefficients + step)
-        while found < reached and np.abs(step).max() >= _CLOSE:  # far from the solution a whole step leads too far
-            step = step / 2
-            found, rate = evaluate(coefficients + step)
-        coefficients, reached = coefficients + step, found
+        step, reached, rate = shortened(coefficients, step, reached, _CLOSE, evaluate)
+        coefficients = coefficients + step
         if np.abs(step).max() < _CLOSE:
             break
     return coefficients

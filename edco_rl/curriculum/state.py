@@ -227,9 +227,9 @@ def positions_of(values: IndexArray, name: str, pool: Pool, *, different: bool =
 
 def drawn_prompts(state: Any, name: str, pool: Pool, *, ascending: bool = False) -> IndexArray:
     """As [`positions`], of prompts that were drawn; where they are kept as a set, in ascending order."""
-    indices = positions(state, name, pool)
+    values = array(state, name, np.int64, None)
+    indices = positions_of(values, name, pool)
     if ascending:
-        values = array(state, name, np.int64, None)
         refuse(name, np.diff(values, prepend=-1) <= 0, "must be a later prompt than those before", values)
     never = indices[pool.visits[indices] == 0]
     if len(never):
