@@ -75,6 +75,8 @@ def with_interval(
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
+    if np.isnan(drawn).all():
+        return Interval(value, nan, nan)
     tail = 100 * (1 - confidence_level) / 2
     low, high = np.nanpercentile(drawn, [tail, 100 - tail])
     return Interval(value, float(low), float(high))

@@ -68,7 +68,7 @@ def measured_curricula(
             name,
             _STRATEGIES.get(config.estimator, "edco"),
             curriculum_signal(scores, chances, audit.curriculum_share, confidence_level=level, seed=audit.seed),
-            {} if config.estimator in _STRATEGIES else _settings(config, defaults),
+            {} if config.estimator in _STRATEGIES else recipe_settings(config, defaults),
         )
         for name, (config, scores) in ranking.items()
     ]
@@ -88,7 +88,8 @@ def _ranking(found: Measurement, configured: EstimatorConfig) -> tuple[str, Floa
     return "edco as released" if released else f"edco by {found.candidate.label}", scores
 
 
-def _settings(config: EstimatorConfig, defaults: EstimatorConfig) -> dict[str, Any]:
+def recipe_settings(config: EstimatorConfig, defaults: EstimatorConfig) -> dict[str, Any]:
+    """What a recipe says of an estimator: its name, and the `scoring_*` that are not as by default."""
     unused = () if config.estimator in FULL_SEQUENCE_ESTIMATORS else ("scoring_sequence_tokens",)
     usual = asdict(defaults)
     changed = {name: value for name, value in asdict(config).items() if value != usual[name] and name not in unused}

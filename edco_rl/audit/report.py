@@ -98,6 +98,8 @@ def print_report(result: dict[str, Any], folder: Path) -> None:
     console.print(f"Plot and numbers: {folder}", soft_wrap=True)
     advised = result["recommendation"].startswith("Use ")
     console.print(result["recommendation"], style="bold" if advised else None, soft_wrap=True)
+    if result["supervised"] is not None:
+        _print_splits(result["supervised"], console)
     if result["pool"] is None:
         console.print("Nothing can be said of curricula: no reward is known. reward_func names one.")
     else:
@@ -136,6 +138,28 @@ def _print_curricula(result: dict[str, Any], console: Console) -> None:
     advice = result["advice"]
     console.print(f"Train with {advice['strategy']}: {advice['reason']}", style="bold", soft_wrap=True)
     console.print(advice["recipe"], markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_splits(supervised: dict[str, Any], console: Console) -> None:
+    rows = [
+        {
+            "score": split["label"],
+            "AUC wrong": _interval(split["wrong_answer_auc"]),
+            **{f"wrong, {name}": _interval(split[name]) for name in ("easy", "medium", "hard")},
+            "of a random third": _interval(split["wrong_ratio"]),
+        }
+        for split in sorted(supervised["splits"], key=lambda split: -np.nan_to_num(split["wrong_ratio"]["value"]))
+    ]
+    print_rows(rows, title="Complexity-aware fine-tuning: thirds by each score", elsewhere="--json", console=console)
+    console.print(
+        "Each with its 95 % interval, for all together. Wrong: share of greedy answers. Of a random third: how many "
+        "times its wrong answers the hard third has.",
+        style="dim",
+    )
+    advice = supervised["advice"]
+    console.print(f"Split by {advice['split'] or 'nothing'}: {advice['reason']}", style="bold", soft_wrap=True)
+    if advice["recipe"]:
+        console.print(advice["recipe"], markup=False, highlight=False, soft_wrap=True)
 
 
 def save_plot(result: dict[str, Any], cost_limit: float, path: Path) -> None:
