@@ -89,8 +89,14 @@ def _check(cells: Sequence[Cell], folder: Path) -> list[RunSettings]:
     names = [cell.name for cell in cells]
     if len(set(names)) < len(names):
         raise ConfigurationError("Two cells have the same name: use others for tasks, methods or curricula.")
-    for chosen in settings:
+    for cell, chosen in zip(cells, settings, strict=True):
         check_model_and_data(chosen.script, chosen.model)
+        last = getattr(chosen.curriculum, "complexity_last_stage", "model")
+        if last not in ("model", "evaluation"):
+            raise ConfigurationError(
+                f"Cell {cell.name} trains nothing: complexity_last_stage is {last}. In a benchmark it is model or "
+                "evaluation; edco-rl train complexity-aware ends where you say."
+            )
     return settings
 
 

@@ -304,6 +304,15 @@ def test_a_budget_of_tokens_counts_what_is_generated_and_trained_on(recipe, tmp_
     assert records[-1]["kind"] == "evaluation" and records[-1]["step"] == len(spent)
 
 
+def test_a_cell_that_trains_nothing_is_refused_before_any_runs(recipe, tmp_path, capsys):
+    methods = {"early": {"method": "complexity-aware", "complexity_last_stage": "split"}}
+    with pytest.raises(SystemExit) as error:
+        main(["benchmark", "--config", str(recipe(methods=methods))])
+    message = " ".join(capsys.readouterr().err.split())
+    assert error.value.code == 2 and not (tmp_path / "matrix" / "cells").exists()
+    assert "Cell chain_sum_early_random_1 trains nothing: complexity_last_stage is split." in message
+
+
 def test_complexity_aware_fine_tuning_takes_any_curriculum_and_counts_what_its_rows_cost(recipe, tmp_path, capsys):
     questions = tmp_path / "questions.jsonl"
     rows = [
