@@ -10,7 +10,7 @@ from ..config import ComplexityConfig, CurriculumConfig
 from ..curriculum import Curriculum, Pool
 from ..data.ids import prompt_ids
 from ..data.tokens import RowTokenizer
-from ..scoring import RowScorer, has_short_references
+from ..scoring import RowScorer, estimator_for
 from ..trainers.batches import BatchLayout
 from ..trainers.difficulty_mixin import DIFFICULTY
 from ..trainers.scoring_mixin import SCORED_COLUMNS
@@ -117,9 +117,8 @@ def describe_scoring(
     if not isinstance(config, ComplexityConfig):
         curriculum = make_curriculum(rows, training, config, layout, lengths)
         strategy = curriculum.strategy
-        wanted, estimator = len(curriculum.wants(config.curriculum_candidates)), strategy.estimator
-        if strategy.reference_estimator is not None and has_short_references(scored, tokenizer):
-            estimator = strategy.reference_estimator
+        wanted = len(curriculum.wants(config.curriculum_candidates))
+        estimator = estimator_for(strategy, scored, tokenizer)
         looked_into = strategy.needs_hidden_states
         renewals = math.ceil(steps_of(training, layout, len(rows))[0] / config.curriculum_interval)
     if not wanted:

@@ -8,6 +8,7 @@ from datasets import Dataset
 from scipy.special import logsumexp
 
 from ..config import EstimatorConfig
+from ..curriculum import Strategy
 from ..data.choices import labels_of
 from ..data.lengths import check_lengths
 from ..data.prompts import Prompt, plain_text, with_instruction, without_system_prompt
@@ -45,7 +46,14 @@ class EncodedRows:
         return sum(map(len, self.prompts)) + sum(map(len, self.references))
 
 
-def has_short_references(rows: Dataset, tokenizer: RowTokenizer) -> bool:
+def estimator_for(strategy: Strategy, rows: Dataset, tokenizer: RowTokenizer) -> str | None:
+    """Name of the estimator a strategy wants these rows scored with; `None` for the configured one."""
+    if strategy.reference_estimator is not None and _has_short_references(rows, tokenizer):
+        return strategy.reference_estimator
+    return strategy.estimator
+
+
+def _has_short_references(rows: Dataset, tokenizer: RowTokenizer) -> bool:
     """Whether rows have reference answers, of at most 24 tokens in nine of ten of the first 256 rows."""
     if not {"completion", "answer"} & set(rows.column_names):
         return False

@@ -13,7 +13,7 @@ from ..data.tokens import TEMPLATE_COLUMNS
 from ..engine.protocol import GenerationBackend
 from ..entropy import Score
 from ..finite_weights import NotFiniteError
-from ..scoring import RowScorer, has_short_references
+from ..scoring import RowScorer, estimator_for
 from ..scoring.row_scorer import SCORING, EncodedRows
 from .finite_mixin import FiniteMixin
 from .row_tokens_mixin import RowTokensMixin
@@ -37,10 +37,7 @@ class ScoringMixin(RowTokensMixin, FiniteMixin):
         Raises:
             ConfigurationError: The rows lack what it needs.
         """
-        strategy = self.curriculum.strategy
-        estimator = strategy.estimator
-        if strategy.reference_estimator is not None and has_short_references(self._scored_rows, self.row_tokenizer):
-            estimator = strategy.reference_estimator
+        estimator = estimator_for(self.curriculum.strategy, self._scored_rows, self.row_tokenizer)
         if config.scoring_reference_temperature is None:
             config = replace(config, scoring_reference_temperature=self._rollout_temperature())
         width = self.model.config.get_text_config().vocab_size
