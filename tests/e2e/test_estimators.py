@@ -188,7 +188,7 @@ def test_the_command_scores_over_a_server_that_is_there(client, tokenizer, model
     [
         ({"scoring_temperature": 0.0}, {}),
         pytest.param({"scoring_temperature": 2.0}, {}, marks=pytest.mark.slow),
-        ({"scoring_temperature": 1.0, "scoring_top_p": 0.7}, {}),
+        pytest.param({"scoring_temperature": 1.0, "scoring_top_p": 0.7}, {}, marks=pytest.mark.slow),
         ({"scoring_temperature": 0.7, "scoring_top_p": 0.7, "scoring_logprobs": "model"}, {}),
         pytest.param({"scoring_temperature": 0.0}, {"repetition_penalty": 1.3}, marks=pytest.mark.slow),
         pytest.param({"scoring_temperature": 1.0}, {"presence_penalty": 1.5}, marks=pytest.mark.slow),
