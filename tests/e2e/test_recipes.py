@@ -34,7 +34,6 @@ SMALL_OF_METHOD = {
 OFTEN = {
     "instructions/distillation_pocl",
     "quickstart/grpo_learning_edge",
-    "quickstart/rloo_edco",
 }
 KINDS = [
     pytest.param(path, id=name(path), marks=() if name(path) in OFTEN else pytest.mark.slow)
