@@ -66,7 +66,8 @@ def _split(found: Measurement, wrong: FloatArray, level: float, seed: int) -> di
     def medium(scores: FloatArray, wrong: FloatArray, axis: int = -1) -> FloatArray:
         count, ends = scores.shape[-1], max(1, round(_THIRD * scores.shape[-1]))
         others = ends * (hard(scores, wrong) + easy(scores, wrong))
-        return (count * wrong.mean(axis=-1) - others) / (count - 2 * ends)
+        with np.errstate(invalid="ignore"):  # two rows: no medium ones
+            return (count * wrong.mean(axis=-1) - others) / (count - 2 * ends)
 
     def ratio(scores: FloatArray, wrong: FloatArray, axis: int = -1) -> FloatArray:
         with np.errstate(invalid="ignore", divide="ignore"):  # nothing wrong: no ratio

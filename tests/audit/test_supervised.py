@@ -70,3 +70,14 @@ def test_where_all_answers_are_alike_there_is_nothing_to_split(share):
 
 def test_without_a_reward_nothing_is_said():
     assert look_at_rows(measured(np.ones(9)), np.full(9, np.nan), DEFAULTS, 0) is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
+def test_few_rows_give_no_number_that_is_not_known(rows):
+    scores, wrong = np.arange(9.0), np.where(np.arange(9) < rows, np.arange(9) % 2, np.nan)
+    found = look_at_rows(measured(scores), wrong, DEFAULTS, 0)
+    assert (found is None) == (rows == 0)
+    for name in ("easy", "medium", "hard") if found else ():
+        value = found["splits"][0][name]["value"]
+        assert np.isnan(value) or 0 <= value <= 1
