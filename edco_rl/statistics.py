@@ -93,6 +93,11 @@ def never_certain(found: Interval, count: int, confidence_level: float = 0.95) -
     return found
 
 
+def level_of_each(count: int, confidence_level: float = 0.95) -> float:
+    """The confidence level at which so many intervals hold all together at `confidence_level` (Bonferroni)."""
+    return 1 - (1 - confidence_level) / max(count, 1)
+
+
 def rank_correlation(first: FloatArray, second: FloatArray, axis: int = -1) -> FloatArray:
     """Spearman's rank correlation, NaN where one side is constant.
 

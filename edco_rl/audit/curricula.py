@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..config import AuditConfig, EstimatorConfig
-from ..statistics import FloatArray, Interval
+from ..statistics import FloatArray, Interval, level_of_each
 from .auditor import Measurement
 from .candidates import EDCO_RELEASED, FULL_SEQUENCE_ESTIMATORS
 from .groups import curriculum_signal
 
 # Estimators that a strategy of its own ranks by; by all others, edco ranks.
 _STRATEGIES = {"learnability": "learning_edge", "surprisal": "learning_edge", "perplexity": "loss"}
-_CHANCE_OF_ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def measured_curricula(
     ranking = {
         name: (found.candidate.config, scores) for found in measured for name, scores in [_ranking(found, configured)]
     }
-    level = 1 - _CHANCE_OF_ERROR / max(len(ranking), 1)
+    level = level_of_each(len(ranking))
     return [
         Curriculum(
             name,

@@ -8,13 +8,12 @@ import numpy as np
 import yaml
 
 from ..config import EstimatorConfig
-from ..statistics import FloatArray, Interval, never_certain, roc_auc, with_interval
+from ..statistics import FloatArray, Interval, level_of_each, never_certain, roc_auc, with_interval
 from .auditor import Measurement
 from .curricula import recipe_settings
 from .groups import mean_of_highest
 
 _THIRD = 1 / 3
-_CHANCE_OF_ERROR = 0.05
 _GUESSING = 0.5
 # With fewer right or wrong answers among the rows there is nothing to tell apart.
 _LEAST_OF_A_KIND = 0.05
@@ -45,7 +44,7 @@ def look_at_rows(
     """
     if np.isnan(wrong).all():
         return None
-    level = 1 - _CHANCE_OF_ERROR / max(len(measured), 1)
+    level = level_of_each(len(measured))
     splits = [_split(found, wrong, level, seed) for found in measured]
     return {"splits": splits, "advice": _advise(splits, measured, float(np.nanmean(wrong)), defaults)}
 

@@ -18,7 +18,7 @@ import numpy as np
 import reasoning_gym
 
 from edco_rl.data.prompts import with_instruction
-from edco_rl.store import write_whole
+from edco_rl.store import write_text
 from tests.benchmarks.map_model import random_model, tokenizer_of_characters
 
 REASONING = "think"
@@ -137,7 +137,7 @@ def main() -> None:
     }
     for name, part in parts.items():
         lines = "".join(json.dumps(row) + "\n" for row in part)
-        write_whole(folder / f"{name}.jsonl", lambda path, lines=lines: path.write_text(lines))
+        write_text(folder / f"{name}.jsonl", lines)
         print(f"{name}: {len(part)} rows")
 
 

@@ -23,7 +23,7 @@ from tokenizers.pre_tokenizers import Split
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from edco_rl.data.load import load_prompts
-from edco_rl.store import write_whole
+from edco_rl.store import write_text
 
 MASTERED = ("backward", "reversed", "mirrored", "flipped")
 LEARNABLE = {
@@ -115,7 +115,7 @@ def main() -> None:
     random_model().save_pretrained(folder)
     tokenizer_of_characters().save_pretrained(folder)
     lines = "".join(json.dumps(row) + "\n" for row in taught())
-    write_whole(folder / "taught.jsonl", lambda path: path.write_text(lines))
+    write_text(folder / "taught.jsonl", lines)
 
 
 if __name__ == "__main__":

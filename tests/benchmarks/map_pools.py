@@ -24,7 +24,7 @@ from edco_rl.engine import Sampling
 from edco_rl.engine.launch import scoring_engine
 from edco_rl.rewards import get_rewards
 from edco_rl.runs.grading import grade
-from edco_rl.store import write_json, write_whole
+from edco_rl.store import write_json, write_text
 from tests.benchmarks.map_model import families
 
 POOLS = ["0.2,0", "0.2,0.3", "0.2,0.6", "0.3,0.6", "0.5,0", "0.5,0.3", "0.8,0", "0.9,0"]
@@ -67,7 +67,7 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         for split, indices in zip(("train", "test"), chosen, strict=True):
             lines = [json.dumps(rows[int(i)] | {"pass_rate": rates[i]}) + "\n" for i in indices]
-            write_whole(folder / f"{split}.jsonl", lambda path, lines=lines: path.write_text("".join(lines)))
+            write_text(folder / f"{split}.jsonl", "".join(lines))
     write_json(args.folder / "answers.json", {"pass_rate": rates.tolist(), "subject": list(rows["subject"])})
 
 
