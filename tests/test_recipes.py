@@ -1,5 +1,6 @@
 """Every recipe: what it says without running it; tests/e2e/test_recipes.py runs them."""
 
+import os
 import re
 from pathlib import Path
 from typing import get_args
@@ -124,8 +125,9 @@ def test_rloo_is_trained_as_grpo_is():
 @pytest.mark.parametrize("path", BENCHMARKS, ids=name)
 def test_a_benchmark_is_what_its_first_lines_say_and_every_setting_exists(path, model_path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "recipes").symlink_to(FOLDER)
-    for made in re.findall(r"runs/\S+\.jsonl", path.read_text()):  # drawn beforehand
+    for made in map(os.path.expanduser, re.findall(r"(?:runs|~)/\S+\.jsonl", path.read_text())):  # beforehand
         Path(made).parent.mkdir(parents=True, exist_ok=True)
         Path(made).write_text("{}\n")
     values = read(path)
@@ -135,8 +137,7 @@ def test_a_benchmark_is_what_its_first_lines_say_and_every_setting_exists(path, 
     assert "random" in values["curricula"] or len(values["methods"]) > len(values["curricula"]) == 1
     rewards = {cell.task: {cell.values["held_out_reward"]} for cell in cells}
     for cell in (cell for cell in cells if cell.seed == values["seeds"][0]):
-        if "map-model" in cell.values["model_name_or_path"]:
-            cell.values["model_name_or_path"] = model_path
+        cell.values.update({key: model_path for key in cell.values if key.endswith("model_name_or_path")})
         settings = cell.settings(tmp_path)
         assert settings.curriculum.strategy in available_strategies()
         assert {settings.run.held_out_reward} == rewards[cell.task]  # methods are measured alike

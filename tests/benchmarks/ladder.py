@@ -3,8 +3,9 @@
     python -m tests.benchmarks.ladder FOLDER
 
 Four families of reasoning-gym. The chain of thought of each row is worked out from the generator's own numbers. `make
-ladder` trains a model of 800,000 parameters, from random weights, on what this writes: it then answers four in ten
-rows right at once, nearly all of some kinds and hardly any of others.
+ladder` trains models of 800,000 parameters on what this writes: a base that answers four in ten rows right at once,
+nearly all of some kinds and hardly any of others; a teacher that reasons; a generalist, which is the teacher taught
+to answer at once; and a student of half the layers.
 """
 
 import json
@@ -123,8 +124,9 @@ def taught(made: list[Row], share: float, seed: int) -> list[Row]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    random_model().save_pretrained(folder / "untrained")
-    tokenizer_of_characters().save_pretrained(folder / "untrained")
+    for name, layers in (("untrained", 4), ("untrained_student", 2)):
+        random_model(layers).save_pretrained(folder / name)
+        tokenizer_of_characters().save_pretrained(folder / name)
     made = rows(_ROWS, 1)
     test, pool, others = made[:_TEST], made[_TEST : _TEST + _POOL], made[_TEST + _POOL :]
     parts = {
@@ -132,12 +134,14 @@ def main() -> None:
         "pool": pool,
         "pool_arithmetic": [row for row in pool if row["subject"] in ("sums", "products")],
         "pool_counting": [row for row in pool if row["subject"] in ("letters", "bits")],
-        "pool_chains": [with_chain(row) for row in pool],
-        "taught": taught(others, 0.1, 1),
+        "test_chains": list(map(with_chain, test)),
+        "pool_chains": list(map(with_chain, pool)),
+        "taught_chains": list(map(with_chain, others)),
+        "taught_at_once": taught(others, 0, 1),
+        "taught": taught(others, 0.1, 1),  # the last: with it everything is there
     }
     for name, part in parts.items():
-        lines = "".join(json.dumps(row) + "\n" for row in part)
-        write_text(folder / f"{name}.jsonl", lines)
+        write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in part))
         print(f"{name}: {len(part)} rows")
 
 

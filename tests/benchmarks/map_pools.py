@@ -5,7 +5,8 @@
 Answers each prompt of a recipe's mixture of generated tasks, or else of the map's model, `--samples` times, and draws
 from those that are always answered right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is
 to have. Each pool is a folder `m<mastered>_h<hopeless>` with `train.jsonl`; its `test.jsonl` has other prompts,
-learnable ones alone, since these are what a curriculum can make a difference to.
+learnable ones alone, since these are what a curriculum can make a difference to. All rows with their pass rates are
+kept in `answers.jsonl`, from which other pools are drawn without another answer.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from edco_rl.engine import Sampling
 from edco_rl.engine.launch import scoring_engine
 from edco_rl.rewards import get_rewards
 from edco_rl.runs.grading import grade
-from edco_rl.store import write_json, write_text
+from edco_rl.store import write_text
 from tests.benchmarks.map_model import families
 
 POOLS = ["0.2,0", "0.2,0.3", "0.2,0.6", "0.3,0.6", "0.5,0", "0.5,0.3", "0.8,0", "0.9,0"]
@@ -44,18 +45,17 @@ def main() -> None:
     parser.add_argument("--max_tokens", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    settings = yaml.safe_load(args.recipe.read_text()) if args.recipe else {"task_kwargs": {"tasks": families()}}
-    rows, rewards = answer(args, settings)
     args.folder.mkdir(parents=True, exist_ok=True)
-    judged = np.flatnonzero(np.isfinite(rewards).all(axis=1))
-    if len(judged) < len(rows):
-        print(f"{len(rows) - len(judged)} of {len(rows)} prompts are left out: their answers cannot be judged.")
-        rows, rewards = rows.select(judged), rewards[judged]
-    rates = rewards.mean(axis=1)
+    answered = args.folder / "answers.jsonl"
+    if not answered.is_file():
+        write_rows(answered, answer(args))
+    rows = [json.loads(line) for line in answered.read_text().splitlines()]
+    rates = np.array([row["pass_rate"] for row in rows])
     kinds = np.where(rates == 1, 0, np.where(rates == 0, 2, 1))
     print("mastered, learnable, hopeless:", np.bincount(kinds, minlength=3).tolist())
-    for subject in sorted(set(rows["subject"])):
-        of_it = np.array(rows["subject"]) == subject
+    subjects = np.array([row["subject"] for row in rows])
+    for subject in np.unique(subjects):
+        of_it = subjects == subject
         shares = np.bincount(kinds[of_it], minlength=3) / of_it.sum()
         print(f"{subject:16} {rates[of_it].mean():.2f} {shares.round(2).tolist()}")
     for number, pool in enumerate(args.pools):
@@ -66,13 +66,16 @@ def main() -> None:
         folder = args.folder / f"m{mastered:g}_h{hopeless:g}"
         folder.mkdir(exist_ok=True)
         for split, indices in zip(("train", "test"), chosen, strict=True):
-            lines = [json.dumps(rows[int(i)] | {"pass_rate": rates[i]}) + "\n" for i in indices]
-            write_text(folder / f"{split}.jsonl", "".join(lines))
-    write_json(args.folder / "answers.json", {"pass_rate": rates.tolist(), "subject": list(rows["subject"])})
+            write_rows(folder / f"{split}.jsonl", [rows[i] for i in indices])
 
 
-def answer(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[Any, np.ndarray]:
-    """Rows of the mixture, and the rewards of each one's answers, shape (N, samples)."""
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def answer(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of the mixture, each with the mean reward of its answers as `pass_rate`."""
+    settings = yaml.safe_load(args.recipe.read_text()) if args.recipe else {"task_kwargs": {"tasks": families()}}
     rows, _ = load_prompts(
         "reasoning_gym:mixture",
         train_prompts=args.prompts,
@@ -87,7 +90,11 @@ def answer(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[Any, np.
     with scoring_engine(engine_config, args.model, log_path=args.folder / "engine.log") as engine:
         prompts = RowTokenizer(tokenizer).prompts(rows.to_list())
         answers = engine.generate(prompts, Sampling(args.max_tokens, args.samples, args.temperature))
-    return rows, grade(answers, tokenizer, rows, reward).rewards
+    rewards = grade(answers, tokenizer, rows, reward).rewards  # shape (N, samples)
+    judged = np.flatnonzero(np.isfinite(rewards).all(axis=1))
+    if len(judged) < len(rows):
+        print(f"{len(rows) - len(judged)} of {len(rows)} prompts are left out: their answers cannot be judged.")
+    return [rows[int(i)] | {"pass_rate": float(rewards[i].mean())} for i in judged]
 
 
 def draw(kinds: np.ndarray, counts: list[list[int]], rng: np.random.Generator) -> list[np.ndarray]:

