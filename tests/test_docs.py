@@ -4,6 +4,7 @@ import contextlib
 import doctest
 import io
 import itertools
+import os
 import pkgutil
 import re
 import shlex
@@ -167,12 +168,14 @@ def read_only(monkeypatch, tmp_path, model_path):
     home = tmp_path / "home" / ".cache" / "edco_rl"
     home.mkdir(parents=True)
     (home / Path(model_path).name).symlink_to(model_path)
-    (home / "map-model").mkdir()
-    (home / "map-model" / "config.json").write_text("{}")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for path in re.findall(r"runs/\S+\.jsonl", (ROOT / "recipes/benchmark/map.yaml").read_text()):  # drawn beforehand
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text("{}\n")
+    for text in (path.read_text() for path in ROOT.glob("recipes/benchmark/*.yaml")):  # what is made beforehand
+        for rows in map(os.path.expanduser, re.findall(r"(?:runs|~)/\S+\.jsonl", text)):
+            (tmp_path / rows).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / rows).write_text("{}\n")
+    for model in (home / "map-model", home / "ladder" / "generalist", tmp_path / "runs" / "second_model" / "gemma"):
+        model.mkdir(parents=True, exist_ok=True)
+        (model / "config.json").write_text("{}")
 
 
 def outputs():
