@@ -131,7 +131,7 @@ def files(tmp_path_factory):
         for i in range(ROWS)
     ]
     instructions = [
-        {"instruction": f"Count to {i}.", "response": " ".join(map(str, range(i - i % 20, i + 1)))}
+        {"instruction": f"Count to {i}.", "response": " ".join(map(str, range(i - i % 20, i + 1))), "level": i % 3}
         for i in range(1, ROWS)
     ]
     paths = {}
