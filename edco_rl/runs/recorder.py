@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from ..curriculum import Outcome
 from ..curriculum.gates import has_signal
-from ..store import plain, write_text
+from ..store import plain, write_lines
 from ..terminal import tell
 from ..trainers.drawn import DrawWatch
 
@@ -125,7 +125,7 @@ class RunRecorder(TrainerCallback):
                 self._seconds_before = sum(spent.parts.values())
                 self.trainer.tokens.update(spent.tokens)
                 self.trainer.stopwatch.seconds |= spent.parts
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+            write_lines(self.path, kept)
         if not any(line["kind"] == "run" for line in kept):
             self._write({"kind": "run", "step": 0, **plain(self.about)})
         self._total = self._all_tokens()

@@ -9,7 +9,7 @@ from .checkpoints import (
     newest_checkpoint,
     remove_checkpoint,
 )
-from .files import read_json, removed_on_error, sync, write_json, write_table, write_text, write_whole
+from .files import read_json, removed_on_error, sync, write_json, write_lines, write_table, write_text, write_whole
 from .fingerprint import (
     file_checksum,
     fingerprint,
@@ -54,6 +54,7 @@ __all__ = [
     "save_value",
     "sync",
     "write_json",
+    "write_lines",
     "write_state",
     "write_table",
     "write_text",

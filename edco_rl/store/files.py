@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -37,6 +37,11 @@ def write_whole(path: Path, write: Callable[[Path], T]) -> T:
 def write_text(path: Path, text: str) -> None:
     """Write text, whole or not at all."""
     write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write JSON lines, whole or not at all."""
+    write_text(path, "".join(json.dumps(value) + "\n" for value in values))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,5 @@
 """The mixin that keeps numbers which are not finite out of the weights, and their prompts out of training."""
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from ..config import CurriculumConfig
 from ..curriculum import Curriculum
 from ..errors import EdcoRLError
 from ..finite_weights import NotFiniteError, check_finite_weights
-from ..store import write_text
+from ..store import write_lines
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class FiniteMixin(Trainer if TYPE_CHECKING else object):  # type: ignore[misc]
         entries, most = self.curriculum.quarantine.entries, self._curriculum_config.max_quarantined_prompts
         path = Path(self.args.output_dir) / QUARANTINE_FILE
         if self.accelerator.is_main_process:
-            write_text(path, "".join(json.dumps({"id": key, **entry}) + "\n" for key, entry in entries.items()))
+            write_lines(path, ({"id": key, **entry} for key, entry in entries.items()))
             for reason in reasons:
                 logger.warning("%s The prompt is not drawn again; %d are in %s.", reason, len(entries), path)
         if len(entries) > most:

@@ -8,7 +8,6 @@ nearly all of some kinds and hardly any of others; a teacher that reasons; a gen
 to answer at once; and a student of half the layers.
 """
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import numpy as np
 import reasoning_gym
 
 from edco_rl.data.prompts import with_instruction
-from edco_rl.store import write_text
+from edco_rl.store import write_lines
 from tests.benchmarks.map_model import random_model, tokenizer_of_characters
 
 REASONING = "think"
@@ -141,7 +140,7 @@ def main() -> None:
         "taught": taught(others, 0.1, 1),  # the last: with it everything is there
     }
     for name, part in parts.items():
-        write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in part))
+        write_lines(folder / f"{name}.jsonl", part)
         print(f"{name}: {len(part)} rows")
 
 

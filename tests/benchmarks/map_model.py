@@ -7,7 +7,6 @@ the right answer and a wrong one, in another proportion each, so that each is a 
 arithmetic it answers never. The map of pools is made with it.
 """
 
-import json
 import random
 import string
 import sys
@@ -23,7 +22,7 @@ from tokenizers.pre_tokenizers import Split
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from edco_rl.data.load import load_prompts
-from edco_rl.store import write_text
+from edco_rl.store import write_lines
 
 MASTERED = ("backward", "reversed", "mirrored", "flipped")
 LEARNABLE = {
@@ -114,8 +113,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     random_model().save_pretrained(folder)
     tokenizer_of_characters().save_pretrained(folder)
-    lines = "".join(json.dumps(row) + "\n" for row in taught())
-    write_text(folder / "taught.jsonl", lines)
+    write_lines(folder / "taught.jsonl", taught())
 
 
 if __name__ == "__main__":

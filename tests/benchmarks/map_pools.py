@@ -6,11 +6,10 @@ Answers each prompt of a recipe's mixture of generated tasks, or else of the map
 from those that are always answered right (mastered), never (hopeless), and sometimes (learnable) as many as a pool is
 to have. Each pool is a folder `m<mastered>_h<hopeless>` with `train.jsonl`; its `test.jsonl` has other prompts,
 learnable ones alone, since these are what a curriculum can make a difference to. All rows with their pass rates are
-kept in `answers.jsonl`, from which other pools are drawn without another answer.
+kept in `answers.json`, from which other pools are drawn without another answer.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from edco_rl.engine import Sampling
 from edco_rl.engine.launch import scoring_engine
 from edco_rl.rewards import get_rewards
 from edco_rl.runs.grading import grade
-from edco_rl.store import write_text
+from edco_rl.store import fingerprint, once_value, write_lines
 from tests.benchmarks.map_model import families
 
 POOLS = ["0.2,0", "0.2,0.3", "0.2,0.6", "0.3,0.6", "0.5,0", "0.5,0.3", "0.8,0", "0.9,0"]
@@ -46,10 +45,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    answered = args.folder / "answers.jsonl"
-    if not answered.is_file():
-        write_rows(answered, answer(args))
-    rows = [json.loads(line) for line in answered.read_text().splitlines()]
+    settings = yaml.safe_load(args.recipe.read_text()) if args.recipe else {"task_kwargs": {"tasks": families()}}
+    asked = {
+        name: getattr(args, name) for name in ("model", "prompts", "samples", "temperature", "max_tokens", "seed")
+    }
+    asked["mixture"] = fingerprint([settings.get("prompt_template"), settings["task_kwargs"]])
+    rows = once_value(args.folder / "answers", asked, lambda: answer(args, settings)).value
     rates = np.array([row["pass_rate"] for row in rows])
     kinds = np.where(rates == 1, 0, np.where(rates == 0, 2, 1))
     print("mastered, learnable, hopeless:", np.bincount(kinds, minlength=3).tolist())
@@ -66,16 +67,11 @@ def main() -> None:
         folder = args.folder / f"m{mastered:g}_h{hopeless:g}"
         folder.mkdir(exist_ok=True)
         for split, indices in zip(("train", "test"), chosen, strict=True):
-            write_rows(folder / f"{split}.jsonl", [rows[i] for i in indices])
+            write_lines(folder / f"{split}.jsonl", [rows[i] for i in indices])
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def answer(args: argparse.Namespace) -> list[dict[str, Any]]:
+def answer(args: argparse.Namespace, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the mixture, each with the mean reward of its answers as `pass_rate`."""
-    settings = yaml.safe_load(args.recipe.read_text()) if args.recipe else {"task_kwargs": {"tasks": families()}}
     rows, _ = load_prompts(
         "reasoning_gym:mixture",
         train_prompts=args.prompts,
