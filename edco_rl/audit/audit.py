@@ -31,7 +31,7 @@ from .candidates import default_candidates, free, full_sequence, named_candidate
 from .pool import look_at_pool
 from .reliability import reliability_interval, single_sample_reliability
 from .report import print_report, recommend, save_plot
-from .supervised import look_at_rows
+from .supervised import look_at_references, look_at_rows
 
 # Settings that do not change what a step measures.
 _WITHOUT_EFFECT = (
@@ -129,6 +129,7 @@ def run_audit(
         "estimators": entries,
         **look_at_pool(references["rewards"], measured, audit, estimator, defaults),
         "supervised": look_at_rows(measured, wrong, defaults, audit.seed),
+        "references": look_at_references(measured, audit.curriculum_share, audit.seed),
         "versions": versions(),
         "config": {"audit": asdict(audit), "estimator": asdict(estimator), "engine": asdict(engine)},
     }

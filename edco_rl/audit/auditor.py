@@ -194,8 +194,7 @@ class Auditor:
 
     def _step(self, name: str, make: Callable[[], dict[str, Any]]) -> Arrays:
         """What a step gave: read where it was done before, else made and kept."""
-        path = self.folder / re.sub(r"[^A-Za-z0-9_.=]+", "-", name).strip("-")
-        made = once_value(path, self.made_from, make)
+        made = once_value(step_path(self.folder, name), self.made_from, make)
         return {key: np.array(values, dtype=np.float64) for key, values in made.value.items()}
 
     def _scorer(self, config: EstimatorConfig) -> RowScorer:
@@ -221,6 +220,11 @@ class Auditor:
                 for group in answers
             ]
         )
+
+
+def step_path(folder: Path, name: str) -> Path:
+    """Where a step's measurements are kept."""
+    return folder / re.sub(r"[^A-Za-z0-9_.=]+", "-", name).strip("-")
 
 
 def _measurement(candidate: Candidate, runs: Sequence[Arrays]) -> Measurement:

@@ -1,4 +1,4 @@
-"""What a split of the rows by a score would find: wrong answers, and how many more of them than a random split."""
+"""What scores find in rows that are fine-tuned on: wrong answers for a split, loss for a curriculum."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -47,6 +47,46 @@ def look_at_rows(
     level = level_of_each(len(measured))
     splits = [_split(found, wrong, level, seed) for found in measured]
     return {"splits": splits, "advice": _advise(splits, measured, float(np.nanmean(wrong)), defaults)}
+
+
+def look_at_references(measured: Sequence[Measurement], share: float, seed: int) -> dict[str, Any] | None:
+    """How much the references of a curriculum's rows have to teach; `None` where `perplexity` was not measured.
+
+    Supervised fine-tuning and off-policy distillation learn from a row in proportion to the loss on its reference:
+    rows the model knows by heart are spent on nothing, as groups without a signal are in reinforcement learning.
+
+    Args:
+        measured (`Sequence[Measurement]`), seed (`int`):
+            As in [`look_at_rows`].
+        share (`float`):
+            Share of the rows that a curriculum takes: those of the highest score.
+
+    Returns:
+        `dict[str, Any]`: `loss`, the mean of all rows, in nats a token, and `curricula`, for each estimator its
+        `label` and `loss_ratio`, the loss of its rows over that of all. Intervals of the ratios hold all together, 95
+        times of 100 (Bonferroni).
+    """
+    losses = [found.values[0] for found in measured if found.candidate.config.estimator == "perplexity"]
+    if not losses:
+        return None
+    level = level_of_each(len(measured))
+
+    def ratio(scores: FloatArray, loss: FloatArray, axis: int = -1) -> FloatArray:
+        with np.errstate(invalid="ignore", divide="ignore"):  # nothing to learn: no ratio
+            return mean_of_highest(scores, loss, share) / loss.mean(axis=-1)
+
+    return {
+        "loss": asdict(with_interval(np.mean, losses[0], seed=seed)),
+        "curricula": [
+            {
+                "label": found.candidate.label,
+                "loss_ratio": asdict(
+                    with_interval(ratio, found.values[0], losses[0], confidence_level=level, seed=seed)
+                ),
+            }
+            for found in measured
+        ],
+    }
 
 
 def _split(found: Measurement, wrong: FloatArray, level: float, seed: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from edco_rl.audit.auditor import Measurement
 from edco_rl.audit.candidates import named_candidates
-from edco_rl.audit.supervised import look_at_rows
+from edco_rl.audit.supervised import look_at_references, look_at_rows
 from edco_rl.config import EstimatorConfig
 
 DEFAULTS = EstimatorConfig()
@@ -81,3 +81,24 @@ def test_few_rows_give_no_number_that_is_not_known(rows):
     for name in ("easy", "medium", "hard") if found else ():
         value = found["splits"][0][name]["value"]
         assert np.isnan(value) or 0 <= value <= 1
+
+
+def test_the_loss_of_a_curriculums_rows_is_that_of_its_highest_scores():
+    rng = np.random.default_rng(3)
+    loss, scores = rng.exponential(size=80), rng.permutation(80).astype(float)
+    found = look_at_references(measured(scores, loss), share=0.25, seed=0)
+    assert found["loss"]["value"] == pytest.approx(loss.mean())
+    by_score, by_loss = (one["loss_ratio"] for one in found["curricula"])
+    assert by_score["value"] == pytest.approx(loss[np.argsort(scores)[-20:]].mean() / loss.mean())
+    assert by_loss["value"] == pytest.approx(np.sort(loss)[-20:].mean() / loss.mean())
+    assert by_score["low"] <= by_score["value"] <= by_score["high"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_all_is_known_by_heart_there_is_no_ratio():
+    [one, _] = look_at_references(measured(np.arange(9.0), np.zeros(9)), share=0.25, seed=0)["curricula"]
+    assert np.isnan(one["loss_ratio"]["value"])
+
+
+def test_without_references_nothing_is_said_of_them():
+    assert look_at_references(measured(np.arange(9.0)), share=0.25, seed=0) is None

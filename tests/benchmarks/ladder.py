@@ -82,6 +82,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Row], Solved], list[Row]]] = {
     "bits": ("count_bits", bits, [{"min_n": n // 4, "max_n": n} for n in (255, 1023, 4095)]),
 }
 """Subjects: the generator, what makes prompt and chain of thought of an entry, and settings from easy to hard."""
+_ARITHMETICS, _COUNTING = ("sums", "products"), ("letters", "bits")
 
 
 def rows(count: int, seed: int) -> list[Row]:
@@ -115,6 +116,11 @@ def with_chain(row: Row) -> Row:
     return row | {"prompt": with_instruction(row["prompt"], REASONING), "completion": chain}
 
 
+def of(made: list[Row], *subjects: str) -> list[Row]:
+    """The rows of some families."""
+    return [row for row in made if row["subject"] in subjects]
+
+
 def taught(made: list[Row], share: float, seed: int) -> list[Row]:
     """Rows as models are taught them: a share with chains of thought, the others with the answer at once."""
     chance = np.random.default_rng(seed)
@@ -128,13 +134,20 @@ def main() -> None:
         tokenizer_of_characters().save_pretrained(folder / name)
     made = rows(_ROWS, 1)
     test, pool, others = made[:_TEST], made[_TEST : _TEST + _POOL], made[_TEST + _POOL :]
+    arithmetic, counting = of(pool, *_ARITHMETICS), of(pool, *_COUNTING)
     parts = {
         "test": test,
         "pool": pool,
-        "pool_arithmetic": [row for row in pool if row["subject"] in ("sums", "products")],
-        "pool_counting": [row for row in pool if row["subject"] in ("letters", "bits")],
+        # Of these a generalist finds each kind hard in part; bits it hardly ever does.
+        "test_without_bits": of(test, *_ARITHMETICS, "letters"),
+        "pool_without_bits": of(pool, *_ARITHMETICS, "letters"),
+        "pool_arithmetic": arithmetic,
+        "pool_counting": counting,
         "test_chains": list(map(with_chain, test)),
         "pool_chains": list(map(with_chain, pool)),
+        # Four rows in five are of what the specialist knows.
+        "pool_mostly_known_chains": list(map(with_chain, [*counting, *arithmetic[: len(counting) // 4]])),
+        "taught_counting_chains": list(map(with_chain, of(others, *_COUNTING))),
         "taught_chains": list(map(with_chain, others)),
         "taught_at_once": taught(others, 0, 1),
         "taught": taught(others, 0.1, 1),  # the last: with it everything is there
