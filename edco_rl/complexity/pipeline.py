@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
@@ -28,7 +29,7 @@ from .judge import Judge
 from .prediction import prediction
 from .rating import Rating
 from .reasoning import Reasoning, account, read_chains
-from .scores import ComplexityScorer, Scores
+from .scores import ComplexityScorer, HeldOutScores, Scores
 from .split import LEFT_OUT, Split, describe_split, read_split
 from .stage import Given, Shelf, Stage
 from .student import Student
@@ -36,7 +37,7 @@ from .training import Training
 from .training_data import TrainingData
 
 BASELINES_FOLDER = "baselines"
-_SHARED = ("scores", "split")
+_SHARED = ("scores", "split", "held_out_scores")
 _ONE_A_METHOD = ("reasoning", "training_data", "evaluation")
 
 
@@ -83,6 +84,8 @@ class Pipeline:
         self.width = AutoConfig.from_pretrained(name).get_text_config().vocab_size
         self.scorer = ComplexityScorer(tokenizer, config, self.width, judge)
         self.scorer.check(train)
+        if config.complexity_last_stage == "evaluation":
+            self.scorer.check(held_out)
         student = Student(name, settings.engine, tokenizer, self.folder / "engine.log")
         self.given = Given(config, settings.training.seed, train, held_out, student, judge)
         self.teacher = TeacherConnection(config, settings.engine, student, self.folder)
@@ -123,6 +126,14 @@ class Pipeline:
     def split(self) -> Artefact:
         """Class of each row."""
         return self.shelf.get(Split(self.given, self.scores))
+
+    @cached_property
+    def hard_held_out(self) -> list[str]:
+        """Ids of the held-out rows that are as complex, under the untrained student, as the hard class."""
+        scores, classes = read_split(self.split.path, self.config)
+        table = pq.read_table(self.shelf.get(HeldOutScores(self.given, self.scorer)).path)
+        least = min(scores[classes == len(self.config.split_points)], default=np.inf)
+        return table.filter(pc.greater_equal(table["score"], least))["id"].to_pylist()
 
     def classes(self) -> dict[str, Any]:
         """Rows of each class and of those left out, and their complexity."""
@@ -203,6 +214,6 @@ class Pipeline:
             "reasoning_share": rows and sum(reasoning) / int((classes != LEFT_OUT).sum()),
             "rows": rows and {"trained_on": len(reasoning), **(rows.value or {})},
             "teacher": chains and account(read_chains(chains.path), self.config),
-            "evaluation": accuracies(pq.read_table(evaluation.path)),
+            "evaluation": accuracies(pq.read_table(evaluation.path), self.hard_held_out),
             "training": model and {name: model.value[name] for name in ("steps", "tokens", "seconds")},
         }

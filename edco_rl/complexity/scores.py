@@ -186,12 +186,31 @@ class Scores(StageInParts):
     name = "scores"
     columns = SCHEMA.names
 
+    @property
+    def digest(self) -> str:
+        """What stands for the content of the rows."""
+        return self.given.train_digest
+
     def made_from(self) -> dict[str, Any]:
         return {
-            **self.given.answers_to(self.given.train_digest),
+            **self.given.answers_to(self.digest),
             **self.given.some(*(field.name for field in fields(EstimatorConfig))),
             **self.given.some("answer_max_tokens", "answer_from", "answer_unknown"),
         }
 
     def make_part(self, rows: Dataset) -> pa.Table:
         return self.scorer.score(rows, self.given.student.serving())
+
+
+class HeldOutScores(Scores):
+    """The same of the held-out rows: which of them are as complex as the hard class."""
+
+    name = "held_out_scores"
+
+    @property
+    def rows(self) -> Dataset:
+        return self.given.held_out
+
+    @property
+    def digest(self) -> str:
+        return self.given.held_out_digest

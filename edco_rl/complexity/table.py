@@ -15,7 +15,10 @@ from ..store import write_json, write_text
 from .evaluation import FORMS
 
 TABLE = "table"
-_COLUMNS = ("method", "with reasoning", "teacher tokens", "direct", "after reasoning", "training tokens", "seconds")
+_COLUMNS = (
+    *("method", "with reasoning", "teacher tokens", "direct", "after reasoning", "by class"),
+    *("training tokens", "seconds"),
+)
 _BINS = 30
 
 

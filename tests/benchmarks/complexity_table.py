@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.complexity_table FOLDER
 
-Each method counts in the form it was trained for: answers at once, or after reasoning where it has learned that.
-Intervals (95 %) are Student's over seeds, of differences too, which are paired by seed.
+Each method counts in the form it was trained for: answers at once, after reasoning, or by class (after reasoning where
+a question is as complex as the hard class). Intervals (95 %) are Student's over seeds, of differences too, which are
+paired by seed.
 """
 
 import json
@@ -18,9 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from edco_rl.benchmark.cells import CELLS_FOLDER
+from edco_rl.complexity.evaluation import FORMS
 from edco_rl.statistics import band
 
-AT_ONCE, FULL = ("untrained", "sft", "curriculum"), "distillation"
+AT_ONCE, FULL, OURS = ("untrained", "sft", "curriculum"), "distillation", "complexity-aware"
+TRAINED_FOR = {**dict.fromkeys(AT_ONCE, "direct"), OURS: "by_class"}
+"""The form a method's model is asked in; after reasoning, where it is not here."""
 
 
 def read(folder: Path) -> tuple[dict[str, dict[int, dict[str, Any]]], list[dict[str, Any]]]:
@@ -40,10 +44,10 @@ def read(folder: Path) -> tuple[dict[str, dict[int, dict[str, Any]]], list[dict[
 
 def numbers(line: dict[str, Any]) -> dict[str, float]:
     teacher, training = line["teacher"] or {}, line["training"] or {"tokens": 0, "steps": 0, "seconds": 0}
-    forms = {form: line["evaluation"][form]["accuracy"] for form in ("direct", "reasoning")}
+    forms = {form: line["evaluation"][form]["accuracy"] for form in FORMS}
     return {
         **forms,
-        "accuracy": forms["direct" if line["method"] in AT_ONCE else "reasoning"],
+        "accuracy": forms[TRAINED_FOR.get(line["method"], "reasoning")],
         "reasoning_tokens": float(teacher.get("answer_tokens") or 0),
         **{name: float(training[name]) for name in ("steps", "tokens", "seconds")},
     }
@@ -64,7 +68,7 @@ def main() -> None:
 
     table = Table(title=f"{len(seeds)} seeds")
     for title in (
-        *("method", "at once", "after reasoning", "ahead of sft", f"ahead of {FULL}"),
+        *("method", "at once", "after reasoning", "by class", "ahead of sft", f"ahead of {FULL}"),
         *("reasoning tokens", "trained tokens", "steps", "seconds"),
     ):
         table.add_column(title)
@@ -72,12 +76,12 @@ def main() -> None:
         tokens = column(name, "reasoning_tokens").mean() / column(FULL, "reasoning_tokens").mean()
         table.add_row(
             name,
-            *(shown(column(name, form)) for form in ("direct", "reasoning")),
+            *(shown(column(name, form)) for form in FORMS),
             *(shown(column(name, "accuracy") - column(other, "accuracy")) for other in ("sft", FULL)),
             f"{tokens:.0%}",
             *(f"{column(name, number).mean():,.0f}" for number in ("tokens", "steps", "seconds")),
         )
-    console = Console(width=200)
+    console = Console(width=250)
     console.print(table)
     for one in predictions:
         auc = one["wrong_answer_auc"]

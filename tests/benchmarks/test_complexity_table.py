@@ -8,8 +8,9 @@ import pytest
 from tests.benchmarks import complexity_table
 
 
-def line(method, direct, reasoning, tokens=0, trained=100):
-    measured = {"direct": {"accuracy": direct}, "reasoning": {"accuracy": reasoning}}
+def line(method, direct, reasoning, tokens=0, trained=100, by_class=0.0):
+    forms = {"direct": direct, "reasoning": reasoning, "by_class": by_class}
+    measured = {form: {"accuracy": accuracy} for form, accuracy in forms.items()}
     training = {"tokens": trained, "steps": 10, "seconds": 1.0}
     return {"method": method, "evaluation": measured, "teacher": {"answer_tokens": tokens}, "training": training}
 
@@ -21,7 +22,7 @@ def folder(tmp_path):
             path = tmp_path / "cells" / f"{name}_{seed}"
             path.mkdir(parents=True)
             (path / "cell.json").write_text(json.dumps({"value": {"seed": seed, "method": name}}))
-            methods = [line("complexity-aware", 0.5, 0.6 + 0.1 * seed, 40)]
+            methods = [line("complexity-aware", 0.5, 0.6, 40, by_class=0.6 + 0.1 * seed)]
             if name == "thirds":
                 methods += [line("sft", 0.5 + 0.05 * seed, 0.9), line("distillation", 0.2, 0.8, 100)]
             auc = {"value": 0.75, "low": 0.7, "high": 0.8}

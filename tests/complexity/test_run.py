@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -119,6 +120,15 @@ def test_a_run_ends_with_the_table_of_all_methods_and_repeats_nothing_that_has_n
     for entry in found["methods"][1:]:
         assert entry["training"]["steps"] == 1 and entry["training"]["tokens"] > 40
         assert entry["evaluation"]["reasoning"]["prompts"] == HELD_OUT
+    # By class: after reasoning where a held-out question is as complex as the hard class.
+    hard = {
+        row["id"] for row in columns(folder, "held_out_scores") if row["score"] >= found["split"]["hard"]["lowest"]
+    }
+    for method, entry in methods.items():
+        answers = columns(folder, f"evaluation/{method}")
+        chosen = [row["right"] for row in answers if (row["form"] == "reasoning") == (row["id"] in hard)]
+        assert len(chosen) == entry["evaluation"]["by_class"]["prompts"] == HELD_OUT
+        assert entry["evaluation"]["by_class"]["accuracy"] == pytest.approx(np.mean(chosen))
     table = list(csv.DictReader((folder / "table.csv").open()))
     assert [row["method"] for row in table] == list(methods)
     assert float(table[3]["accuracy_direct"]) == methods["distillation"]["evaluation"]["direct"]["accuracy"]
