@@ -24,6 +24,8 @@ from .protocol import Completion, Sampling
 _NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": None, "repetition_penalty": 1.0}
 # Rows of full-vocabulary logits in one forward pass over given completions: 200 MB for 50,000 tokens in float32.
 _LOGITS_ROWS = 1024
+# Tokens that are generated with at a time, where the prompts of a batch are shorter than that.
+_TOKENS = 8192
 
 
 class TransformersBackend:
@@ -37,7 +39,7 @@ class TransformersBackend:
         eos_token_ids (`Sequence[int]`):
             Tokens that end a completion.
         batch_size (`int`, *optional*, defaults to `32`):
-            Prompts in one forward pass.
+            Prompts in one forward pass; more where they are short.
     """
 
     requests_in_flight = 1
@@ -64,12 +66,17 @@ class TransformersBackend:
             ConfigurationError: The sampling has something that only vLLM does.
         """
         _check_supported(sampling)
-        flat: list[Completion] = []
         repeated = [prompt for prompt in prompts for _ in range(sampling.n)]
+        found: dict[int, Completion] = {}
+        # Prompts of like length together: less padding.
+        order = sorted(range(len(repeated)), key=lambda row: len(repeated[row]))
         with self._evaluating(), self._own_randomness():
-            for start in range(0, len(repeated), self.batch_size):
-                flat += self._generate_batch(repeated[start : start + self.batch_size], sampling)
-        return [flat[i : i + sampling.n] for i in range(0, len(flat), sampling.n)]
+            while order:
+                longest = len(repeated[order[-1]]) + sampling.max_tokens
+                rows = order[-max(self.batch_size, _TOKENS // longest) :]
+                del order[-len(rows) :]
+                found |= zip(rows, self._generate_batch([repeated[row] for row in rows], sampling), strict=True)
+        return [[found[i + n] for n in range(sampling.n)] for i in range(0, len(repeated), sampling.n)]
 
     def read(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], top_logprobs: int = 0

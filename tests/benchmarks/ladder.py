@@ -26,7 +26,7 @@ REASONING = "think"
 """The instruction that asks for a chain of thought, as `reasoning_instruction`."""
 _DIGITS = frozenset("0123456789")
 _MOST_CHARACTERS = 80  # prompt, chain of thought and answer
-_ROWS, _TEST, _POOL, _KNOWN = 40_000, 600, 3_000, 2_000
+_ROWS, _TEST, _POOL, _KNOWN = 40_000, 600, 3_000, 1_000
 _TRIES = 6  # entries that are looked at for each row of a level
 _MOST_ALIKE = 4  # of so many rows of a level one at most has the same answer, where there are that many
 

@@ -56,6 +56,19 @@ def test_hidden_states_are_the_last_ones_of_each_prompts_last_token(model):
     assert TransformersBackend(model, PAD, [1]).hidden_states([]).shape == (0, 32)
 
 
+@pytest.mark.parametrize("tokens", [1, 8192])
+def test_answers_stand_in_the_order_of_their_prompts_whatever_the_batches(model, monkeypatch, tokens):
+    """Greedy ones, against the most probable token of each prompt alone, again and again."""
+    monkeypatch.setattr("edco_rl.engine.transformers_backend._TOKENS", tokens)
+    prompts = [*PROMPTS, [7, 8], [9, 10, 11, 12, 13], [20]]
+    backend = TransformersBackend(copy.deepcopy(model).double(), PAD, [], batch_size=2)
+    for prompt, group in zip(prompts, backend.generate(prompts, Sampling(3, 2, temperature=0.0)), strict=True):
+        answer = list(prompt)
+        for _ in range(3):
+            answer.append(int(logits(model, answer).argmax()))
+        assert [completion.token_ids for completion in group] == [answer[len(prompt) :]] * 2
+
+
 @pytest.mark.parametrize(
     "sampling",
     [
