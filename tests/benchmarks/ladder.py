@@ -26,7 +26,7 @@ REASONING = "think"
 """The instruction that asks for a chain of thought, as `reasoning_instruction`."""
 _DIGITS = frozenset("0123456789")
 _MOST_CHARACTERS = 80  # prompt, chain of thought and answer
-_ROWS, _TEST, _POOL, _KNOWN = 40_000, 600, 3_000, 1_000
+_ROWS, _TEST, _POOL, _KNOWN, _NEW = 40_000, 600, 3_000, 1_000, 450
 _TRIES = 6  # entries that are looked at for each row of a level
 _MOST_ALIKE = 4  # of so many rows of a level one at most has the same answer, where there are that many
 
@@ -145,8 +145,10 @@ def main() -> None:
         "pool_counting": counting,
         "test_chains": list(map(with_chain, test)),
         "pool_chains": list(map(with_chain, pool)),
-        # Four rows in five are of what the specialist knows.
-        "pool_mostly_known_chains": list(map(with_chain, [*counting, *arithmetic[: len(counting) // 4]])),
+        # Nine rows in ten are of what the specialist knows: some of these were taught.
+        "pool_mostly_known_chains": list(
+            map(with_chain, [*of([*pool, *others], *_COUNTING)[: 9 * _NEW], *arithmetic[:_NEW]])
+        ),
         "taught_counting_chains": list(map(with_chain, of(others, *_COUNTING))),
         "taught_chains": list(map(with_chain, others)),
         "taught": taught(others, 0.1, 1),  # the last: with it everything is there
