@@ -108,17 +108,19 @@ def _split(found: Measurement, wrong: FloatArray, level: float, seed: int) -> di
         with np.errstate(invalid="ignore"):  # two rows: no medium ones
             return (count * wrong.mean(axis=-1) - others) / (count - 2 * ends)
 
-    def ratio(scores: FloatArray, wrong: FloatArray, axis: int = -1) -> FloatArray:
-        with np.errstate(invalid="ignore", divide="ignore"):  # nothing wrong: no ratio
-            return hard(scores, wrong) / wrong.mean(axis=-1)
+    def found_wrong(scores: FloatArray, wrong: FloatArray, axis: int = -1) -> FloatArray:
+        with np.errstate(invalid="ignore", divide="ignore"):  # nothing wrong: no share
+            return hard(scores, wrong) * third / wrong.sum(axis=-1)
 
     third = max(1, round(_THIRD * len(scores)))
+    of_wrong = never_certain(interval(found_wrong), int(wrong.sum()), level)
+    ratio = {name: value * len(scores) / third for name, value in asdict(of_wrong).items()}
     shares = {kind.__name__: never_certain(interval(kind), third, level) for kind in (easy, medium, hard)}
     return {
         "label": found.candidate.label,
         "wrong_answer_auc": asdict(interval(roc_auc)),
         **{name: asdict(share) for name, share in shares.items()},
-        "wrong_ratio": asdict(interval(ratio)),
+        "wrong_ratio": ratio,
     }
 
 

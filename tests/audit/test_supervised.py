@@ -34,6 +34,14 @@ def test_thirds_and_their_ratio_are_counted():
     assert split["wrong_answer_auc"]["value"] == pytest.approx(roc_auc_score(wrong, scores))
 
 
+def test_a_hard_third_with_every_wrong_answer_is_not_certain_to_have_those_of_other_rows():
+    scores = np.arange(90.0)
+    [split] = look_at_rows(measured(scores), (scores >= 70).astype(float), DEFAULTS, 0)["splits"]
+    ratio = split["wrong_ratio"]
+    assert ratio["value"] == ratio["high"] == pytest.approx(3)
+    assert 3 * 0.75 < ratio["low"] < 3 * 0.95  # 20 wrong answers, all of them found
+
+
 def test_rows_of_unknown_score_or_answer_are_left_out():
     rng = np.random.default_rng(1)
     scores, wrong = rng.random(60), (rng.random(60) < 0.5).astype(float)

@@ -8,6 +8,7 @@ import pytest
 
 from edco_rl.audit.auditor import step_path
 from edco_rl.config import EstimatorConfig
+from edco_rl.store import once_value
 from tests.benchmarks.supervised_check import check
 
 
@@ -20,9 +21,7 @@ def audited(tmp_path):
     steps = {f"{name}-{number}": {"values": list(values)} for name, values in scores.items() for number in range(2)}
     steps["greedy-answers"] = {"rewards": [None, *(1.0 - wrong[1:])]}
     for name, value in steps.items():
-        path = step_path(tmp_path / "measurements", name)
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"value": value}))
+        once_value(step_path(tmp_path / "measurements", name), {}, lambda value=value: value)
     entries = [{"label": name, "settings": asdict(EstimatorConfig(estimator=name))} for name in scores]
     full = [{"label": "whole answers", "settings": {}}] * 2
     config = {"audit": {"curriculum_share": 0.25}}
