@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 PAGES += sorted(ROOT.glob("recipes/**/*.md"))
 # `make` prepares the model; the others are hub data sets and models, and tasks that are generated.
-MADE_ELSEWHERE = re.compile(r"~/\.cache/edco_rl/SmolLM2-135M-Instruct|netop/TeleQnA|Qwen/[\w.-]+|reasoning_gym:\w+")
+MADE_ELSEWHERE = re.compile(r"~/\.cache/edco_rl/\S+|netop/TeleQnA|Qwen/[\w.-]+|reasoning_gym:\w+")
 INPUTS = re.compile(r"--(config|recipe|config_file|\w*dataset_name|\w*model_name_or_path|teacher_model)")
 
 
@@ -173,7 +173,8 @@ def read_only(monkeypatch, tmp_path, model_path):
         for rows in map(os.path.expanduser, re.findall(r"(?:runs|~)/\S+\.jsonl", text)):
             (tmp_path / rows).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / rows).write_text("{}\n")
-    for model in (home / "map-model", home / "ladder" / "generalist", tmp_path / "runs" / "second_model" / "gemma"):
+    ladder = [home / "ladder" / name for name in ("teacher", "generalist", "specialist", "student")]
+    for model in (home / "map-model", *ladder, tmp_path / "runs" / "second_model" / "gemma"):
         model.mkdir(parents=True, exist_ok=True)
         (model / "config.json").write_text("{}")
 
