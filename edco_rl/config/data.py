@@ -92,7 +92,9 @@ class DataConfig(Checked):
     )
     train_prompts: Count | None = field(
         default=None,
-        metadata={"help": "Prompts in the pool, the first of the split. By default all of it; 1,000 of a generated task."},
+        metadata={
+            "help": "Prompts in the pool, the first of the split. By default all of it; 1,000 of a generated task."
+        },
     )
     held_out_prompts: Whole = field(
         default=200,
