@@ -73,7 +73,7 @@ class TransformersBackend:
         with self._evaluating(), self._own_randomness():
             while order:
                 longest = len(repeated[order[-1]]) + sampling.max_tokens
-                rows = order[-max(self.batch_size, _TOKENS // longest) :]
+                rows = sorted(order[-max(self.batch_size, _TOKENS // longest) :])
                 del order[-len(rows) :]
                 found |= zip(rows, self._generate_batch([repeated[row] for row in rows], sampling), strict=True)
         return [[found[i + n] for n in range(sampling.n)] for i in range(0, len(repeated), sampling.n)]
