@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from edco_rl.benchmark.cells import CELLS_FOLDER
+from edco_rl.complexity.baselines import METHOD
 from edco_rl.complexity.evaluation import FORMS
 from edco_rl.statistics import band
 
-AT_ONCE, FULL, OURS = ("untrained", "sft", "curriculum"), "distillation", "complexity-aware"
-TRAINED_FOR = {**dict.fromkeys(AT_ONCE, "direct"), OURS: "by_class"}
+AT_ONCE, FULL = ("untrained", "sft", "curriculum"), "distillation"
+TRAINED_FOR = {**dict.fromkeys(AT_ONCE, "direct"), METHOD: "by_class"}
 """The form a method's model is asked in; after reasoning, where it is not here."""
 
 
