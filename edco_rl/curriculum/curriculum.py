@@ -12,6 +12,7 @@ from .choosing import any_but
 from .orders import Random
 from .outcomes import Outcome, Outcomes
 from .pool import IndexArray, Pool
+from .pool_state import drawn_prompts
 from .quarantine import Quarantine
 from .registry import STRATEGIES
 from .signal_watch import SignalWatch
@@ -20,16 +21,15 @@ from .state import (
     StateError,
     changed_settings,
     digest,
-    drawn_prompts,
     entry,
     flag,
     number,
     restore_generator,
-    restore_pool,
     step_number,
     within,
 )
 from .strategy import Strategy, StrategyContext
+from .visits import Visits
 
 _FORMAT = 8
 # How much is drawn at a time: from where a run resumes on, it may be something else.
@@ -89,6 +89,7 @@ class Curriculum:
             )
         self.pool = pool
         self.quarantine = Quarantine(pool)
+        self.visits = Visits(pool)
         self.batch_size = batch_size
         self.exploration = exploration
         self.strategy_name = strategy
@@ -118,10 +119,6 @@ class Curriculum:
         """Hash of all that was drawn and observed: two ranks with the same one are in the same state."""
         self._rng = np.random.default_rng((seed, 1))
         self._explored = 0.0
-        self._used = 0  # different prompts drawn
-        # Prompts drawn since the last renewal, and between the one before and it.
-        self._drawn: set[int] = set()
-        self._drawn_before: set[int] = set()
 
     def next_batch(self) -> IndexArray:
         """The prompts of the next generation batch, as indices into the pool, shape (batch_size,).
@@ -162,9 +159,7 @@ class Curriculum:
             self.watch.draw(chosen, at_random=False)
             self.watch.draw(others, at_random=True)
         chosen = np.concatenate([chosen, others])
-        self._used += int(np.count_nonzero(self.pool.visits[chosen] == 0))
-        self.pool.visits[chosen] += 1
-        self._drawn.update(chosen.tolist())
+        self.visits.draw(chosen)
         self.batch = np.concatenate([self.batch, chosen])
         self._digest(chosen.tobytes())
         return chosen
@@ -250,7 +245,7 @@ class Curriculum:
             self._fall_back()
         self.strategy.renew(step)
         self.renewed_at = step
-        self._drawn, self._drawn_before = set(), self._drawn
+        self.visits.renew()
         return notice and f"Optimizer step {step}, strategy {self.strategy_name!r}: {notice}"
 
     def _fall_back(self) -> None:
@@ -265,32 +260,24 @@ class Curriculum:
     def metrics(self) -> dict[str, float]:
         """Numbers to log.
 
-        The strategy's own; `visited`, the share of the pool drawn so far; `overlap`, the share of the prompts drawn
-        since the last renewal that had been drawn between it and the one before; `quarantined`, prompts that are not
-        drawn again; `steps_skipped`, optimizer steps left out; those of [`SignalWatch`]; and `fallback`, 1 from where
-        random order has taken the strategy's place.
+        The strategy's own; those of [`Visits`]; `quarantined`, prompts that are not drawn again; `steps_skipped`,
+        optimizer steps left out; those of [`SignalWatch`]; and `fallback`, 1 from where random order has taken the
+        strategy's place.
         """
-        found = {**self.strategy.metrics(), "visited": self.prompts_used() / len(self.pool)}
+        found = self.strategy.metrics() | self.visits.metrics()
         found |= {"quarantined": len(self.quarantine.entries), "steps_skipped": self.quarantine.skipped}
-        if self._drawn and self._drawn_before:
-            found["overlap"] = len(self._drawn & self._drawn_before) / len(self._drawn)
         if self.watch is not None:
             found |= self.watch.metrics()
         if self.fallback:
             found["fallback"] = float(self.fell_back)
         return found
 
-    def prompts_used(self) -> int:
-        """Different prompts drawn so far."""
-        return self._used
-
     def state_dict(self) -> dict[str, Any]:
         """The whole state: plain values and NumPy arrays, prompts by their position among those of `keys`."""
         return {
             "format": _FORMAT,
             "settings": self.settings,
-            "keys": self.pool.keys,
-            "visits": self.pool.visits.copy(),
+            **self.visits.state_dict(),
             "scores": self.scores.state_dict(),
             "batch": self.batch,
             "ahead": self.ahead,
@@ -298,8 +285,6 @@ class Curriculum:
             "digest": self.digest,
             "rng": self._rng.bit_generator.state,
             "explored": self._explored,
-            "drawn": np.array(sorted(self._drawn), dtype=np.int64),
-            "drawn_before": np.array(sorted(self._drawn_before), dtype=np.int64),
             "fell_back": self.fell_back,
             "quarantine": self.quarantine.state_dict(),
             "watch": None if self.watch is None else self.watch.state_dict(),
@@ -322,8 +307,7 @@ class Curriculum:
         changed = changed_settings(entry(state, "settings"), fixed)
         if changed:
             raise ConfigurationError(f"The checkpoint's curriculum has {'; '.join(changed.values())}.")
-        restore_pool(state, self.pool)
-        self._used = int(np.count_nonzero(self.pool.visits))
+        self.visits.load_state_dict(state)
         with within("scores"):
             self.scores.load_state_dict(entry(state, "scores"))
         self.batch = drawn_prompts(state, "batch", self.pool)
@@ -332,8 +316,6 @@ class Curriculum:
         self.digest = digest(state, "digest")
         restore_generator(state, "rng", self._rng)
         self._explored = number(state, "explored", *CARRIED_OVER)
-        self._drawn = set(drawn_prompts(state, "drawn", self.pool, ascending=True).tolist())
-        self._drawn_before = set(drawn_prompts(state, "drawn_before", self.pool, ascending=True).tolist())
         with within("quarantine"):
             self.quarantine.load_state_dict(entry(state, "quarantine"))
         if flag(state, "fell_back"):

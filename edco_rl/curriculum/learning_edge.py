@@ -12,8 +12,9 @@ from .linear_head import LinearHead, most_rewarded
 from .log_odds import EVERYONE, LogOdds
 from .outcomes import Outcomes
 from .pool import FloatArray, IndexArray
+from .pool_state import column, positions
 from .regression import PassRates, chance_to_differ, expected_value
-from .state import CARRIED_OVER, array, column, entry, latest_step, number, positions, step_number, within
+from .state import CARRIED_OVER, array, entry, latest_step, number, step_number, within
 from .strategy import Strategy, StrategyContext, quantile_metrics, successes_and_failures
 
 # Optimizer steps after which a reward counts half: the policy moves on.

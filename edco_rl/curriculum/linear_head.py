@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from .newton import NEWTON_STEPS, shortened
 from .pool import FloatArray, IndexArray, Pool
-from .state import column
+from .pool_state import column
 
 # Prompts with rewards that it learns from: with fewer it says nothing, of more it takes those with most rewards.
 _FEWEST, _MOST = 16, 1024

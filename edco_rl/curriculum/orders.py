@@ -11,7 +11,8 @@ from .buffer import PriorityBuffer
 from .choosing import highest, lowest_set
 from .outcomes import Outcomes
 from .pool import IndexArray
-from .state import StateError, column, entry, number, whole, within
+from .pool_state import column
+from .state import StateError, entry, number, whole, within
 from .strategy import Strategy, StrategyContext, quantile_metrics
 
 

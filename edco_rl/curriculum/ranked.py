@@ -11,9 +11,10 @@ from .choosing import any_but, highest
 from .fusion import reciprocal_rank_fusion
 from .outcomes import Outcomes
 from .pool import IndexArray
+from .pool_state import positions
 from .reach import Reach
 from .signals import SIGNALS, EstimatorScore, PassRate, RewardVariance, Signal
-from .state import entry, positions, step_number, within
+from .state import entry, step_number, within
 from .strategy import Strategy, StrategyContext, quantile_metrics
 
 PASS_ORDERS = ("ranked_first", "ranked", "shuffled")

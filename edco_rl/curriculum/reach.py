@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigurationError
 from .outcomes import Outcomes
 from .pool import FloatArray, Pool
-from .state import column
+from .pool_state import column
 from .strategy import successes_and_failures
 
 # Chance of success below which a prompt is out of reach.

@@ -9,7 +9,8 @@ from scipy.special import betaln, expit
 from .linear_head import LinearHead
 from .newton import NEWTON_STEPS, shortened
 from .pool import FloatArray, IndexArray, Pool
-from .state import StateError, array, entry, latest_step, positions, refuse, within
+from .pool_state import positions
+from .state import StateError, array, entry, latest_step, refuse, within
 
 _CLOSE = 1e-4
 _LARGEST_LOG_ODDS = 700.0

@@ -10,7 +10,8 @@ from .buffer import PriorityBuffer
 from .gates import have_signal
 from .outcomes import Outcomes
 from .pool import FloatArray, IndexArray, Pool
-from .state import StateError, array, flag, positions_of, refuse, sequence, within
+from .pool_state import positions_of
+from .state import StateError, array, flag, refuse, sequence, within
 
 # Renewals in a row in which a curriculum has to fall short.
 _RENEWALS = 3

@@ -10,7 +10,8 @@ from ..plugins import Registry
 from .buffer import PriorityBuffer
 from .outcomes import Outcome, Outcomes
 from .pool import FloatArray, IndexArray
-from .state import column, entry, known_only, within
+from .pool_state import column
+from .state import entry, known_only, within
 from .strategy import StrategyContext
 
 

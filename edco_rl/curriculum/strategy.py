@@ -13,7 +13,8 @@ from .buffer import PriorityBuffer
 from .choosing import any_but
 from .outcomes import Outcomes
 from .pool import FloatArray, IndexArray, Pool
-from .state import positions, restore_generator
+from .pool_state import positions
+from .state import restore_generator
 
 
 @dataclass(frozen=True)

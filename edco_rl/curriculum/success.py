@@ -12,7 +12,8 @@ from .choosing import ascending
 from .orders import ByDifficulty
 from .outcomes import Outcomes
 from .pool import FloatArray, IndexArray
-from .state import column, number
+from .pool_state import column
+from .state import number
 from .strategy import Strategy, StrategyContext, quantile_metrics, successes_and_failures
 
 

@@ -79,7 +79,7 @@ def train_and_measure(
             f"{metric}_after": recorder.measured[steps],
             "steps": steps,
             "tokens": recorder.tokens,
-            "prompts_trained_on": trainer.curriculum.prompts_used(),
+            "prompts_trained_on": trainer.curriculum.visits.prompts,
             "prompts_quarantined": len(trainer.curriculum.quarantine.entries),
             "steps_skipped": trainer.curriculum.quarantine.skipped,
             "outlook": recorder.outlook,

@@ -56,7 +56,7 @@ def test_a_student_of_fewer_layers_is_distilled_and_reported(data, tiny_model_pa
         "difficulty_dir": str(tmp_path / "difficulty"),
         "disable_tqdm": True,
     }
-    values["tasks"]["ladder"] = data
+    values["tasks"]["mostly_beyond"] = data
     for curriculum in values["curricula"].values():
         if "strategy_kwargs" in curriculum:
             curriculum["strategy_kwargs"] = {"stages": 2, "stage_batches": 1}
@@ -66,7 +66,7 @@ def test_a_student_of_fewer_layers_is_distilled_and_reported(data, tiny_model_pa
     seconds = set()
     for method, settings in values["methods"].items():
         for curriculum in values["curricula"]:
-            cell = tmp_path / "matrix" / "cells" / f"ladder_{method}_{curriculum}_1"
+            cell = tmp_path / "matrix" / "cells" / f"mostly_beyond_{method}_{curriculum}_1"
             found = json.loads((cell / "summary.json").read_text())
             assert found["method"] == "distillation"
             assert found["config"]["training"]["divergence"] == settings["divergence"]

@@ -4,9 +4,9 @@
 
 Four families of reasoning-gym. The chain of thought of each row is worked out from the generator's own numbers. `make
 ladder` trains models of 800,000 parameters on what this writes: a base that answers four in ten rows right at once,
-nearly all of some kinds and hardly any of others; a teacher that reasons; a generalist, which is the teacher taught
-to answer at once; a specialist, which is the generalist taught to reason about two of the families; and a student of
-one layer less than the teacher.
+nearly all of some kinds and hardly any of others; a reasoner; a teacher, which is the reasoner after more rows;
+a generalist, which is the reasoner taught to answer at once; a specialist, which is the generalist taught to reason
+about two of the families; and a student of one layer less than the teacher.
 """
 
 import sys
@@ -26,7 +26,7 @@ REASONING = "think"
 """The instruction that asks for a chain of thought, as `reasoning_instruction`."""
 _DIGITS = frozenset("0123456789")
 _MOST_CHARACTERS = 80  # prompt, chain of thought and answer
-_ROWS, _TEST, _POOL, _KNOWN, _NEW = 40_000, 600, 3_000, 1_000, 450
+_ROWS, _TEST, _POOL, _KNOWN, _NEW, _REACHED = 40_000, 600, 3_000, 1_000, 450, 600
 _TRIES = 6  # entries that are looked at for each row of a level
 _MOST_ALIKE = 4  # of so many rows of a level one at most has the same answer, where there are that many
 
@@ -135,6 +135,8 @@ def main() -> None:
     made = rows(_ROWS, 1)
     test, pool, others = made[:_TEST], made[_TEST : _TEST + _POOL], made[_TEST + _POOL :]
     arithmetic, counting = of(pool, *_ARITHMETICS), of(pool, *_COUNTING)
+    reached, beyond = of(made, "letters"), of(made, *_ARITHMETICS)
+    held_out = {row["prompt"] for row in [*test, *pool]}
     parts = {
         "test": test,
         "pool": pool,
@@ -149,6 +151,12 @@ def main() -> None:
         "pool_mostly_known_chains": list(
             map(with_chain, [*of([*pool, *others], *_COUNTING)[: 9 * _NEW], *arithmetic[:_NEW]])
         ),
+        # Three rows in four are of kinds that a student does not learn in a short run. The first are of test and pool.
+        "test_mostly_beyond_chains": list(map(with_chain, [*reached[: _TEST // 2], *beyond[: _TEST // 2]])),
+        "pool_mostly_beyond_chains": list(
+            map(with_chain, [*reached[_TEST // 2 :][:_REACHED], *beyond[_TEST // 2 :][: 3 * _REACHED]])
+        ),
+        "taught_more_chains": [with_chain(row) for row in rows(2 * _ROWS, 2) if row["prompt"] not in held_out],
         "taught_counting_chains": list(map(with_chain, of(others, *_COUNTING))),
         "taught_chains": list(map(with_chain, others)),
         "taught": taught(others, 0.1, 1),  # the last: with it everything is there

@@ -139,7 +139,7 @@ def test_metrics_say_what_the_curriculum_did():
     metrics = curriculum.metrics()
     assert metrics["entropy"] == 4.5 and metrics["entropy_pool"] == 3.0 and metrics["visited"] == 0.5
     assert metrics["entropy_p50"] == 2.5 and metrics["entropy_known"] == 1.0 and metrics["entropy_age"] == 0.0
-    assert "overlap" not in metrics and curriculum.prompts_used() == 2
+    assert "overlap" not in metrics and curriculum.visits.prompts == 2
     curriculum.observe([Outcome(index=2, version=4, score=9.0)])
     curriculum.renew(4)
     curriculum.next_batch()

@@ -29,7 +29,7 @@ def test_nothing_is_drawn_before_it_is_needed():
     curriculum = Curriculum(Pool(list("abcdef")), "random", batch_size=2, size=2)
     batches = iter(CurriculumBatchSampler(curriculum))
     next(batches)
-    assert curriculum.prompts_used() == 2
+    assert curriculum.visits.prompts == 2
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused():

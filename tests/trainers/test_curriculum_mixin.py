@@ -80,7 +80,7 @@ def test_a_trainer_of_ones_own_can_tell_what_it_knows_and_resumes_exactly(tiny_m
     whole = make()
     whole.train()
     known = whole.curriculum.strategy.signals["reward_variance"].buffer.known
-    assert known.sum() == whole.curriculum.prompts_used() >= 4
+    assert known.sum() == whole.curriculum.visits.prompts >= 4
     resumed = make()
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert plain(resumed.curriculum.state_dict()) == plain(whole.curriculum.state_dict())

@@ -84,7 +84,7 @@ def test_a_checkpoint_restores_the_curriculum(tiny_model_path, tmp_path):
     assert saved["curriculum"]["settings"]["strategy"] == "edco"
     assert saved["curriculum"]["visits"] == {"array": "curriculum.visits", "type": "int32", "shape": [len(sums())]}
     visits = read_state(tmp_path / "checkpoint-6" / "curriculum.json")["curriculum"]["visits"]
-    assert (visits > 0).sum() == whole.curriculum.prompts_used()
+    assert (visits > 0).sum() == whole.curriculum.visits.prompts
 
     resumed = trainer()
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))

@@ -48,7 +48,7 @@ def test_a_run_learns_from_rewards_and_resumes_exactly(tiny_model_path, tmp_path
     whole = make(CurriculumRLOOTrainer, tiny_model_path, tmp_path, curriculum=config, **saving)
     whole.train()
     known = whole.curriculum.strategy.signals["reward_variance"].buffer.known
-    assert known.sum() == whole.curriculum.prompts_used() > 4
+    assert known.sum() == whole.curriculum.visits.prompts > 4
     resumed = make(CurriculumRLOOTrainer, tiny_model_path, tmp_path, curriculum=config, **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert plain(resumed.curriculum.state_dict()) == plain(whole.curriculum.state_dict())

@@ -68,7 +68,7 @@ def test_edco_scores_the_model_being_trained_and_leaves_its_random_state_alone(m
     seen = []
     trainer.curriculum.strategy.observe = seen.extend
     trainer.train()
-    assert trainer.curriculum.prompts_used() > 4
+    assert trainer.curriculum.visits.prompts > 4
     trained = [outcome for outcome in seen if outcome.rewards is not None]
     assert len(trained) == 3 * 4 and {outcome.version for outcome in trained} == {0, 1, 2}
 
