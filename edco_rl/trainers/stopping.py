@@ -1,15 +1,18 @@
 """A stop that is asked for by a signal: after the optimizer step and a checkpoint, not in the middle of them."""
 
+import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+
+logger = logging.getLogger(__name__)
 
 # Within so many seconds a second signal is the launcher's copy of what the terminal sent to all processes.
 _COPIES = 2.0
@@ -18,7 +21,8 @@ _COPIES = 2.0
 class StopSignals:
     """Holds back SIGTERM and SIGINT (Ctrl-C) while a trainer trains. A second signal takes its usual course at once.
 
-    Use it as a context manager: at its end a signal that was held back takes its usual course too.
+    Use it as a context manager: at its end a signal that was held back takes its usual course too, also where training
+    or the checkpoint failed. What they failed with is logged: whoever catches errors would go on with other work.
 
     Args:
         enabled (`bool`):
@@ -41,8 +45,12 @@ class StopSignals:
             self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None and self._asked is not None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._asked is not None and (error is None or isinstance(error, Exception)):
+            if error is not None:
+                logger.error("Asked to stop; what was not in a checkpoint is lost.", exc_info=error)
             self._take_course(self._asked)
         self._let_through()
 

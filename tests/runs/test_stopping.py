@@ -9,6 +9,7 @@ import yaml
 from edco_rl.cli import main
 from edco_rl.curriculum.orders import Random
 from edco_rl.store import check_checkpoint
+from edco_rl.trainers.checkpoint import CheckpointMixin
 from edco_rl.trainers.stopping import StopSignals
 
 
@@ -93,6 +94,15 @@ def test_the_option_turns_it_off(train, tmp_path):
     assert not checkpoints(tmp_path)
 
 
+def test_a_run_whose_checkpoint_fails_stops_nevertheless_and_says_why(train, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(CheckpointMixin, "_save_checkpoint", fail)
+    assert train(signal.SIGTERM)[0] == 143
+    assert "not in a checkpoint is lost" in caplog.text and "OSError: No space left on device" in caplog.text
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_held_back_once_and_then_takes_its_usual_course(number):
     taken = []
@@ -109,6 +119,10 @@ def test_a_signal_is_held_back_once_and_then_takes_its_usual_course(number):
     with StopSignals(True, lambda: True):  # what trains may end before it looks
         signal.raise_signal(number)
     assert taken == [number] * 3
+    with pytest.raises(ValueError, match="broken"), StopSignals(True, lambda: True):  # nor does it get lost
+        signal.raise_signal(number)
+        raise ValueError("broken")
+    assert taken == [number] * 4
 
 
 def test_a_signal_takes_its_usual_course_where_nothing_is_to_be_saved_or_it_is_turned_off():
