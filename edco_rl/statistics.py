@@ -75,8 +75,13 @@ def with_interval(
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
+    return percentile_interval(value, drawn, confidence_level)
+
+
+def percentile_interval(value: float, drawn: FloatArray, confidence_level: float = 0.95) -> Interval:
+    """A statistic and the middle of what it was in resamples, of which those that are NaN say nothing, shape (R,)."""
     if np.isnan(drawn).all():
-        return Interval(value, nan, nan)
+        return Interval(value, float("nan"), float("nan"))
     tail = 100 * (1 - confidence_level) / 2
     low, high = np.nanpercentile(drawn, [tail, 100 - tail])
     return Interval(value, float(low), float(high))

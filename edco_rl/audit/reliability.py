@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from ..statistics import FloatArray, Interval, rank_correlation
-
-_CONFIDENCE_LEVEL = 0.95
+from ..statistics import FloatArray, Interval, percentile_interval, rank_correlation
 
 
 def split_half_reliability(samples: FloatArray, *, seed: int = 0, splits: int = 200) -> float:
@@ -39,8 +37,7 @@ def reliability_interval(samples: FloatArray, *, seed: int = 0, resamples: int =
         split_half_reliability(samples[rng.integers(prompts, size=prompts)], seed=seed + number, splits=20)
         for number in range(resamples)
     ]
-    low, high = np.nanquantile(drawn, [(1 - _CONFIDENCE_LEVEL) / 2, (1 + _CONFIDENCE_LEVEL) / 2])
-    return Interval(split_half_reliability(samples, seed=seed), float(low), float(high))
+    return percentile_interval(split_half_reliability(samples, seed=seed), np.array(drawn))
 
 
 def single_sample_reliability(reliability: float, samples: int) -> float:

@@ -38,3 +38,9 @@ def test_the_reliability_of_one_sample_is_that_of_the_mean_stepped_down():
     of_one = 0.2
     of_eight = 8 * of_one / (1 + 7 * of_one)
     assert single_sample_reliability(of_eight, 8) == pytest.approx(of_one)
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_nothing_was_measured_there_is_no_reliability_and_no_warning():
+    found = reliability_interval(np.full((8, 4), np.nan))
+    assert np.isnan([found.value, found.low, found.high]).all()
