@@ -253,9 +253,10 @@ def test_a_push_is_not_sent_twice(started):
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from tests.engine.own_server import StandInServer
 from edco_rl import EngineConfig
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 server = StandInServer("stand-in", EngineConfig(), sys.argv[1])
 server.start()
 print(server._process.pid, flush=True)
